@@ -1,0 +1,1 @@
+"""A programmable API gateway on Envoy."""
