@@ -1,0 +1,177 @@
+"""The plugins of one route in their order: requests first to last, responses last to first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.values import Outcome, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from extproc.core.guard import Guard
+
+Hook = tuple[int, "Guard", "Callable[..., Any]"]
+
+
+class BodyMode(StrEnum):
+    """How a body is delivered (ProcessingMode.BodySendMode)."""
+
+    NONE = "none"
+    BUFFERED = "buffered"
+    STREAMED = "streamed"
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """What a route needs to see; the compiler makes its processing mode of it.
+
+    Request headers are always seen: no verdict, no upstream.
+    """
+
+    request_body: BodyMode = BodyMode.NONE
+    response_headers: bool = False
+    response_body: BodyMode = BodyMode.NONE
+
+
+@dataclass(slots=True)
+class Stopped:
+    """A plugin answered in place of the upstream.
+
+    Attributes:
+        at: its place in the chain; the plugins before it see the response.
+        by: its name.
+        response: the answer.
+    """
+
+    at: int
+    by: str
+    response: Response
+
+
+class Chain:
+    """Runs hooks in order; a hook that returns at once costs no wait."""
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards = tuple(guards)
+        self._request = self._hooks("on_request")
+        self._request_body = self._hooks("on_request_body")
+        self._response = self._hooks("on_response")[::-1]
+        self._response_body = self._hooks("on_response_body")[::-1]
+        self._finish = self._hooks("on_finish")
+        self.modes = Modes(
+            _body_mode(self._request_body),
+            bool(self._response or self._response_body),
+            _body_mode(self._response_body),
+        )
+
+    def _hooks(self, name: str) -> tuple[Hook, ...]:
+        return tuple(
+            (place, guard, getattr(guard.plugin, name))
+            for place, guard in enumerate(self.guards)
+            if type(guard.plugin).overrides(name)
+        )
+
+    async def request(self, request: Request) -> Stopped | None:
+        """Run `on_request`; stop at the first plugin that answers."""
+        for place, guard, hook in self._request:
+            request.slot = place
+            answer = guard.call("request", hook, request)
+            if answer is None:
+                continue
+            if not isinstance(answer, Response):
+                answer = await _waited(answer)
+            if isinstance(answer, Response):
+                return Stopped(place, guard.name, answer)
+        return None
+
+    async def request_body(self, request: Request, body: bytes) -> Stopped | bytes:
+        """Run `on_request_body`; return the body as the last plugin left it."""
+        for place, guard, hook in self._request_body:
+            request.slot = place
+            answer = await _waited(guard.call("request_body", hook, request, body))
+            if isinstance(answer, Response):
+                return Stopped(place, guard.name, answer)
+            if answer is not None:
+                body = answer
+        return body
+
+    async def response(
+        self, request: Request, response: Response, before: int | None = None
+    ) -> Stopped | None:
+        """Run `on_response` of the plugins before a place, last to first.
+
+        Returns:
+            Where a plugin put another response in place; the plugins before it haven't seen it.
+        """
+        for place, guard, hook in self._response:
+            if before is not None and place >= before:
+                continue
+            request.slot = place
+            answer = await _waited(guard.call("response", hook, request, response))
+            if isinstance(answer, Response):
+                return Stopped(place, guard.name, answer)
+        return None
+
+    async def response_body(
+        self, request: Request, response: Response, body: bytes, before: int | None = None
+    ) -> Stopped | bytes:
+        """Run `on_response_body` of the plugins before a place, last to first."""
+        for place, guard, hook in self._response_body:
+            if before is not None and place >= before:
+                continue
+            request.slot = place
+            answer = await _waited(guard.call("response_body", hook, request, response, body))
+            if isinstance(answer, Response):
+                return Stopped(place, guard.name, answer)
+            if answer is not None:
+                body = answer
+        return body
+
+    async def outward(self, request: Request, stopped: Stopped) -> Stopped:
+        """Take a response made here through the plugins before the one that made it.
+
+        A plugin on the way may put another response in place, which then goes on from there;
+        each plugin sees at most one response, so this ends.
+        """
+        while True:
+            response = stopped.response
+            response.bind(request.id)
+            other = await self.response(request, response, stopped.at)
+            if other is None:
+                body = await self.response_body(request, response, response.body or b"", stopped.at)
+                if isinstance(body, bytes):
+                    response.body = body
+                    return stopped
+                other = body
+            stopped = other
+
+    async def finish(self, request: Request, outcome: Outcome) -> None:
+        """Run every `on_finish`, whatever the others do."""
+        for place, guard, hook in self._finish:
+            request.slot = place
+            await _waited(guard.call("finish", hook, request, outcome))
+
+    @property
+    def has_finish(self) -> bool:
+        """Say whether any plugin wants to know of the end."""
+        return bool(self._finish)
+
+
+async def _waited(answer: Any) -> Response | bytes | None:
+    if isinstance(answer, Awaitable):
+        answer = await answer
+    if answer is None or isinstance(answer, Response | bytes):
+        return answer
+    raise AssertionError(answer)  # the guard lets nothing else through
+
+
+def _body_mode(hooks: tuple[Hook, ...]) -> BodyMode:
+    if not hooks:
+        return BodyMode.NONE
+    if all(type(guard.plugin).streaming for _, guard, _ in hooks):
+        return BodyMode.STREAMED
+    return BodyMode.BUFFERED

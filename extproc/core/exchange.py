@@ -1,0 +1,434 @@
+"""One exchange: messages in, one answer each, under the law (`law.py`) and a route's chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.chain import BodyMode, Stopped
+from extproc.core.law import Law, Message, Reply, Side
+from extproc.core.values import MalformedRequest, Outcome, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Mapping
+
+    from extproc.core.headers import Changes, Headers
+    from extproc.core.ports import Observer
+    from extproc.core.routes import Route
+
+
+@dataclass(slots=True)
+class RequestHeaders:
+    """The request's headers came; pseudo headers and attributes are fields."""
+
+    method: str
+    scheme: str
+    host: str
+    target: str
+    headers: Headers
+    request_id: str
+    address: str
+    route_key: str
+    end: bool
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ResponseHeaders:
+    """The response's headers came."""
+
+    status: int
+    headers: Headers
+    end: bool
+    code_details: str = ""
+
+
+@dataclass(slots=True)
+class Body:
+    """A whole body or a piece of one."""
+
+    side: Side
+    data: bytes
+    end: bool
+
+
+@dataclass(slots=True)
+class Trailers:
+    """Trailers came."""
+
+    side: Side
+
+
+Event = RequestHeaders | ResponseHeaders | Body | Trailers
+
+
+@dataclass(slots=True)
+class Continue:
+    """Answer to headers: go on, with changes.
+
+    Attributes:
+        side: whose headers.
+        changes: of headers.
+        target: another `:path` for the upstream.
+        status: another `:status` for the client.
+        body: replaces (or adds) the body, and ends the side.
+        verdict: lets the request through to the upstream; None withholds it.
+    """
+
+    side: Side
+    changes: Changes | None = None
+    target: str | None = None
+    status: int | None = None
+    body: bytes | None = None
+    verdict: str | None = None
+
+
+@dataclass(slots=True)
+class BodyAnswer:
+    """Answer to a body: unchanged (`body` None) or other bytes; header changes if buffered."""
+
+    side: Side
+    body: bytes | None = None
+    buffered: bool = False
+    changes: Changes | None = None
+    target: str | None = None
+    status: int | None = None
+    verdict: str | None = None
+
+
+@dataclass(slots=True)
+class TrailersAnswer:
+    """Answer to trailers: go on."""
+
+    side: Side
+
+
+@dataclass(slots=True)
+class Immediate:
+    """Answer the client from here.
+
+    Attributes:
+        response: what it gets.
+        streamed: send it in the streamed form, which alone can leave out a content type.
+    """
+
+    response: Response
+    streamed: bool = False
+
+
+@dataclass(slots=True)
+class GiveUp:
+    """Close the stream cleanly: the rest of the response passes unseen."""
+
+
+Answer = Continue | BodyAnswer | TrailersAnswer | Immediate | GiveUp
+
+_REPLIES: dict[type, Reply] = {
+    BodyAnswer: Reply.BODY,
+    TrailersAnswer: Reply.TRAILERS,
+    GiveUp: Reply.GIVE_UP,
+}
+
+
+class Exchange:
+    """The service's side of one HTTP request and its response.
+
+    Feed it each message in turn with `receive`, and call `finish` at the end, whatever the end.
+    """
+
+    __slots__ = (
+        "_by",
+        "_count",
+        "_decision",
+        "_find",
+        "_law",
+        "_now",
+        "_observer",
+        "_reason",
+        "_started",
+        "_status",
+        "request",
+        "response",
+        "route",
+    )
+
+    def __init__(
+        self, find: Callable[[str], Route | None], now: Callable[[], float], observer: Observer
+    ) -> None:
+        self._find = find
+        self._now = now
+        self._observer = observer
+        self._law = Law()
+        self._started = now()
+        self._decision = self._reason = self._by = ""
+        self._status: int | None = None
+        self.route: Route | None = None
+        self.request: Request | None = None
+        self.response: Response | None = None
+
+    async def receive(self, event: Event) -> Answer:
+        """Take one message and give its answer.
+
+        Raises:
+            PeerFault: the message may not come now; the stream must end with an error status.
+        """
+        self._law.came(*_named(event))
+        match event:
+            case RequestHeaders():
+                answer = await self._request_headers(event)
+            case ResponseHeaders():
+                answer = await self._response_headers(event)
+            case Body(side=Side.REQUEST):
+                answer = await self._request_body(event)
+            case Body():
+                answer = await self._response_body(event)
+            case Trailers(side=side):
+                answer = TrailersAnswer(side)
+        self._law.answered(_reply(answer))
+        return answer
+
+    async def finish(self) -> None:
+        """Run every `on_finish` and count the exchange."""
+        if self.route is None or self.request is None:
+            return
+        outcome = Outcome(
+            self._decision,
+            self._status,
+            self._reason,
+            self._by,
+            self._now() - self._started,
+        )
+        self._observer.count(
+            "extproc_exchanges_total", (self.route.name, self._decision or "unfinished")
+        )
+        if self.route.chain.has_finish:
+            await self.route.chain.finish(self.request, outcome)
+
+    async def _request_headers(self, event: RequestHeaders) -> Answer:
+        request = self.request = Request(
+            method=event.method,
+            scheme=event.scheme,
+            host=event.host,
+            target=event.target,
+            headers=event.headers,
+            request_id=event.request_id,
+            address=event.address,
+            attributes=event.attributes,
+        )
+        route = self.route = self._find(event.route_key)
+        if route is None:
+            return self._no_route(request)
+        request.route = route.name
+        try:
+            request.params = route.params(request.path)
+        except MalformedRequest as error:
+            malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")
+            return await self._local(Stopped(0, "", malformed))
+        stopped = await route.chain.request(request)
+        if stopped is not None:
+            return await self._local(stopped)
+        if route.chain.modes.request_body is BodyMode.BUFFERED:
+            if not event.end:
+                return Continue(Side.REQUEST)  # changes and verdict travel with the body
+            return await self._body_absent(request, event.route_key)
+        return self._allowed(request, event.route_key)
+
+    def _allowed(self, request: Request, verdict: str, body: bytes | None = None) -> Continue:
+        self._decision = "allow"
+        return Continue(
+            Side.REQUEST,
+            request.headers.changes(),
+            request.take_rewritten(),
+            body=body,
+            verdict=verdict,
+        )
+
+    async def _body_absent(self, request: Request, verdict: str) -> Answer:
+        """Run whole-body hooks for a request that has no body."""
+        outcome = await self._chain().request_body(request, b"")
+        if isinstance(outcome, Stopped):
+            return await self._local(outcome)
+        return self._allowed(request, verdict, outcome or None)
+
+    async def _request_body(self, event: Body) -> Answer:
+        request = self._known_request()
+        buffered = self._chain().modes.request_body is BodyMode.BUFFERED
+        if buffered:
+            request.body = event.data
+        outcome = await self._chain().request_body(request, event.data)
+        if isinstance(outcome, Stopped):
+            return await self._local(outcome)
+        body = None if outcome == event.data else outcome
+        if not buffered:
+            return BodyAnswer(Side.REQUEST, body)
+        self._decision = "allow"
+        request.body = outcome
+        verdict = self.route.key if self.route and event.end else None
+        return BodyAnswer(
+            Side.REQUEST,
+            body,
+            buffered=True,
+            changes=request.headers.changes(),
+            target=request.take_rewritten(),
+            verdict=verdict,
+        )
+
+    async def _response_headers(self, event: ResponseHeaders) -> Answer:
+        self._status = event.status
+        if self.request is None or self.route is None:
+            return Continue(Side.RESPONSE)  # a reply of Envoy's own on a stream with no request
+        response = self.response = Response(max(event.status, 200), event.headers, None)
+        response.code_details = event.code_details
+        chain = self.route.chain
+        stopped = await chain.response(self.request, response)
+        if stopped is not None:
+            return await self._local(stopped)
+        if chain.modes.response_body is BodyMode.BUFFERED:
+            if not event.end:
+                return Continue(Side.RESPONSE)  # changes travel with the body
+            outcome = await chain.response_body(self.request, response, b"")
+            if isinstance(outcome, Stopped):
+                return await self._local(outcome)
+            return self._changed(event, response, outcome or None)
+        return self._changed(event, response)
+
+    def _changed(
+        self, event: ResponseHeaders, response: Response, body: bytes | None = None
+    ) -> Continue:
+        self._status = response.status
+        return Continue(
+            Side.RESPONSE,
+            response.headers.changes(),
+            status=response.status if response.status != event.status else None,
+            body=body,
+        )
+
+    async def _response_body(self, event: Body) -> Answer:
+        if self.request is None or self.response is None or self._released():
+            return GiveUp()
+        buffered = self._chain().modes.response_body is BodyMode.BUFFERED
+        outcome = await self._chain().response_body(self.request, self.response, event.data)
+        if isinstance(outcome, Stopped):
+            return await self._local(outcome)
+        body = None if outcome == event.data else outcome
+        if not buffered:
+            return BodyAnswer(Side.RESPONSE, body)
+        status = None if self.response.status == self._status else self.response.status
+        self._status = self.response.status
+        return BodyAnswer(
+            Side.RESPONSE,
+            body,
+            buffered=True,
+            changes=self.response.headers.changes(),
+            status=status,
+        )
+
+    def _released(self) -> bool:
+        return self.response is not None and self.response.released
+
+    async def _local(self, stopped: Stopped) -> Immediate:
+        """Answer from here; the plugins before the one that answered see the response."""
+        request = self._known_request()
+        if self.route is not None:
+            stopped = await self.route.chain.outward(request, stopped)
+        response = stopped.response
+        response.bind(request.id)
+        self._by, self._reason, self._status = stopped.by, response.reason, response.status
+        self._decision = _decision(response)
+        return Immediate(response, streamed=self._needs_streaming(response))
+
+    def _needs_streaming(self, response: Response) -> bool:
+        """A body without a content type would be given text/plain by Envoy's local reply."""
+        return (
+            bool(response.body)
+            and "content-type" not in response.headers
+            and self.response is None
+            and self.route is not None
+            and self.route.chain.modes.request_body is BodyMode.NONE
+        )
+
+    def _no_route(self, request: Request) -> Immediate:
+        response = Response.problem(
+            503, "Service not ready", "This route is not loaded.", reason="route_not_loaded"
+        )
+        response.headers["retry-after"] = "1"
+        response.bind(request.id)
+        self._decision, self._reason, self._status = "error", response.reason, 503
+        return Immediate(response)
+
+    def _known_request(self) -> Request:
+        assert self.request is not None  # noqa: S101 - the law lets no body come before headers
+        return self.request
+
+    def _chain(self) -> Any:
+        assert self.route is not None  # noqa: S101 - as above
+        return self.route.chain
+
+
+def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine until it ends or first waits.
+
+    An exchange whose hooks all return at once is done here, without a task.
+
+    Returns:
+        Its result, or a `Waiting` that a task must await.
+
+    Raises:
+        Whatever the coroutine raises before it first waits.
+    """
+    try:
+        first = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    return Waiting(coroutine, first)
+
+
+class Waiting:
+    """The rest of a coroutine that has begun to wait."""
+
+    __slots__ = ("_coroutine", "_first")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
+        self._coroutine = coroutine
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Go on where the coroutine waits."""
+        coroutine, waited = self._coroutine, self._first
+        while True:
+            thrown: BaseException | None = None
+            value = None
+            try:
+                value = yield waited
+            except BaseException as error:  # noqa: BLE001 - cancellation belongs to the coroutine
+                thrown = error
+            try:
+                waited = coroutine.throw(thrown) if thrown else coroutine.send(value)
+            except StopIteration as stop:
+                return stop.value
+
+
+def _named(event: Event) -> tuple[Side, Message]:
+    match event:
+        case RequestHeaders(end=end):
+            return Side.REQUEST, Message.HEADERS_END if end else Message.HEADERS
+        case ResponseHeaders(end=end):
+            return Side.RESPONSE, Message.HEADERS_END if end else Message.HEADERS
+        case Body(side=side, end=end):
+            return side, Message.PIECE_END if end else Message.PIECE
+        case Trailers(side=side):
+            return side, Message.TRAILERS
+
+
+def _reply(answer: Answer) -> Reply:
+    if isinstance(answer, Continue):
+        return Reply.CONTINUE if answer.body is None else Reply.REPLACE
+    if isinstance(answer, Immediate):
+        return Reply.STREAMED if answer.streamed else Reply.IMMEDIATE
+    return _REPLIES[type(answer)]
+
+
+def _decision(response: Response) -> str:
+    if not response.reason:
+        return "allow"
+    return "error" if response.status >= 500 else "deny"  # noqa: PLR2004 - RFC 9110 section 15.6

@@ -1,0 +1,228 @@
+"""One plugin inside its guard: deadline, concurrency bound, breaker, failure policy.
+
+Whatever a plugin does, its own exchange gets an answer and no other exchange waits for it:
+
+* a hook that raises: 500 (or the hook is skipped, by `on_failure`);
+* a hook that waits past its deadline: 504, the hook is cancelled and left behind;
+* a hook that blocks the event loop past its deadline: interrupted by the runtime, 504; from
+  then on this plugin's hooks run in threads;
+* more than `bound` hooks waiting, or an open breaker: 503 with Retry-After.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.breaker import Breaker
+from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault
+from extproc.core.values import MalformedRequest, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from extproc.core.plugin import Plugin
+    from extproc.core.ports import Log, Observer, Runtime
+
+DEFAULT_DEADLINE = 0.5
+DEFAULT_BOUND = 256
+
+Answer = Response | bytes | None
+
+
+class OnFailure(StrEnum):
+    """What a plugin's failure means for its exchange."""
+
+    DENY = "deny"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a plugin may go.
+
+    Attributes:
+        deadline: seconds that one hook may take.
+        bound: how many of its hooks may be waiting at once, in one worker.
+        on_failure: what a failure means.
+    """
+
+    deadline: float = DEFAULT_DEADLINE
+    bound: int = DEFAULT_BOUND
+    on_failure: OnFailure = OnFailure.DENY
+
+
+class Guard:
+    """Calls a plugin's hooks and turns every way they can fail into an answer."""
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        name: str,
+        limits: Limits,
+        runtime: Runtime,
+        observer: Observer,
+        log: Log,
+        *,
+        offloaded: bool = False,
+    ) -> None:
+        self.plugin = plugin
+        self.name = name
+        self.limits = limits
+        self.breaker = Breaker()
+        self.offloaded = offloaded
+        self.waiting = 0
+        self._runtime = runtime
+        self._observer = observer
+        self._log = log
+
+    def call(
+        self, phase: str, hook: Callable[..., Any], *arguments: Any
+    ) -> Answer | Awaitable[Answer]:
+        """Run one hook.
+
+        Returns:
+            What the hook returned, or the answer that its failure means; an awaitable of that
+            where the hook waits.
+        """
+        runtime = self._runtime
+        if not self.breaker.closed or self.offloaded:
+            return self._careful(phase, hook, arguments)
+        started = runtime.monotonic()
+        try:
+            runtime.arm(self.name, self.limits.deadline)
+            result = hook(*arguments)
+            runtime.disarm()
+        except HookInterrupted:
+            return self._blocked(phase)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            runtime.disarm()
+            return self._raised(phase, error)
+        if result is not None and inspect.isawaitable(result):
+            return self._waits(phase, result)
+        return self._returned(phase, result, started)
+
+    def _returned(self, phase: str, result: Any, started: float) -> Answer:
+        """Measure a hook that ended, and let through only what it may return."""
+        self._observer.observe(
+            "extproc_plugin_seconds", (self.name, phase), self._runtime.monotonic() - started
+        )
+        if result is None or isinstance(result, Response):
+            return result
+        if isinstance(result, bytes) and phase.endswith("body"):
+            return result
+        return self._raised(phase, _wrong(phase, result))
+
+    def _careful(
+        self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> Answer | Awaitable[Answer]:
+        """Run a hook of a plugin that is suspected: in a thread, as a trial, or not at all."""
+        now = self._runtime.monotonic()
+        if not self.breaker.admit(now):
+            return self._refused(phase, "plugin_unavailable", self.breaker.retry_after(now))
+        if self.waiting >= self.limits.bound:
+            self.breaker.abandoned()
+            return self._refused(phase, "plugin_busy", 1)
+
+        def function() -> Any:
+            return hook(*arguments)
+
+        return self._settled(
+            phase, self._runtime.offload(function, self.name, self.limits.deadline)
+        )
+
+    def _waits(self, phase: str, awaitable: Awaitable[Any]) -> Answer | Awaitable[Answer]:
+        if self.waiting >= self.limits.bound:
+            _close(awaitable)
+            return self._refused(phase, "plugin_busy", 1)
+        counted = self._counted(awaitable)
+        return self._settled(phase, self._runtime.wait(counted, self.name, self.limits.deadline))
+
+    async def _counted(self, awaitable: Awaitable[Any]) -> Any:
+        """Count the hook as waiting until it really ends, also when it was left behind."""
+        self.waiting += 1
+        try:
+            return await awaitable
+        finally:
+            self.waiting -= 1
+
+    async def _settled(self, phase: str, outcome: Awaitable[Any]) -> Answer:
+        started = self._runtime.monotonic()
+        settled = False
+        try:
+            result = await outcome
+            settled = True
+        except DeadlinePassed:
+            settled = True
+            return self._late(phase)
+        except HookInterrupted:
+            settled = True
+            return self._blocked(phase)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            settled = True
+            self.breaker.succeeded()
+            return self._raised(phase, error)
+        finally:
+            if not settled:
+                self.breaker.abandoned()
+        self.breaker.succeeded()
+        return self._returned(phase, result, started)
+
+    def _raised(self, phase: str, error: Exception) -> Answer:
+        if isinstance(error, MalformedRequest):
+            return Response.problem(400, "Malformed request", str(error), reason="malformed")
+        self._log.error(
+            "plugin failed",
+            plugin=self.name,
+            phase=phase,
+            error=f"{type(error).__name__}: {error}",
+            where=_where(error),
+        )
+        return self._failed(phase, 500, "Plugin failed", "plugin_failed")
+
+    def _late(self, phase: str) -> Answer:
+        self.breaker.failed(self._runtime.monotonic())
+        self._log.warning("plugin passed its deadline", plugin=self.name, phase=phase)
+        return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
+
+    def _blocked(self, phase: str) -> Answer:
+        self.offloaded = True
+        self.breaker.failed(self._runtime.monotonic(), at_once=True)
+        self._log.warning(
+            "plugin blocked the event loop and runs in threads from now on",
+            plugin=self.name,
+            phase=phase,
+        )
+        return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
+
+    def _refused(self, phase: str, reason: str, retry_after: int) -> Answer:
+        answer = self._failed(phase, 503, "Temporarily unavailable", reason)
+        if isinstance(answer, Response):
+            answer.headers["retry-after"] = str(retry_after)
+        return answer
+
+    def _failed(self, phase: str, status: int, title: str, reason: str) -> Answer:
+        self._observer.count("extproc_plugin_failures_total", (self.name, phase, reason))
+        if self.limits.on_failure is OnFailure.SKIP:
+            return None
+        return Response.problem(status, title, reason=reason)
+
+
+def _wrong(phase: str, result: object) -> PluginFault:
+    wanted = "None, a Response or bytes" if phase.endswith("body") else "None or a Response"
+    return PluginFault(f"{phase} returned {type(result).__name__}, not {wanted}")
+
+
+def _where(error: Exception) -> str:
+    """Return file:line of the innermost frame; the values in a traceback may be secrets."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+
+
+def _close(awaitable: Awaitable[Any]) -> None:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()

@@ -1,0 +1,141 @@
+"""Headers as plugins see them: a multi-map that records what was changed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# RFC 9110 section 5.1 (token) and 5.5 (field values; obs-text is kept as latin-1).
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+
+
+class Changes:
+    """What a recorder saw: names to remove, and names with the values they have now.
+
+    Envoy removes before it sets, so the two lists can be applied in one answer.
+    """
+
+    __slots__ = ("remove", "set")
+
+    def __init__(self, remove: list[str], set_: list[tuple[str, list[str]]]) -> None:
+        self.remove = remove
+        self.set = set_
+
+    def __bool__(self) -> bool:
+        """Say whether anything changes."""
+        return bool(self.remove or self.set)
+
+
+class Headers:
+    """A case-insensitive multi-map of text; reading sees every earlier change.
+
+    Names are kept in lower case (HTTP/2's form). Values are text whose characters are bytes
+    (latin-1), so whatever a peer sent survives unchanged.
+
+    Raises:
+        ValueError: on writing a name that is no token, or a value that holds a control
+            character or a character outside latin-1 (RFC 9110 section 5.5).
+    """
+
+    __slots__ = ("_touched", "_values")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            known = values.get(name)
+            if known is None:
+                values[name] = [value]
+            else:
+                known.append(value)
+        self._values = values
+        self._touched: dict[str, None] = {}
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the value; repeated headers joined by `, ` (RFC 9110 section 5.3)."""
+        values = self._values.get(name) or self._values.get(name.lower())
+        if values is None:
+            return default
+        return values[0] if len(values) == 1 else ", ".join(values)
+
+    def get_all(self, name: str) -> list[str]:
+        """Return each value of a header, in order; empty if absent."""
+        return list(self._values.get(name.lower(), ()))
+
+    def add(self, name: str, value: str) -> None:
+        """Add one more value beside those there are."""
+        key = _checked_name(name)
+        self._values.setdefault(key, []).append(_checked_value(key, value))
+        self._touched[key] = None
+
+    def __getitem__(self, name: str) -> str:
+        """Return the value, or raise KeyError."""
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        """Replace every value by one."""
+        key = _checked_name(name)
+        self._values[key] = [_checked_value(key, value)]
+        self._touched[key] = None
+
+    def __delitem__(self, name: str) -> None:
+        """Remove a header; removing an absent one is no error."""
+        key = name.lower()
+        if self._values.pop(key, None) is not None:
+            self._touched[key] = None
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether the header is there."""
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, each once."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(self._values)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Iterate over (name, value) with one item per value."""
+        for name, values in self._values.items():
+            for value in values:
+                yield name, value
+
+    def joined(self) -> dict[str, str]:
+        """Return a map of each name to its joined value, as expressions see it."""
+        return {name: ", ".join(values) for name, values in self._values.items()}
+
+    def changes(self) -> Changes | None:
+        """Return what was written since the last call, and forget it; None for nothing."""
+        if not self._touched:
+            return None
+        touched, self._touched = self._touched, {}
+        remove = [name for name in touched if name not in self._values]
+        keep = [(name, self._values[name]) for name in touched if name in self._values]
+        return Changes(remove, keep)
+
+    def __repr__(self) -> str:
+        """Show names only: values may be credentials."""
+        return f"Headers({', '.join(self._values)})"
+
+
+def _checked_name(name: str) -> str:
+    key = name.lower()
+    if not _NAME.match(key):
+        raise ValueError(f"{name!r} is no header name")
+    return key
+
+
+def _checked_value(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the value of header {name} is {type(value).__name__}, not text")
+    if not _VALUE.match(value):
+        raise ValueError(f"the value of header {name} holds a character no header may carry")
+    return value

@@ -1,0 +1,163 @@
+"""What the core and the features need of the outside world, as protocols.
+
+The host hands in the adapters; `extproc.testing` has small real ones for tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from extproc.core.headers import Headers
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch (UTC)."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+
+
+class Runtime(Protocol):
+    """Waiting, interrupting and threads, for the guard."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back."""
+
+    def arm(self, name: str, seconds: float) -> None:
+        """From now on, interrupt the running hook by `HookInterrupted` after this long."""
+
+    def disarm(self) -> None:
+        """The hook returned."""
+
+    def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Awaitable[Any]:
+        """Await with a deadline, arming each step.
+
+        Raises:
+            DeadlinePassed: it wasn't done in time; it was cancelled and left behind.
+            HookInterrupted: a step blocked past the deadline.
+        """
+
+    def offload(self, function: Callable[[], Any], name: str, seconds: float) -> Awaitable[Any]:
+        """Run a blocking function (or one that returns an awaitable) in a thread of its own.
+
+        Raises:
+            DeadlinePassed: it wasn't done in time; the thread was told to end and left behind.
+        """
+
+
+class Observer(Protocol):
+    """Where measurements go."""
+
+    def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
+        """Add to a counter; `labels` are the values in the order the metric declares."""
+
+    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
+        """Add one duration to a histogram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an upstream answered to a call."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Caller(Protocol):
+    """Calls to upstreams, through Envoy's egress listener."""
+
+    async def call(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - a bound handed to the HTTP client
+        max_bytes: int | None = None,
+    ) -> Answered:
+        """Make one call.
+
+        Args:
+            upstream: a name under `upstreams:`.
+            method: for example `GET`.
+            target: path and query, percent-encoded.
+            headers: pairs, in order.
+            body: bytes; empty for none.
+            timeout: seconds for the whole call; None for the upstream's own.
+            max_bytes: the largest body that is read; None for the gateway's bound.
+
+        Raises:
+            UpstreamFault: no usable answer; any status is an answer.
+        """
+
+
+class Store(Protocol):
+    """Bounded storage of bytes with expiry; lost entries are misses, never errors."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value, or None if it is absent or expired."""
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep a value for `ttl` seconds at most."""
+
+    async def delete(self, key: str) -> None:
+        """Forget a value."""
+
+
+class Fetcher(Protocol):
+    """HTTP to places that are no upstreams: key sets, discovery documents."""
+
+    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
+        """GET a URL without following redirects.
+
+        Raises:
+            UpstreamFault: no usable answer.
+        """
+
+
+class Log(Protocol):
+    """The service's log: one line per event, JSON on the wire."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Record something normal."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Record something an operator should look at."""
+
+    def error(self, event: str, **fields: object) -> None:
+        """Record a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a plugin gets in `on_start`.
+
+    Attributes:
+        call: make a call to an upstream, see `Caller.call`.
+        store: shared or embedded storage.
+        clock: time.
+        log: the service's log.
+        metrics: counters and histograms.
+        fetch: HTTP to places that are no upstreams.
+        spawn: run a coroutine in the background until the version is dropped.
+        files: contents that were read when the gateway file was loaded, by path.
+    """
+
+    call: Callable[..., Awaitable[Answered]]
+    store: Store
+    clock: Clock
+    log: Log
+    metrics: Observer
+    fetch: Fetcher
+    spawn: Callable[[Awaitable[None]], None]
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,36 @@
+"""Who we concluded is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The result of authentication.
+
+    Attributes:
+        kind: jwt, api_key, basic, mtls, introspection or anonymous.
+        authenticator: the name under `authentication:`; empty for anonymous.
+        subject: who; empty for anonymous.
+        issuer: who vouches; empty if nobody does.
+        scopes: what was granted, in the order of the credential.
+        claims: everything the credential says; read only.
+    """
+
+    kind: str
+    authenticator: str = ""
+    subject: str = ""
+    issuer: str = ""
+    scopes: tuple[str, ...] = ()
+    claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS)
+
+
+ANONYMOUS = Principal("anonymous")

@@ -1,0 +1,123 @@
+"""Routes: a match, its chain, and the key by which Envoy and the service name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from extproc.core.values import MalformedRequest, decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from extproc.core.chain import Chain
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """A path as the gateway file writes it: literals, `{name}` segments, a trailing `/*`.
+
+    Attributes:
+        text: as written.
+        segments: each literal, or the name of a parameter in braces.
+        open_ended: whether a trailing `/*` stands for all that lies below.
+    """
+
+    text: str
+    segments: tuple[str, ...]
+    open_ended: bool
+
+    @classmethod
+    def parse(cls, text: str) -> PathPattern:
+        """Cut a pattern (its syntax was checked when the gateway file was loaded)."""
+        open_ended = text.endswith("/*")
+        body = text[:-2] if open_ended else text
+        return cls(text, tuple(body.split("/")[1:]), open_ended)
+
+    def params(self, path: str) -> dict[str, str]:
+        """Return the decoded parameters of a path that matches.
+
+        Raises:
+            MalformedRequest: a parameter isn't UTF-8.
+        """
+        return {
+            pattern[1:-1]: decoded(segment)
+            for pattern, segment in zip(self.segments, path.split("/")[1:], strict=False)
+            if pattern.startswith("{")
+        }
+
+    def matches(self, path: str) -> bool:
+        """Say whether a normalised path, without query, matches."""
+        segments = path.split("/")[1:]
+        count = len(self.segments)
+        fits = len(segments) > count if self.open_ended else len(segments) == count
+        return path.startswith("/") and fits and all(map(_segment_matches, self.segments, segments))
+
+    @property
+    def has_params(self) -> bool:
+        """Say whether there is anything to decode."""
+        return any(segment.startswith("{") for segment in self.segments)
+
+
+def _segment_matches(pattern: str, segment: str) -> bool:
+    return bool(segment) if pattern.startswith("{") else pattern == segment
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of one version of the gateway file.
+
+    Attributes:
+        name: as in the gateway file.
+        version: of the gateway file.
+        pattern: what its path looks like.
+        chain: the plugins.
+        deadline: seconds that the service may take for one message, all hooks together.
+        key: `route@version`: what Envoy sends as identity and accepts as verdict.
+    """
+
+    name: str
+    version: str
+    pattern: PathPattern
+    chain: Chain
+    deadline: float
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the route once."""
+        object.__setattr__(self, "key", f"{self.name}@{self.version}")
+
+    def params(self, path: str) -> dict[str, str]:
+        """Return the path's parameters.
+
+        Raises:
+            MalformedRequest: a parameter isn't UTF-8, or the path isn't this route's.
+        """
+        if not self.pattern.has_params:
+            return {}
+        if not self.pattern.matches(path):
+            raise MalformedRequest("the path is not this route's")
+        return self.pattern.params(path)
+
+
+class Routes:
+    """Every route of every version that is in force, by key."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+
+    def find(self, key: str) -> Route | None:
+        """Return the route with this key."""
+        return self._routes.get(key)
+
+    def add(self, routes: Iterable[Route]) -> None:
+        """Put a version's routes in force beside those there are."""
+        self._routes = self._routes | {route.key: route for route in routes}
+
+    def drop(self, version: str) -> None:
+        """Take a version out of force; exchanges that run keep their route."""
+        self._routes = {k: r for k, r in self._routes.items() if r.version != version}
+
+    def __len__(self) -> int:
+        """Return how many routes are in force."""
+        return len(self._routes)

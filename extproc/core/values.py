@@ -1,0 +1,272 @@
+"""A request and a response, as plugins see them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from extproc.core.headers import Headers
+from extproc.core.principal import ANONYMOUS, Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBLEM_TYPE = "application/problem+json"
+_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+class MalformedRequest(ValueError):
+    """The request's query or path parameters can't be decoded (invalid UTF-8)."""
+
+
+class Request:
+    """One request, from the first hook to the last.
+
+    Attributes:
+        id: the request id (`x-request-id`), which the client gets back.
+        method: as sent, for example `GET`.
+        scheme: `http` or `https`.
+        host: the authority, lower case, without port.
+        target: Envoy's normalised path with the query as sent.
+        path: the path alone; what policies judge and what was matched.
+        address: the client's IP address after trusted proxies.
+        route: the name of the route.
+        headers: a recorder; changes go to the upstream.
+        params: the path's parameters, decoded.
+        principal: who is calling; anonymous until authentication says otherwise.
+        consumer: the class of client; empty for none.
+        body: the whole body once `on_request_body` was reached on this route, else None.
+        metadata: facts a plugin hands to later plugins by a name both know.
+    """
+
+    __slots__ = (
+        "_queries",
+        "_rewritten",
+        "_states",
+        "address",
+        "attributes",
+        "body",
+        "consumer",
+        "headers",
+        "host",
+        "id",
+        "metadata",
+        "method",
+        "params",
+        "path",
+        "principal",
+        "query",
+        "route",
+        "scheme",
+        "slot",
+        "target",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str = "GET",
+        scheme: str = "http",
+        host: str = "",
+        target: str = "/",
+        headers: Headers | None = None,
+        request_id: str = "",
+        address: str = "",
+        route: str = "",
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.host = host
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers if headers is not None else Headers()
+        self.id = request_id
+        self.address = address
+        self.route = route
+        self.attributes: Mapping[str, str] = attributes or {}
+        self.params: dict[str, str] = {}
+        self.principal: Principal = ANONYMOUS
+        self.consumer = ""
+        self.body: bytes | None = None
+        self.metadata: dict[str, Any] = {}
+        self.slot = 0
+        self._states: dict[int, SimpleNamespace] = {}
+        self._queries: dict[str, list[str]] | None = None
+        self._rewritten: str | None = None
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """The current plugin's own namespace for this exchange."""
+        state = self._states.get(self.slot)
+        if state is None:
+            state = self._states[self.slot] = SimpleNamespace()
+        return state
+
+    @property
+    def queries(self) -> dict[str, list[str]]:
+        """The query's parameters, decoded once, each with all its values.
+
+        Raises:
+            MalformedRequest: a name or value isn't UTF-8.
+        """
+        if self._queries is None:
+            self._queries = parse_query(self.query)
+        return self._queries
+
+    @property
+    def upstream_target(self) -> str:
+        """The path and query that the upstream gets."""
+        return self.target if self._rewritten is None else self._rewritten
+
+    def rewrite(self, target: str) -> None:
+        """Give the upstream another path and query; routing and policies keep the first.
+
+        Raises:
+            ValueError: the target doesn't begin with `/` or holds a blank or control character.
+        """
+        if not target.startswith("/") or any(c <= " " or c == "\x7f" for c in target):
+            raise ValueError("a rewritten path begins with / and holds no blank")
+        self._rewritten = target
+
+    def take_rewritten(self) -> str | None:
+        """Return a rewrite that Envoy doesn't know of yet, for the wire adapter."""
+        return self._rewritten
+
+
+class Response:
+    """A status, headers and a body: the upstream's, or one a plugin makes.
+
+    Attributes:
+        status: 200 to 599.
+        headers: a recorder, as on the request.
+        body: bytes; None while the upstream's body isn't known.
+        reason: the machine-readable reason of a problem; empty otherwise.
+        code_details: where the response comes from in Envoy's words; `via_upstream` for an
+            upstream's, empty for one made here.
+        metadata: facts a plugin hands to plugins that see the response later.
+        released: no plugin needs the rest of a streamed body; it then passes unseen.
+    """
+
+    __slots__ = (
+        "_problem",
+        "body",
+        "code_details",
+        "headers",
+        "metadata",
+        "reason",
+        "released",
+        "status",
+    )
+
+    def __init__(
+        self,
+        status: int = 200,
+        headers: Mapping[str, str] | Headers | None = None,
+        body: bytes | None = b"",
+    ) -> None:
+        if not 200 <= status <= 599:  # noqa: PLR2004 - the range of final statuses, RFC 9110 section 15
+            raise ValueError(f"status {status} is not between 200 and 599")
+        self.status = status
+        self.headers = headers if isinstance(headers, Headers) else Headers(_lowered(headers or {}))
+        self.body = body
+        self.reason = ""
+        self.code_details = ""
+        self.metadata: dict[str, Any] = {}
+        self.released = False
+        self._problem: dict[str, Any] | None = None
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200) -> Response:
+        """Make a JSON response from plain values."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return cls(status, {"content-type": "application/json"}, body.encode())
+
+    @classmethod
+    def problem(
+        cls, status: int, title: str, detail: str = "", *, reason: str | None = None
+    ) -> Response:
+        """Make an `application/problem+json` response (RFC 9457).
+
+        Args:
+            status: 400 to 599.
+            title: a short text that is the same for each problem of this kind.
+            detail: what is particular to this one; the client reads it, so no secrets.
+            reason: `type` is `urn:extproc:<reason>`; by default the title as a slug.
+        """
+        response = cls(status, {"content-type": PROBLEM_TYPE}, b"")
+        response.reason = reason or _NOT_SLUG.sub("_", title.lower()).strip("_")
+        response._problem = {
+            "type": f"urn:extproc:{response.reason}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+        }
+        return response
+
+    def bind(self, request_id: str) -> None:
+        """Write a problem's body, now that the instance (the request id) is known."""
+        if self._problem is not None:
+            problem = self._problem | {"instance": request_id or None}
+            self.body = json.dumps(problem, ensure_ascii=False, separators=(",", ":")).encode()
+            self._problem = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an exchange ended, for `on_finish`.
+
+    Attributes:
+        decision: allow, deny or error; empty if the exchange ended before one was made.
+        status: the response's status, None where the service didn't see one.
+        reason: of a denial or error; empty otherwise.
+        by: the plugin that answered; empty for the upstream.
+        duration: seconds from the first message to the end.
+    """
+
+    decision: str
+    status: int | None
+    reason: str
+    by: str
+    duration: float
+
+
+def parse_query(query: str) -> dict[str, list[str]]:
+    """Decode a query string once: `+` is a blank, percent-encoded bytes are UTF-8.
+
+    Raises:
+        MalformedRequest: a name or value isn't UTF-8.
+    """
+    parameters: dict[str, list[str]] = {}
+    for pair in query.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            parameters.setdefault(decoded(name.replace("+", " ")), []).append(
+                decoded(value.replace("+", " "))
+            )
+    return parameters
+
+
+def decoded(text: str) -> str:
+    """Undo percent-encoding once.
+
+    Raises:
+        MalformedRequest: the bytes aren't UTF-8.
+    """
+    if "%" not in text and text.isascii():
+        return text
+    try:
+        return unquote_to_bytes(text.encode("latin-1")).decode()
+    except UnicodeError as error:
+        raise MalformedRequest("a parameter isn't UTF-8") from error
+
+
+def _lowered(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    fresh = Headers()
+    for name, value in headers.items():
+        fresh[name] = value
+    return list(fresh.items())
