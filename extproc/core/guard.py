@@ -88,21 +88,38 @@ class Guard:
             where the hook waits.
         """
         runtime = self._runtime
-        if not self.breaker.closed or self.offloaded:
-            return self._careful(phase, hook, arguments)
+        if not self.breaker.closed and not self.breaker.admit(runtime.monotonic()):
+            return self._refused(phase, "plugin_unavailable")
+        if self.offloaded:
+            return self._in_thread(phase, hook, arguments)
         started = runtime.monotonic()
         try:
-            runtime.arm(self.name, self.limits.deadline)
-            result = hook(*arguments)
-            runtime.disarm()
+            try:
+                runtime.arm(self.name, self.limits.deadline)
+                result = hook(*arguments)
+            finally:
+                runtime.disarm()
         except HookInterrupted:
             return self._blocked(phase)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            runtime.disarm()
             return self._raised(phase, error)
         if result is not None and inspect.isawaitable(result):
             return self._waits(phase, result)
+        if self.breaker.trial:
+            self.breaker.succeeded()
         return self._returned(phase, result, started)
+
+    def _in_thread(
+        self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> Answer | Awaitable[Answer]:
+        """Run a hook of a plugin that blocked before where it blocks nobody else."""
+
+        def function() -> Any:
+            return hook(*arguments)
+
+        return self._settled(
+            phase, self._runtime.offload(function, self.name, self.limits.deadline)
+        )
 
     def _returned(self, phase: str, result: Any, started: float) -> Answer:
         """Measure a hook that ended, and let through only what it may return."""
@@ -115,28 +132,11 @@ class Guard:
             return result
         return self._raised(phase, _wrong(phase, result))
 
-    def _careful(
-        self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> Answer | Awaitable[Answer]:
-        """Run a hook of a plugin that is suspected: in a thread, as a trial, or not at all."""
-        now = self._runtime.monotonic()
-        if not self.breaker.admit(now):
-            return self._refused(phase, "plugin_unavailable", self.breaker.retry_after(now))
-        if self.waiting >= self.limits.bound:
-            self.breaker.abandoned()
-            return self._refused(phase, "plugin_busy", 1)
-
-        def function() -> Any:
-            return hook(*arguments)
-
-        return self._settled(
-            phase, self._runtime.offload(function, self.name, self.limits.deadline)
-        )
-
     def _waits(self, phase: str, awaitable: Awaitable[Any]) -> Answer | Awaitable[Answer]:
         if self.waiting >= self.limits.bound:
             _close(awaitable)
-            return self._refused(phase, "plugin_busy", 1)
+            self.breaker.abandoned()
+            return self._refused(phase, "plugin_busy")
         counted = self._counted(awaitable)
         return self._settled(phase, self._runtime.wait(counted, self.name, self.limits.deadline))
 
@@ -154,12 +154,12 @@ class Guard:
         try:
             result = await outcome
             settled = True
-        except DeadlinePassed:
-            settled = True
-            return self._late(phase)
         except HookInterrupted:
             settled = True
             return self._blocked(phase)
+        except DeadlinePassed:
+            settled = True
+            return self._late(phase)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             settled = True
             self.breaker.succeeded()
@@ -171,6 +171,7 @@ class Guard:
         return self._returned(phase, result, started)
 
     def _raised(self, phase: str, error: Exception) -> Answer:
+        self.breaker.abandoned()
         if isinstance(error, MalformedRequest):
             return Response.problem(400, "Malformed request", str(error), reason="malformed")
         self._log.error(
@@ -197,10 +198,11 @@ class Guard:
         )
         return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
 
-    def _refused(self, phase: str, reason: str, retry_after: int) -> Answer:
+    def _refused(self, phase: str, reason: str) -> Answer:
         answer = self._failed(phase, 503, "Temporarily unavailable", reason)
         if isinstance(answer, Response):
-            answer.headers["retry-after"] = str(retry_after)
+            now = self._runtime.monotonic()
+            answer.headers["retry-after"] = str(self.breaker.retry_after(now))
         return answer
 
     def _failed(self, phase: str, status: int, title: str, reason: str) -> Answer:

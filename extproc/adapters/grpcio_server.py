@@ -1,0 +1,147 @@
+"""The portable gRPC server: `grpcio` (aio). Also the one for TLS and for other hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from extproc.adapters import service
+from extproc.adapters.wire import PROCESS
+from extproc.adapters.wire_authz import CHECK
+from extproc.core.errors import PeerFault
+from extproc.core.exchange import Waiting, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from extproc.adapters.service import Deciding, Stream
+
+_UNBOUNDED = -1  # bodies are bounded by the gateway file, in Envoy
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _UNBOUNDED),
+    ("grpc.max_send_message_length", _UNBOUNDED),
+    ("grpc.max_concurrent_streams", 10_000),
+    ("grpc.so_reuseport", 0),
+    # Envoy opens one stream per request and pings rarely; be strict about neither.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+]
+
+type_of_context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GrpcioServer:
+    """Serves ext_proc, ext_authz and grpc.health.v1 on any number of addresses."""
+
+    def __init__(self, deciding: Deciding) -> None:
+        self._deciding = deciding
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._finishing: set[asyncio.Task[None]] = set()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Bind `unix:/path` or `host:port`.
+
+        Returns:
+            The address as bound, with the port that was chosen for port 0.
+
+        Raises:
+            RuntimeError: the address can't be bound.
+        """
+        if credentials is not None:
+            port = self._server.add_secure_port(address, credentials)
+        else:
+            port = self._server.add_insecure_port(address)
+        if address.startswith("unix:"):
+            return address
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Serve, and say so to health checks."""
+        await self._server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Tell health checks, let exchanges end for up to `grace` seconds, close."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=grace)
+
+    async def process(self, _iterator: object, context: type_of_context) -> None:
+        """Serve one `Process` stream."""
+        stream = service.Stream(self._deciding)
+        try:
+            await self._answer_all(stream, context)
+        except PeerFault as error:
+            self._deciding.log.warning("stream refused", error=str(error))
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            self._finish(stream)
+
+    async def _answer_all(self, stream: Stream, context: type_of_context) -> None:
+        while True:
+            data = await context.read()
+            if data is grpc.aio.EOF:
+                return
+            answers = stream.receive(data)
+            if isinstance(answers, Waiting):
+                async for messages in stream.waited(answers):
+                    answers = messages
+                    await _write(context, messages)
+            else:
+                await _write(context, answers)
+            if not answers:
+                return  # a capture given up: the verdict was given, the rest passes unseen
+
+    def _finish(self, stream: Stream) -> None:
+        """Run `on_finish` beside the end of the stream: it may be ending by cancellation."""
+        rest = start(stream.finish())
+        if not isinstance(rest, Waiting):
+            return
+        task = asyncio.ensure_future(rest)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    async def check(self, data: bytes, context: type_of_context) -> bytes:
+        """Serve one ext_authz `Check`."""
+        try:
+            return await service.check(self._deciding, data)
+        except PeerFault as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+
+
+class _Handler(grpc.GenericRpcHandler):
+    """Hands raw bytes on: the wire module alone decodes."""
+
+    def __init__(self, server: GrpcioServer) -> None:
+        self._methods: dict[str, Any] = {
+            PROCESS: grpc.stream_stream_rpc_method_handler(server.process),
+            CHECK: grpc.unary_unary_rpc_method_handler(server.check),
+        }
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Find the method's handler."""
+        return self._methods.get(handler_call_details.method)
+
+
+async def _write(context: type_of_context, messages: Sequence[bytes]) -> None:
+    for message in messages:
+        await context.write(message)
+
+
+def tls_credentials(
+    certificate: Path, private_key: Path, client_ca: Path | None
+) -> grpc.ServerCredentials:
+    """Read TLS files; with `client_ca` a client must show a certificate it signed."""
+    return grpc.ssl_server_credentials(
+        [(private_key.read_bytes(), certificate.read_bytes())],
+        client_ca.read_bytes() if client_ca is not None else None,
+        require_client_auth=client_ca is not None,
+    )

@@ -1,0 +1,46 @@
+"""A few bytes shared with the supervisor: which plugin's hook is running right now.
+
+A worker whose interpreter is stuck in C code can say nothing; the supervisor that has to kill
+it reads here whose hook it was, and starts the next worker with that plugin in threads.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SIZE = 256
+
+
+class Journal:
+    """The worker's end; writing costs one copy into shared memory."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(_SIZE))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _SIZE)
+        self._names: dict[str, bytes] = {}
+
+    def armed(self, name: str) -> None:
+        """Record that this plugin's hook runs."""
+        record = self._names.get(name)
+        if record is None:
+            text = name.encode()[: _SIZE - 1]
+            record = self._names[name] = bytes([len(text)]) + text
+        self._memory[: len(record)] = record
+
+    def disarmed(self) -> None:
+        """Record that no hook runs."""
+        self._memory[0] = 0
+
+
+def running(path: Path) -> str:
+    """Return whose hook a worker was running, for the supervisor; empty for nobody's."""
+    try:
+        record = path.read_bytes()
+    except OSError:
+        return ""
+    return record[1 : 1 + record[0]].decode(errors="replace") if record else ""

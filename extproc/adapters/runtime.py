@@ -1,0 +1,185 @@
+"""Waiting, interrupting and threads: the guard's port, for a process with one event loop.
+
+A hook that blocks the loop can't be seen by the loop, so a thread watches: while a hook runs
+it is armed, and past its deadline the thread sends the main thread a signal whose handler
+raises `HookInterrupted`, but only if that same hook is still armed. Sleeps, locks and sockets
+are interrupted by the signal itself (PEP 475 retries a call only if the handler returns); a
+pure loop between two bytecodes. C code that keeps the interpreter lock can't be interrupted;
+the supervisor sees the worker's health check fail, and reads from the journal which plugin was
+armed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.errors import DeadlinePassed, HookInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from types import FrameType
+
+    from extproc.adapters.journal import Journal
+
+_SIGNAL = signal.SIGUSR1
+_TICK = 0.02
+_MOST_THREADS = 8  # per plugin; more at once is "busy"
+
+
+class LoopRuntime:
+    """The runtime of one worker process; make it in the main thread, on the running loop."""
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = threading.get_ident()
+        self._journal = journal
+        self._armed: tuple[str, float] | None = None
+        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._threads: dict[str, int] = {}
+        self._stopped = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        signal.signal(_SIGNAL, self._interrupt)
+        self._watchdog.start()
+        self.monotonic = time.monotonic
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stopped.set()
+
+    def arm(self, name: str, seconds: float) -> None:
+        """From now on, interrupt the running hook after this long."""
+        if self._journal is not None:
+            self._journal.armed(name)
+        self._armed = (name, time.monotonic() + seconds)
+
+    def disarm(self) -> None:
+        """The hook returned."""
+        self._armed = None
+        if self._journal is not None:
+            self._journal.disarmed()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_TICK):
+            armed = self._armed
+            if armed is not None and time.monotonic() > armed[1]:
+                signal.pthread_kill(self._main, _SIGNAL)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        armed = self._armed
+        if armed is not None and time.monotonic() > armed[1]:
+            self.disarm()
+            raise HookInterrupted(armed[0])
+
+    async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
+        """Await in a task of its own; see the port."""
+        task = self._loop.create_task(_step_armed(awaitable, self, name, seconds))
+        try:
+            done, _ = await asyncio.wait((task,), timeout=seconds)
+        except BaseException:
+            self._leave_behind(task)
+            raise
+        if done:
+            return task.result()
+        self._leave_behind(task)
+        raise DeadlinePassed(name)
+
+    def _leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task without waiting for it; a hook may refuse to end."""
+        task.cancel()
+        self._left_behind.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._left_behind.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio doesn't report it
+
+    async def offload(self, function: Callable[[], Any], name: str, seconds: float) -> Any:
+        """Run in a daemon thread of its own; see the port."""
+        if self._threads.get(name, 0) >= _MOST_THREADS:
+            raise DeadlinePassed(name)
+        future = self._loop.create_future()
+        thread = threading.Thread(
+            target=self._in_thread, args=(function, future, name), name=name, daemon=True
+        )
+        self._threads[name] = self._threads.get(name, 0) + 1
+        thread.start()
+        done, _ = await asyncio.wait((future,), timeout=seconds)
+        if done:
+            return future.result()
+        if thread.ident is not None:
+            # Ends pure loops; a thread asleep in C sees it when it wakes.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(HookInterrupted)
+            )
+        raise DeadlinePassed(name)
+
+    def _in_thread(
+        self, function: Callable[[], Any], future: asyncio.Future[Any], name: str
+    ) -> None:
+        result = None
+        error: BaseException | None = None
+        try:
+            result = function()
+            if asyncio.iscoroutine(result):
+                result = asyncio.run(result)
+        except HookInterrupted:
+            error = DeadlinePassed(name)
+        except BaseException as raised:  # noqa: BLE001 - handed on to whoever waits
+            error = raised
+        self._loop.call_soon_threadsafe(self._thread_ended, future, name, result, error)
+
+    def _thread_ended(
+        self, future: asyncio.Future[Any], name: str, result: Any, error: BaseException | None
+    ) -> None:
+        self._threads[name] -= 1
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            future.exception()
+
+
+async def _step_armed(
+    awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float
+) -> Any:
+    return await _Armed(awaitable, runtime, name, seconds)
+
+
+class _Armed:
+    """An awaitable whose every step runs armed."""
+
+    def __init__(
+        self, awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float
+    ) -> None:
+        self._steps: Coroutine[Any, Any, Any] | Generator[Any, Any, Any] = (
+            awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
+        )
+        self._runtime = runtime
+        self._name = name
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Drive the steps."""
+        value: Any = None
+        thrown: BaseException | None = None
+        while True:
+            self._runtime.arm(self._name, self._seconds)
+            try:
+                waited = self._steps.throw(thrown) if thrown else self._steps.send(value)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self._runtime.disarm()
+            value, thrown = None, None
+            try:
+                value = yield waited
+            except BaseException as error:  # noqa: BLE001 - belongs to the hook
+                thrown = error

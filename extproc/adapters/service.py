@@ -1,0 +1,109 @@
+"""The gRPC services without a gRPC library: what a server calls for each stream and call.
+
+Both servers (`grpcio`, and one of our own for an Envoy on the same host) stand on this: bytes
+of one message in, the bytes of its answers out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from extproc.adapters import wire_authz
+from extproc.adapters.wire import Codec, override_timeout
+from extproc.core.exchange import Body, Continue, Exchange, Waiting, start
+from extproc.core.law import Side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from extproc.core.exchange import Answer
+    from extproc.core.ports import Clock, Log, Observer
+    from extproc.core.routes import Route, Routes
+
+# Envoy's message_timeout is 1 s (filter level); a message that takes longer than half of it
+# asks for more, once.
+MESSAGE_TIMEOUT = 1.0
+_ASK_AFTER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What every exchange of a worker shares."""
+
+    routes: Routes
+    clock: Clock
+    observer: Observer
+    log: Log
+    match: Callable[[str, str, str], Route | None] | None = None
+
+    def exchange(self) -> Exchange:
+        """Begin an exchange."""
+        return Exchange(self.routes.find, self.clock.monotonic, self.observer)
+
+
+class Stream:
+    """One `Process` stream."""
+
+    def __init__(self, deciding: Deciding) -> None:
+        self._codec = Codec()
+        self._exchange = deciding.exchange()
+
+    def receive(self, data: bytes) -> tuple[bytes, ...] | Waiting:
+        """Take one message.
+
+        Returns:
+            The messages to send, none of them meaning a clean close; or, where a hook waits,
+            a `Waiting` for `Stream.encode`.
+
+        Raises:
+            PeerFault: end the stream with an error status.
+        """
+        answer = start(self._exchange.receive(self._codec.decode(data)))
+        if isinstance(answer, Waiting):
+            return answer
+        return self._codec.encode(answer)
+
+    async def waited(self, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
+        """Await an answer that takes time, asking Envoy for more where it is long."""
+        task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=_ASK_AFTER)
+            remaining = self._remaining()
+            if not done and remaining > 0:
+                yield (override_timeout(remaining),)
+            yield self._codec.encode(await task)
+        finally:
+            task.cancel()
+
+    def _remaining(self) -> float:
+        """Return how long the answer may still take, if that is more than Envoy waits."""
+        route = self._exchange.route
+        deadline = route.deadline if route is not None else 0.0
+        return deadline if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
+
+    async def finish(self) -> None:
+        """End the exchange, whatever the end."""
+        await self._exchange.finish()
+
+
+async def check(deciding: Deciding, data: bytes) -> bytes:
+    """Answer one ext_authz `Check`: the same plugins, request side.
+
+    Raises:
+        PeerFault: the message is no CheckRequest.
+    """
+    event, body = wire_authz.decode(data)
+    if not event.route_key and deciding.match is not None:
+        route = deciding.match(event.method, event.host, event.target)
+        event.route_key = route.key if route is not None else ""
+    event.end = not body
+    exchange = deciding.exchange()
+    try:
+        answer = await exchange.receive(event)
+        if isinstance(answer, Continue) and answer.verdict is None:
+            answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
+        return wire_authz.encode(answer)
+    finally:
+        await exchange.finish()

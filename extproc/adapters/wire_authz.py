@@ -1,0 +1,109 @@
+"""ext_authz messages to core values and back (envoy.service.auth.v3, Envoy 1.40).
+
+The field rules are the opposite of ext_proc's: only `value` is read here, `append` joins only
+onto a header that exists, so several values are joined by us and replace what is there.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from extproc.adapters.messages import common_pb2, ext_authz_pb2
+from extproc.adapters.wire import NAMESPACE, address_only, host_only, may_set
+from extproc.core.errors import PeerFault
+from extproc.core.exchange import Answer, Continue, Immediate, RequestHeaders
+from extproc.core.headers import Headers
+from extproc.core.values import Response
+
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
+ROUTE_EXTENSION = "extproc_route"
+
+_OK = 0
+_PERMISSION_DENIED = 7
+
+
+def decode(data: bytes) -> tuple[RequestHeaders, bytes]:
+    """Read one CheckRequest.
+
+    Returns:
+        The request as it would come over ext_proc, and its body (b"" if none was sent).
+
+    Raises:
+        PeerFault: the bytes aren't a CheckRequest, or it has no HTTP request.
+    """
+    try:
+        message = ext_authz_pb2.CheckRequest.FromString(data)
+    except DecodeError as error:
+        raise PeerFault("the message is no CheckRequest") from error
+    attributes = message.attributes
+    http = attributes.request.http
+    if not http.method:
+        raise PeerFault("the check holds no HTTP request")
+    headers = _headers(http)
+    event = RequestHeaders(
+        method=http.method,
+        scheme=http.scheme,
+        host=host_only(http.host),
+        target=http.path,
+        headers=headers,
+        request_id=headers.get("x-request-id") or http.id,
+        address=address_only(attributes.source.address.socket_address.address + ":"),
+        route_key=attributes.context_extensions.get(ROUTE_EXTENSION, ""),
+        end=True,
+    )
+    return event, http.raw_body or http.body.encode()
+
+
+def _headers(http: ext_authz_pb2.AttributeContext.HttpRequest) -> Headers:
+    raw = http.header_map.headers
+    if raw:
+        pairs = [(h.key, h.raw_value.decode("latin-1") or h.value) for h in raw]
+    else:
+        pairs = [(k, v.encode().decode("latin-1")) for k, v in http.headers.items()]
+    return Headers((name, value) for name, value in pairs if not name.startswith(":"))
+
+
+def encode(answer: Answer) -> bytes:
+    """Write the CheckResponse of an answer to request headers."""
+    if isinstance(answer, Immediate):
+        return _denied(answer.response)
+    if not isinstance(answer, Continue) or answer.verdict is None or answer.body is not None:
+        return _denied(unsupported())
+    message = ext_authz_pb2.CheckResponse(status=ext_authz_pb2.Status(code=_OK))
+    ok = message.ok_response
+    if answer.changes is not None:
+        ok.headers_to_remove.extend(filter(may_set, answer.changes.remove))
+        for name, values in answer.changes.set:
+            if may_set(name):
+                ok.headers.append(_option(name, values))
+    message.ok_response.SetInParent()
+    message.dynamic_metadata.update({NAMESPACE: {"verdict": answer.verdict}})
+    return message.SerializeToString()
+
+
+def unsupported() -> Response:
+    """Return the answer for what ext_authz can't carry; closed, not silently left out."""
+    response = Response.problem(
+        500,
+        "Not possible over ext_authz",
+        "This route changes a body; it needs ext_proc.",
+        reason="needs_ext_proc",
+    )
+    response.bind("")
+    return response
+
+
+def _denied(response: Response) -> bytes:
+    message = ext_authz_pb2.CheckResponse(status=ext_authz_pb2.Status(code=_PERMISSION_DENIED))
+    denied = message.denied_response
+    denied.status.code = response.status
+    denied.body = (response.body or b"").decode(errors="replace")
+    for name in response.headers:
+        if may_set(name):
+            denied.headers.append(_option(name, response.headers.get_all(name)))
+    return message.SerializeToString()
+
+
+def _option(name: str, values: list[str]) -> common_pb2.HeaderValueOption:
+    text = ", ".join(values).encode("latin-1").decode(errors="replace")
+    return common_pb2.HeaderValueOption(header=common_pb2.HeaderValue(key=name, value=text))
