@@ -14,6 +14,7 @@ from extproc.adapters import wire_authz
 from extproc.adapters.wire import Codec, override_timeout
 from extproc.core.exchange import Body, Continue, Exchange, Waiting, start
 from extproc.core.law import Side
+from extproc.core.verdict import MESSAGE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.routes import Route, Routes
 
-# Envoy's message_timeout is 1 s (filter level); a message that takes longer than half of it
-# asks for more, once.
-MESSAGE_TIMEOUT = 1.0
-_ASK_AFTER = 0.5
+_ASK_AFTER = MESSAGE_TIMEOUT / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,18 +33,18 @@ from extproc.core.exchange import (
 )
 from extproc.core.headers import Changes, Headers
 from extproc.core.law import Side
+from extproc.core.verdict import (
+    ADDRESS_ATTRIBUTE,
+    DETAILS_ATTRIBUTE,
+    NAMESPACE,
+    ROUTE_ATTRIBUTE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
-NAMESPACE = "extproc"  # of route metadata and of the verdict's dynamic metadata
-ROUTE_ATTRIBUTE = f'xds.route_metadata.filter_metadata["{NAMESPACE}"]["id"]'
-ADDRESS_ATTRIBUTE = "source.address"
-DETAILS_ATTRIBUTE = "response.code_details"
-REQUEST_ATTRIBUTES = (ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE)
-RESPONSE_ATTRIBUTES = (DETAILS_ATTRIBUTE,)
 _ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 
 # Message framing and hop-by-hop fields belong to Envoy (RFC 9110 section 7.6.1); the others

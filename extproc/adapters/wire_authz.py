@@ -9,14 +9,14 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from extproc.adapters.messages import common_pb2, ext_authz_pb2
-from extproc.adapters.wire import NAMESPACE, address_only, host_only, may_set
+from extproc.adapters.wire import address_only, host_only, may_set
 from extproc.core.errors import PeerFault
 from extproc.core.exchange import Answer, Continue, Immediate, RequestHeaders
 from extproc.core.headers import Headers
 from extproc.core.values import Response
+from extproc.core.verdict import NAMESPACE, ROUTE_EXTENSION
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
-ROUTE_EXTENSION = "extproc_route"
 
 _OK = 0
 _PERMISSION_DENIED = 7

@@ -1,0 +1,29 @@
+"""What Envoy and the service agree on: names that the compiler writes and the wire reads.
+
+The verdict is dynamic metadata in a namespace that only the service may write. Its value is a
+route's key, `route@version`; an RBAC filter behind ext_proc lets a request through only with
+the key of the very route it will take.
+"""
+
+from __future__ import annotations
+
+NAMESPACE = "extproc"
+"""Of route metadata (`id`) and of the verdict's dynamic metadata (`verdict`)."""
+
+ROUTE_ATTRIBUTE = f'xds.route_metadata.filter_metadata["{NAMESPACE}"]["id"]'
+"""CEL attribute by which Envoy tells the route's key, as a scalar."""
+
+ADDRESS_ATTRIBUTE = "source.address"
+"""The client's `ip:port` after trusted proxies."""
+
+DETAILS_ATTRIBUTE = "response.code_details"
+"""Where a response comes from; `via_upstream` for an upstream's."""
+
+REQUEST_ATTRIBUTES = (ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE)
+RESPONSE_ATTRIBUTES = (DETAILS_ATTRIBUTE,)
+
+ROUTE_EXTENSION = "extproc_route"
+"""The context extension by which an ext_authz filter tells the route's key."""
+
+MESSAGE_TIMEOUT = 1.0
+"""Seconds that Envoy waits for one answer; the service asks for more, once, where it waits."""

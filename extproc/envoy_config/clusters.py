@@ -1,0 +1,255 @@
+"""Clusters: the service itself, and one for each upstream."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    ClusterLbPolicy,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    HealthCheck,
+    HealthCheckGrpcHealthCheck,
+    HealthCheckHttpHealthCheck,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CertificateValidationContextTrustChainVerification,
+    CommonTlsContext,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+
+from extproc.envoy_config.shapes import (
+    SERVICE_CLUSTER,
+    EndpointUrl,
+    Facts,
+    address,
+    exactly,
+    file,
+    packed,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+    from extproc.config.schema import Upstream
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
+_POLICIES = {
+    "round_robin": ClusterLbPolicy.ROUND_ROBIN,
+    "least_request": ClusterLbPolicy.LEAST_REQUEST,
+    "random": ClusterLbPolicy.RANDOM,
+}
+# Envoy's default of 1024 counts open streams, and each request holds one: beyond it requests
+# fail by `overflow`. What bounds load is the listener's connection limit.
+_MANY = 1_000_000
+
+
+def upstream_cluster(name: str) -> str:
+    """Return the cluster's name of an upstream; a prefix keeps it apart from our own."""
+    return f"upstream.{name}"
+
+
+def service_cluster(facts: Facts) -> Cluster:
+    """Return the cluster of the service: one endpoint for each worker.
+
+    A stuck worker still accepts connections, so health is asked over gRPC.
+    """
+    return Cluster(
+        name=SERVICE_CLUSTER,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(0.25),
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        load_assignment=_assignment(SERVICE_CLUSTER, [address(at) for at in facts.service]),
+        typed_extension_protocol_options=_protocol(http2=True),
+        circuit_breakers=_open_breakers(),
+        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        health_checks=[
+            HealthCheck(
+                timeout=seconds(0.5),
+                interval=seconds(0.5),
+                no_traffic_interval=seconds(0.5),
+                unhealthy_interval=seconds(0.25),
+                unhealthy_threshold=2,
+                healthy_threshold=1,
+                grpc_health_check=HealthCheckGrpcHealthCheck(),
+            )
+        ],
+    )
+
+
+def upstream_clusters(upstreams: Mapping[str, Upstream]) -> list[Cluster]:
+    """Return a cluster for each upstream, in the file's order."""
+    return [_upstream(name, upstream) for name, upstream in upstreams.items()]
+
+
+def _upstream(name: str, upstream: Upstream) -> Cluster:
+    urls = [EndpointUrl.parse(str(url)) for url in upstream.endpoints]
+    cluster = Cluster(
+        name=upstream_cluster(name),
+        type=ClusterDiscoveryType.STATIC
+        if all(is_address(url.host) for url in urls)
+        else ClusterDiscoveryType.STRICT_DNS,
+        dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+        respect_dns_ttl=True,
+        connect_timeout=seconds(2.0),
+        lb_policy=_POLICIES[upstream.balance],
+        load_assignment=_assignment(
+            upstream_cluster(name), [_endpoint_address(url) for url in urls], urls
+        ),
+        typed_extension_protocol_options=_protocol(
+            http2=urls[0].scheme in {"grpc", "grpcs"}, negotiated=urls[0].scheme == "https"
+        ),
+        circuit_breakers=_open_breakers(),
+        # An upstream that answers 5xx may be right to; only one that can't be reached is ejected.
+        outlier_detection=OutlierDetection(
+            split_external_local_origin_errors=True,
+            enforcing_consecutive_5xx=0,
+            enforcing_success_rate=0,
+            enforcing_consecutive_gateway_failure=0,
+            enforcing_local_origin_success_rate=0,
+            consecutive_local_origin_failure=5,
+            interval=seconds(1.0),
+            base_ejection_time=seconds(5.0),
+            max_ejection_percent=50,
+        )
+        if len(urls) > 1
+        else None,
+    )
+    if upstream.health is not None:
+        cluster.health_checks = [_http_health(upstream.health, urls[0].host)]
+    if urls[0].secure:
+        cluster.transport_socket = _tls(upstream, urls[0].host)
+    return cluster
+
+
+def _assignment(
+    name: str, addresses: list[Address], urls: list[EndpointUrl] | None = None
+) -> ClusterLoadAssignment:
+    hostnames = [url.host for url in urls] if urls else [""] * len(addresses)
+    endpoints = [
+        LbEndpoint(endpoint=Endpoint(address=at, hostname=hostname))
+        for at, hostname in zip(addresses, hostnames, strict=True)
+    ]
+    return ClusterLoadAssignment(
+        cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)]
+    )
+
+
+def _endpoint_address(url: EndpointUrl) -> Address:
+    return address(f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}")
+
+
+def is_address(host: str) -> bool:
+    """Say whether a host is an IP address, which needs no resolving."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _protocol(*, http2: bool, negotiated: bool = False) -> dict[str, AnyMessage]:
+    if negotiated:
+        options = HttpProtocolOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                http_protocol_options=Http1ProtocolOptions()
+            )
+        )
+    elif http2:
+        options = HttpProtocolOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                http2_protocol_options=Http2ProtocolOptions()
+            )
+        )
+    else:
+        options = HttpProtocolOptions(
+            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                http_protocol_options=Http1ProtocolOptions()
+            )
+        )
+    return {_HTTP_OPTIONS: packed(options)}
+
+
+def _open_breakers() -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakersThresholds(
+                max_connections=_MANY,
+                max_pending_requests=_MANY,
+                max_requests=_MANY,
+                max_retries=_MANY,
+            )
+        ]
+    )
+
+
+def _http_health(path: str, host: str) -> HealthCheck:
+    return HealthCheck(
+        timeout=seconds(1.0),
+        interval=seconds(5.0),
+        no_traffic_interval=seconds(5.0),
+        unhealthy_threshold=2,
+        healthy_threshold=1,
+        http_health_check=HealthCheckHttpHealthCheck(path=path, host=host),
+    )
+
+
+def _tls(upstream: Upstream, host: str) -> TransportSocket:
+    """Verify name and chain unless the file says otherwise out loud."""
+    tls = upstream.tls
+    name = (tls.sni if tls is not None else None) or host
+    validation = CertificateValidationContext(
+        trusted_ca=file(str(tls.ca) if tls is not None and tls.ca else _SYSTEM_ROOTS),
+        match_typed_subject_alt_names=[
+            SubjectAltNameMatcher(
+                san_type=SubjectAltNameMatcherSanType.IP_ADDRESS
+                if is_address(name)
+                else SubjectAltNameMatcherSanType.DNS,
+                matcher=exactly(name),
+            )
+        ],
+    )
+    if tls is not None and not tls.verify:
+        validation = CertificateValidationContext(
+            trust_chain_verification=CertificateValidationContextTrustChainVerification(
+                1  # ACCEPT_UNTRUSTED
+            )
+        )
+    context = UpstreamTlsContext(
+        sni="" if is_address(name) else name,
+        common_tls_context=CommonTlsContext(
+            alpn_protocols=["h2" if upstream.speaks_grpc else "http/1.1"],
+            validation_context=validation,
+        ),
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))

@@ -1,0 +1,155 @@
+"""The whole configuration: as one static bootstrap, or as files that are replaced one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapDynamicResources,
+    BootstrapStaticResources,
+)
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.core.v3 import Node
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
+    DownstreamConnectionsConfig,
+)
+
+from extproc.envoy_config.clusters import service_cluster, upstream_clusters
+from extproc.envoy_config.listener import egress_listener, public_listeners
+from extproc.envoy_config.routes import egress_routes, ingress_routes
+from extproc.envoy_config.shapes import Facts, address, from_file, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from extproc.config.schema import Gateway
+    from extproc.core.chain import Modes
+
+_MOST_CONNECTIONS = 50_000
+_BODY_LIMIT_TYPE = (
+    "type.googleapis.com/envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
+)
+
+type_of_json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The replaceable parts, each a DiscoveryResponse as JSON.
+
+    Attributes:
+        clusters: every upstream's.
+        listeners: the public ones.
+        routes: of the public listener.
+        egress: routes of the egress listener.
+    """
+
+    clusters: type_of_json
+    listeners: type_of_json
+    routes: type_of_json
+    egress: type_of_json
+
+
+def files(gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts) -> Files:
+    """Compile the replaceable parts of one version of the gateway file.
+
+    Args:
+        gateway: the validated gateway file.
+        modes: what each route needs to see, by its name.
+        longest: seconds; the largest deadline of any route.
+        facts: where things are.
+    """
+    version = facts.version
+    listeners = [
+        _limited(listener.to_dict(), gateway.listener.max_request_bytes)
+        for listener in public_listeners(gateway, facts, longest, None)
+    ]
+    return Files(
+        clusters=_discovery(
+            version, Cluster, [c.to_dict() for c in upstream_clusters(gateway.upstreams)]
+        ),
+        listeners=_discovery(version, Listener, listeners),
+        routes=_discovery(
+            version, RouteConfiguration, [ingress_routes(gateway, modes, version).to_dict()]
+        ),
+        egress=_discovery(version, RouteConfiguration, [egress_routes(gateway).to_dict()]),
+    )
+
+
+def bootstrap(facts: Facts) -> type_of_json:
+    """Return the bootstrap that reads everything else from `facts.folder`."""
+    result = _bootstrap(facts)
+    result.dynamic_resources = BootstrapDynamicResources(
+        cds_config=from_file(f"{facts.folder}/clusters.json"),
+        lds_config=from_file(f"{facts.folder}/listeners.json"),
+    )
+    result.static_resources = BootstrapStaticResources(
+        clusters=[service_cluster(facts)], listeners=[egress_listener(facts, None)]
+    )
+    return result.to_dict()
+
+
+def static(
+    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts
+) -> type_of_json:
+    """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
+    result = _bootstrap(facts)
+    result.static_resources = BootstrapStaticResources(
+        clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams)],
+        listeners=[
+            *public_listeners(
+                gateway, facts, longest, ingress_routes(gateway, modes, facts.version)
+            ),
+            egress_listener(facts, egress_routes(gateway)),
+        ],
+    )
+    plain = result.to_dict()
+    for listener in plain["staticResources"]["listeners"]:
+        if listener["name"] != "egress":
+            _limited(listener, gateway.listener.max_request_bytes)
+    return plain
+
+
+def _bootstrap(facts: Facts) -> Bootstrap:
+    return Bootstrap(
+        node=Node(id="extproc", cluster="extproc"),
+        admin=Admin(address=address(facts.admin)),
+        overload_manager=OverloadManager(
+            resource_monitors=[
+                ResourceMonitor(
+                    name="envoy.resource_monitors.global_downstream_max_connections",
+                    typed_config=packed(
+                        DownstreamConnectionsConfig(
+                            max_active_downstream_connections=_MOST_CONNECTIONS
+                        )
+                    ),
+                )
+            ]
+        ),
+    )
+
+
+def _limited(listener: type_of_json, max_request_bytes: int) -> type_of_json:
+    """Put the body size limit first; the typed packages don't have this filter yet."""
+    limit = {
+        "name": "envoy.filters.http.body_size_limit",
+        "typedConfig": {"@type": _BODY_LIMIT_TYPE, "maxRequestBytes": max_request_bytes},
+    }
+    for chain in listener["filterChains"]:
+        for network_filter in chain["filters"]:
+            network_filter["typedConfig"]["httpFilters"].insert(0, limit)
+    return listener
+
+
+def _discovery(version: str, kind: type, resources: list[type_of_json]) -> type_of_json:
+    type_url = packed(kind()).type_url
+    return {
+        "versionInfo": version,
+        "resources": [{"@type": type_url, **resource} for resource in resources],
+    }

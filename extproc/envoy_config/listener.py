@@ -1,0 +1,384 @@
+"""Listeners: the public one, its redirect from HTTP, and the egress one; and their filters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.core.v3 import (
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    HttpProtocolOptionsHeadersWithUnderscoresAction,
+    RetryPolicy,
+    TransportSocket,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    Listener,
+    ListenerFilter,
+)
+from envoy_data_plane.envoy.config.rbac.v3 import Rbac
+from envoy_data_plane.envoy.config.route.v3 import (
+    RedirectAction,
+    RedirectActionRedirectResponseCode,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.compression.brotli.compressor.v3 import Brotli
+from envoy_data_plane.envoy.extensions.compression.gzip.compressor.v3 import Gzip
+from envoy_data_plane.envoy.extensions.compression.zstd.compressor.v3 import Zstd
+from envoy_data_plane.envoy.extensions.filters.http.compressor.v3 import (
+    Compressor,
+    CompressorCommonDirectionConfig,
+    CompressorResponseDirectionConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+    ExternalProcessor,
+    ExternalProcessorRouteCacheAction,
+    MetadataOptions,
+    MetadataOptionsMetadataNamespaces,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerPathWithEscapedSlashesAction,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    DownstreamTlsContext,
+    TlsCertificate,
+)
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+
+from extproc.core.verdict import (
+    MESSAGE_TIMEOUT,
+    NAMESPACE,
+    REQUEST_ATTRIBUTES,
+    RESPONSE_ATTRIBUTES,
+)
+from extproc.envoy_config.local_replies import local_replies
+from extproc.envoy_config.routes import EXT_PROC, RBAC
+from extproc.envoy_config.shapes import (
+    EGRESS,
+    INGRESS,
+    SERVICE_CLUSTER,
+    Facts,
+    address,
+    file,
+    from_file,
+    packed,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from extproc.config.schema import Gateway
+    from extproc.config.schema import Listener as PublicListener
+
+_HCM = "envoy.filters.network.http_connection_manager"
+_MUTATION = "envoy.http.early_header_mutation.header_mutation"
+_COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
+_LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
+_COMPRESSED = [
+    "application/javascript",
+    "application/json",
+    "application/problem+json",
+    "application/xhtml+xml",
+    "application/xml",
+    "image/svg+xml",
+    "text/css",
+    "text/html",
+    "text/plain",
+    "text/xml",
+]
+# Names by which a client might pretend to be a part of this gateway, or make an upstream see
+# another path or method than the one that was judged.
+CONTROL_HEADERS = (
+    "x-gateway-assertion",
+    "x-gateway-partial",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-middleware-subrequest",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+)
+_BUFFER = 1 << 20
+
+
+def public_listeners(
+    gateway: Gateway, facts: Facts, longest: float, routes: RouteConfiguration | None
+) -> list[Listener]:
+    """Return the public listener, and the one that redirects to it if there is one.
+
+    Args:
+        gateway: the validated gateway file.
+        facts: where things are.
+        longest: seconds; the largest deadline of any route.
+        routes: inline, for a static bootstrap; None to read them from a file.
+    """
+    listener = gateway.listener
+    manager = _manager(gateway, listener, facts, longest, routes)
+    result = Listener(
+        name=INGRESS,
+        address=address(listener.address),
+        per_connection_buffer_limit_bytes=_BUFFER,
+        filter_chains=_chains(listener, manager),
+    )
+    if listener.tls is not None:
+        result.listener_filters = [
+            ListenerFilter(
+                name="envoy.filters.listener.tls_inspector", typed_config=packed(TlsInspector())
+            )
+        ]
+    if listener.redirect is None:
+        return [result]
+    return [result, _redirect(listener.redirect, listener.address)]
+
+
+def _chains(listener: PublicListener, manager: HttpConnectionManager) -> list[FilterChain]:
+    filters = [Filter(name=_HCM, typed_config=packed(manager))]
+    tls = listener.tls
+    if tls is None:
+        return [FilterChain(name="plain", filters=filters)]
+    ca = str(tls.client_ca) if tls.client_ca else None
+    chains = [
+        FilterChain(
+            name=f"sni-{place}",
+            filter_chain_match=FilterChainMatch(server_names=list(named.hosts)),
+            filters=filters,
+            transport_socket=_tls(str(named.certificate), str(named.private_key), ca),
+        )
+        for place, named in enumerate(tls.sni)
+    ]
+    chains.append(
+        FilterChain(
+            name="default",
+            filters=filters,
+            transport_socket=_tls(str(tls.certificate), str(tls.private_key), ca),
+        )
+    )
+    return chains
+
+
+def _tls(certificate: str, private_key: str, client_ca: str | None) -> TransportSocket:
+    common = CommonTlsContext(
+        alpn_protocols=["h2", "http/1.1"],
+        tls_certificates=[
+            TlsCertificate(certificate_chain=file(certificate), private_key=file(private_key))
+        ],
+    )
+    if client_ca is not None:
+        common.validation_context = CertificateValidationContext(trusted_ca=file(client_ca))
+    return TransportSocket(
+        name="envoy.transport_sockets.tls",
+        typed_config=packed(DownstreamTlsContext(common_tls_context=common)),
+    )
+
+
+def _redirect(at: str, target: str) -> Listener:
+    """Return a listener that sends HTTP clients to HTTPS, keeping method and body (308)."""
+    action = RedirectAction(
+        https_redirect=True,
+        port_redirect=int(target.rpartition(":")[2]),
+        response_code=RedirectActionRedirectResponseCode.PERMANENT_REDIRECT,
+    )
+    manager = HttpConnectionManager(
+        stat_prefix="redirect",
+        strip_any_host_port=True,
+        route_config=RouteConfiguration(
+            name="redirect",
+            virtual_hosts=[
+                VirtualHost(
+                    name="all",
+                    domains=["*"],
+                    routes=[EnvoyRoute(match=RouteMatch(prefix=""), redirect=action)],
+                )
+            ],
+        ),
+        http_filters=[_router()],
+    )
+    _harden(manager)
+    return Listener(
+        name="redirect",
+        address=address(at),
+        filter_chains=[FilterChain(filters=[Filter(name=_HCM, typed_config=packed(manager))])],
+    )
+
+
+def _manager(
+    gateway: Gateway,
+    listener: PublicListener,
+    facts: Facts,
+    longest: float,
+    routes: RouteConfiguration | None,
+) -> HttpConnectionManager:
+    manager = HttpConnectionManager(
+        stat_prefix=INGRESS,
+        use_remote_address=True,
+        xff_num_trusted_hops=listener.trusted_proxies,
+        strip_any_host_port=True,
+        strip_trailing_host_dot=True,
+        always_set_request_id_in_response=True,
+        # The upstream's `server` passes and a route may remove it; Envoy's own would come after.
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        upgrade_configs=[
+            HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
+        ],
+        early_header_mutation_extensions=[_strip(_never_from_clients(gateway))],
+        local_reply_config=local_replies(),
+        http_filters=[
+            *(_compressor(name) for name in listener.compression),
+            HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest))),
+            # Accepts nothing by itself: each route accepts its own verdict.
+            HttpFilter(name=RBAC, typed_config=packed(RbacFilter(rules=Rbac()))),
+            _router(),
+        ],
+    )
+    _harden(manager)
+    if routes is not None:
+        manager.route_config = routes
+    else:
+        manager.rds = Rds(
+            route_config_name=INGRESS, config_source=from_file(f"{facts.folder}/routes.json")
+        )
+    return manager
+
+
+def _harden(manager: HttpConnectionManager) -> None:
+    """Set what an edge needs (Envoy's "configuring as an edge proxy")."""
+    manager.normalize_path = True
+    manager.merge_slashes = True
+    manager.path_with_escaped_slashes_action = (
+        HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST
+    )
+    manager.common_http_protocol_options = HttpProtocolOptions(
+        idle_timeout=seconds(300),
+        headers_with_underscores_action=(
+            HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
+        ),
+    )
+    manager.http_protocol_options = Http1ProtocolOptions(accept_http_10=False)
+    manager.http2_protocol_options = Http2ProtocolOptions(
+        max_concurrent_streams=100,
+        initial_stream_window_size=65_536,
+        initial_connection_window_size=1 << 20,
+    )
+    manager.stream_idle_timeout = seconds(300)
+    manager.request_headers_timeout = seconds(10)
+
+
+def _never_from_clients(gateway: Gateway) -> list[str]:
+    identity = gateway.identity.headers if gateway.identity is not None else {}
+    return sorted({*CONTROL_HEADERS, *(name.lower() for name in identity)})
+
+
+def _strip(names: list[str]) -> TypedExtensionConfig:
+    """Return a mutation that runs before routing and before any filter."""
+    mutation = HeaderMutation(mutations=[Mutation(remove=name) for name in names])
+    return TypedExtensionConfig(name=_MUTATION, typed_config=packed(mutation))
+
+
+def _compressor(name: str) -> HttpFilter:
+    """Return a compressor; it stands before ext_proc, so that our answers pass it too."""
+    library = _LIBRARIES[name]
+    return HttpFilter(
+        name=f"envoy.filters.http.compressor.{library}",
+        typed_config=packed(
+            Compressor(
+                compressor_library=TypedExtensionConfig(
+                    name=f"envoy.compression.{library}.compressor",
+                    typed_config=packed(_COMPRESSORS[name]()),
+                ),
+                response_direction_config=CompressorResponseDirectionConfig(
+                    common_config=CompressorCommonDirectionConfig(
+                        min_content_length=256, content_type=_COMPRESSED
+                    ),
+                    weaken_etag_on_compress=True,
+                ),
+            )
+        ),
+    )
+
+
+def _processor(longest: float) -> ExternalProcessor:
+    """Return the ext_proc filter: off by itself, each route switches on what it needs."""
+    skip, none = ProcessingModeHeaderSendMode.SKIP, ProcessingModeBodySendMode.NONE
+    return ExternalProcessor(
+        grpc_service=GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(
+                cluster_name=SERVICE_CLUSTER,
+                retry_policy=RetryPolicy(
+                    retry_on="connect-failure,refused-stream,unavailable,reset", num_retries=2
+                ),
+            )
+        ),
+        failure_mode_allow=False,
+        processing_mode=ProcessingMode(
+            request_header_mode=skip,
+            response_header_mode=skip,
+            request_body_mode=none,
+            response_body_mode=none,
+            request_trailer_mode=skip,
+            response_trailer_mode=skip,
+        ),
+        request_attributes=list(REQUEST_ATTRIBUTES),
+        response_attributes=list(RESPONSE_ATTRIBUTES),
+        message_timeout=seconds(MESSAGE_TIMEOUT),
+        max_message_timeout=seconds(max(longest, MESSAGE_TIMEOUT) + 1.0),
+        metadata_options=MetadataOptions(
+            receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE])
+        ),
+        route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
+        mutation_rules=HeaderMutationRules(),
+        status_on_error=HttpStatus(code=StatusCode.SERVICE_UNAVAILABLE),
+    )
+
+
+def _router() -> HttpFilter:
+    return HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router()))
+
+
+def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener:
+    """Return the listener for the service's own calls; only the service reaches its socket."""
+    manager = HttpConnectionManager(
+        stat_prefix=EGRESS,
+        generate_request_id=False,
+        skip_xff_append=True,
+        http_filters=[_router()],
+    )
+    if routes is not None:
+        manager.route_config = routes
+    else:
+        manager.rds = Rds(
+            route_config_name=EGRESS, config_source=from_file(f"{facts.folder}/egress.json")
+        )
+    return Listener(
+        name=EGRESS,
+        address=address(facts.egress),
+        filter_chains=[FilterChain(filters=[Filter(name=_HCM, typed_config=packed(manager))])],
+    )

@@ -1,0 +1,131 @@
+"""What the client reads when Envoy itself answers: problem+json, without touching our answers.
+
+Answers the service makes carry response code details that begin with `extproc_`; a mapper that
+isn't filtered would rewrite those too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ExtensionFilter
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    SubstitutionFormatString,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    LocalReplyConfig,
+    ResponseMapper,
+)
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from extproc.envoy_config.shapes import packed
+
+_CEL = "envoy.access_loggers.extension_filters.cel"
+_PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One kind of reply Envoy makes.
+
+    Attributes:
+        when: CEL over the reply.
+        status: what the client gets.
+        reason: `urn:extproc:<reason>`.
+        title: for people.
+        retry_after: whether trying again soon makes sense.
+    """
+
+    when: str
+    status: int
+    reason: str
+    title: str
+    retry_after: bool = False
+
+
+def _details(prefix: str) -> str:
+    return f"response.code_details.startsWith('{prefix}')"
+
+
+# First match wins. The prefixes are Envoy's response code details.
+REPLIES = (
+    Reply(_details("rbac_access_denied"), 503, "no_verdict", "Service not ready", True),
+    Reply(
+        _details("ext_proc_error_per-message_timeout"), 504, "service_deadline", "Deadline passed"
+    ),
+    Reply(_details("ext_proc"), 503, "service_down", "Service not ready", True),
+    Reply("response.code == 404", 404, "no_route", "Not found"),
+    Reply("response.code == 405", 405, "method_not_allowed", "Method not allowed"),
+    Reply("response.code == 413", 413, "request_too_large", "Request too large"),
+    Reply("response.code == 431", 431, "headers_too_large", "Request headers too large"),
+    Reply("response.code == 408", 408, "request_timeout", "Request took too long"),
+    Reply("response.code == 426", 426, "upgrade_required", "Upgrade required"),
+    Reply(
+        "response.code == 503 && " + _details("upstream_reset_before_response_started{overflow"),
+        503,
+        "upstream_overload",
+        "Upstream overloaded",
+        True,
+    ),
+    Reply(
+        "response.code == 503 && " + _details("upstream_reset"),
+        502,
+        "upstream_failed",
+        "Upstream failed",
+    ),
+    Reply(
+        "response.code == 503 && " + _details("cluster_not_found"),
+        503,
+        "upstream_unknown",
+        "Service not ready",
+        True,
+    ),
+    Reply("response.code == 503", 503, "upstream_unavailable", "Upstream unavailable", True),
+    Reply("response.code == 504", 504, "upstream_deadline", "Deadline passed"),
+    Reply("response.code == 502", 502, "upstream_failed", "Upstream failed"),
+    Reply(
+        _details("response_payload_too_large"),
+        502,
+        "upstream_too_large",
+        "Upstream response too large",
+    ),
+    Reply("response.code >= 500", 500, "gateway_error", "Gateway error"),
+    Reply("response.code >= 400", 400, "malformed", "Malformed request"),
+)
+
+
+def local_replies() -> LocalReplyConfig:
+    """Return the mappers."""
+    return LocalReplyConfig(mappers=[_mapper(reply) for reply in REPLIES])
+
+
+def _mapper(reply: Reply) -> ResponseMapper:
+    expression = f"!{_details('extproc_')} && ({reply.when})"
+    return ResponseMapper(
+        filter=AccessLogFilter(
+            extension_filter=ExtensionFilter(
+                name=_CEL, typed_config=packed(ExpressionFilter(expression=expression))
+            )
+        ),
+        status_code=reply.status,
+        body_format_override=SubstitutionFormatString(
+            json_format=Struct(
+                fields={
+                    "type": Value(string_value=f"urn:extproc:{reply.reason}"),
+                    "title": Value(string_value=reply.title),
+                    "status": Value(number_value=float(reply.status)),
+                    "detail": Value(string_value=""),
+                    "instance": Value(string_value="%REQ(X-REQUEST-ID)%"),
+                }
+            ),
+            content_type=_PROBLEM,
+        ),
+        headers_to_add=_retry_after() if reply.retry_after else [],
+    )
+
+
+def _retry_after() -> list[HeaderValueOption]:
+    return [HeaderValueOption(header=HeaderValue(key="retry-after", value="1"))]

@@ -1,0 +1,176 @@
+"""Which request takes which route: virtual hosts, order, and what no route takes.
+
+Envoy takes a virtual host first and then the first route that matches, so each virtual host
+lists every route that its hosts may take, most specific first (contract: segment by segment
+literal, `{name}`, `/*`; exact host, `*.`, none; more conditions before fewer).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.route.v3 import (
+    HeaderMatcher,
+    QueryParameterMatcher,
+    RouteMatch,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from extproc.core.routes import PathPattern
+from extproc.envoy_config.shapes import exactly, matching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from extproc.config.schema import Match, Route
+
+ANY_HOST = "*"
+USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+_KIND_OF_SEGMENT = {"literal": 0, "parameter": 1, "rest": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A path that routes exist for, but not with this method.
+
+    Attributes:
+        path: the pattern.
+        allow: the methods of every route whose paths include this pattern's.
+    """
+
+    path: str
+    allow: tuple[str, ...]
+
+
+def methods_of(match: Match) -> tuple[str, ...] | None:
+    """Return the methods a route takes; None for any. GET answers HEAD too."""
+    if match.methods == "any":
+        return None
+    if match.methods is None:
+        return USUAL_METHODS
+    methods = dict.fromkeys(match.methods)
+    if "GET" in methods:
+        methods["HEAD"] = None
+    return tuple(methods)
+
+
+def hosts(routes: Iterable[Route]) -> list[str]:
+    """Return every host that routes name, and `*` last."""
+    named = dict.fromkeys(route.match.host for route in routes if route.match.host)
+    return [*named, ANY_HOST]
+
+
+def serves(route: Route, host: str) -> bool:
+    """Say whether a route belongs in the virtual host of these hosts."""
+    wanted = route.match.host
+    if wanted is None or wanted == host:
+        return True
+    return (
+        wanted.startswith("*.") and host != ANY_HOST and host.removeprefix("*").endswith(wanted[1:])
+    )
+
+
+def in_order(routes: Iterable[Route]) -> list[Route]:
+    """Return routes most specific first."""
+    return sorted(routes, key=_specificity)
+
+
+def _specificity(route: Route) -> tuple[object, ...]:
+    match = route.match
+    host_rank = 2 if match.host is None else 1 if match.host.startswith("*.") else 0
+    # A longer wildcard suffix is more specific than a shorter one.
+    host_length = -len(match.host or "")
+    conditions = len(match.headers) + len(match.query)
+    return (_path_rank(match.path), host_rank, host_length, -conditions)
+
+
+def _path_rank(path: str) -> tuple[tuple[int, str], ...]:
+    pattern = PathPattern.parse(path)
+    ranks = [
+        (_KIND_OF_SEGMENT["parameter"], "")
+        if segment.startswith("{")
+        else (_KIND_OF_SEGMENT["literal"], segment)
+        for segment in pattern.segments
+    ]
+    if pattern.open_ended:
+        ranks.append((_KIND_OF_SEGMENT["rest"], ""))
+    return tuple(ranks)
+
+
+def path_match(path: str) -> RouteMatch:
+    """Return the match of a path alone."""
+    pattern = PathPattern.parse(path)
+    if not pattern.has_params:
+        literal = "/" + "/".join(pattern.segments) if pattern.segments else ""
+        return RouteMatch(prefix=literal + "/") if pattern.open_ended else RouteMatch(path=path)
+    segments = [
+        "[^/]+" if segment.startswith("{") else re.escape(segment) for segment in pattern.segments
+    ]
+    expression = "/" + "/".join(segments) + ("/.*" if pattern.open_ended else "")
+    return RouteMatch(safe_regex=matching(expression))
+
+
+def any_path(methods: Sequence[str]) -> RouteMatch:
+    """Return the match of every path with one of these methods."""
+    return RouteMatch(prefix="/", headers=[_method_in(methods)])
+
+
+def route_match(match: Match, methods: Sequence[str] | None) -> RouteMatch:
+    """Return the match of a route for some of its methods (None: any)."""
+    result = path_match(match.path)
+    if methods is not None:
+        result.headers.append(_method_in(methods))
+    for name, value in match.headers.items():
+        result.headers.append(_header(name.lower(), value))
+    for name, value in match.query.items():
+        result.query_parameters.append(_query(name, value))
+    return result
+
+
+def _method_in(methods: Sequence[str]) -> HeaderMatcher:
+    if len(methods) == 1:
+        return HeaderMatcher(name=":method", string_match=exactly(methods[0]))
+    expression = "|".join(re.escape(method) for method in methods)
+    return HeaderMatcher(
+        name=":method", string_match=StringMatcher(safe_regex=matching(expression))
+    )
+
+
+def _header(name: str, value: str | bool) -> HeaderMatcher:  # noqa: FBT001 - true means present
+    if isinstance(value, bool):
+        return HeaderMatcher(name=name, present_match=True)
+    return HeaderMatcher(name=name, string_match=exactly(value))
+
+
+def _query(name: str, value: str | bool) -> QueryParameterMatcher:  # noqa: FBT001 - as above
+    if isinstance(value, bool):
+        return QueryParameterMatcher(name=name, present_match=True)
+    return QueryParameterMatcher(name=name, string_match=exactly(value))
+
+
+def refused_methods(routes: Sequence[Route]) -> list[Refused]:
+    """Return, most specific first, each pattern that doesn't take every method."""
+    refused = []
+    for path in dict.fromkeys(route.match.path for route in in_order(routes)):
+        covering = [r for r in routes if covers(r.match.path, path)]
+        taken = [methods_of(route.match) for route in covering]
+        allow = dict.fromkeys(m for methods in taken if methods is not None for m in methods)
+        refused.append(Refused(path, tuple(allow)))
+    return refused
+
+
+def covers(wider: str, narrower: str) -> bool:
+    """Say whether every path of one pattern is a path of another."""
+    wide, narrow = PathPattern.parse(wider), PathPattern.parse(narrower)
+    if wide.open_ended:
+        enough = len(narrow.segments) > len(wide.segments) or (
+            narrow.open_ended and len(narrow.segments) == len(wide.segments)
+        )
+    else:
+        enough = not narrow.open_ended and len(narrow.segments) == len(wide.segments)
+    return enough and all(
+        w.startswith("{") or w == n for w, n in zip(wide.segments, narrow.segments, strict=False)
+    )

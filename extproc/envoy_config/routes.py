@@ -1,0 +1,282 @@
+"""Route configuration: for each route its match, its processing mode and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, Metadata
+from envoy_data_plane.envoy.config.rbac.v3 import (
+    MetadataSource,
+    Permission,
+    Policy,
+    Principal,
+    Rbac,
+    SourcedMetadata,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    RetryPolicy,
+    RouteAction,
+    RouteActionUpgradeConfig,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
+    ExtProcOverrides,
+    ExtProcPerRoute,
+    ProcessingMode,
+    ProcessingModeBodySendMode,
+    ProcessingModeHeaderSendMode,
+)
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
+from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    ValueMatcher,
+)
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from extproc.core.chain import BodyMode, Modes
+from extproc.core.verdict import NAMESPACE
+from extproc.envoy_config.clusters import is_address, upstream_cluster
+from extproc.envoy_config.matching import (
+    IDEMPOTENT,
+    Refused,
+    any_path,
+    hosts,
+    in_order,
+    methods_of,
+    path_match,
+    refused_methods,
+    route_match,
+    serves,
+)
+from extproc.envoy_config.shapes import EGRESS, INGRESS, EndpointUrl, exactly, packed, seconds
+
+if TYPE_CHECKING:
+    from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+    from extproc.config.schema import Gateway, Route, Upstream
+
+EXT_PROC = "envoy.filters.http.ext_proc"
+RBAC = "envoy.filters.http.rbac"
+
+_NOTHING_REACHED_IT = "connect-failure,refused-stream"
+_TRY_ANOTHER = f"{_NOTHING_REACHED_IT},reset,gateway-error"
+_BODY_MODES = {
+    BodyMode.NONE: ProcessingModeBodySendMode.NONE,
+    BodyMode.BUFFERED: ProcessingModeBodySendMode.BUFFERED,
+    BodyMode.STREAMED: ProcessingModeBodySendMode.STREAMED,
+}
+
+
+def ingress_routes(
+    gateway: Gateway, modes: Mapping[str, Modes], version: str
+) -> RouteConfiguration:
+    """Return the routes of the public listener.
+
+    Args:
+        gateway: the validated gateway file.
+        modes: what each route needs to see, by its name.
+        version: of the gateway file; part of each route's key.
+    """
+    return RouteConfiguration(
+        name=INGRESS,
+        virtual_hosts=[
+            _virtual_host(gateway, host, modes, version) for host in hosts(gateway.routes)
+        ],
+        # A path parameter (`;x=1`) stays part of the path, for Envoy as for the service.
+        ignore_path_parameters_in_path_matching=False,
+    )
+
+
+def _virtual_host(
+    gateway: Gateway, host: str, modes: Mapping[str, Modes], version: str
+) -> VirtualHost:
+    routes = [route for route in in_order(gateway.routes) if serves(route, host)]
+    entries = [
+        entry
+        for route in routes
+        for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
+    ]
+    entries += [_method_refused(refused) for refused in refused_methods(routes)]
+    entries.append(_answer(RouteMatch(prefix=""), 404))
+    return VirtualHost(name=host, domains=[host], routes=entries)
+
+
+def _entries(gateway: Gateway, route: Route, modes: Modes, key: str) -> Iterator[EnvoyRoute]:
+    """Yield Envoy's routes for one of ours; retries differ by whether a method is idempotent."""
+    methods = methods_of(route.match)
+    upstream = gateway.upstreams[route.upstream] if route.upstream is not None else None
+    if upstream is None or upstream.retries == 0 or methods is None:
+        yield _entry(gateway, route, modes, key, methods, _NOTHING_REACHED_IT)
+        return
+    safe = [method for method in methods if method in IDEMPOTENT]
+    unsafe = [method for method in methods if method not in IDEMPOTENT]
+    if safe:
+        yield _entry(gateway, route, modes, key, safe, _TRY_ANOTHER)
+    if unsafe:
+        yield _entry(gateway, route, modes, key, unsafe, _NOTHING_REACHED_IT)
+
+
+def _entry(
+    gateway: Gateway,
+    route: Route,
+    modes: Modes,
+    key: str,
+    methods: Sequence[str] | None,
+    retry_on: str,
+) -> EnvoyRoute:
+    entry = EnvoyRoute(
+        name=route.name,
+        match=route_match(route.match, methods),
+        metadata=Metadata(
+            filter_metadata={NAMESPACE: Struct(fields={"id": Value(string_value=key)})}
+        ),
+        typed_per_filter_config={EXT_PROC: _processing(modes), RBAC: _accept_only(key)},
+        request_headers_to_remove=_credentials(gateway, route),
+    )
+    limit = _buffer_limit(gateway, modes)
+    if limit:
+        entry.request_body_buffer_limit = limit
+    if route.upstream is None:
+        # The service answers; should it let the request through, there is nowhere to go.
+        entry.direct_response = DirectResponseAction(status=503)
+    else:
+        entry.route = _action(gateway, route, retry_on)
+    return entry
+
+
+def _processing(modes: Modes) -> AnyMessage:
+    """Return all six modes: a route's processing mode replaces the filter's as a whole."""
+    send, skip = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
+    return packed(
+        ExtProcPerRoute(
+            overrides=ExtProcOverrides(
+                processing_mode=ProcessingMode(
+                    request_header_mode=send,
+                    response_header_mode=send if modes.response_headers else skip,
+                    request_body_mode=_BODY_MODES[modes.request_body],
+                    response_body_mode=_BODY_MODES[modes.response_body],
+                    request_trailer_mode=skip,
+                    response_trailer_mode=skip,
+                )
+            )
+        )
+    )
+
+
+def _accept_only(key: str) -> AnyMessage:
+    """Return the rule that lets through only what carries this route's verdict."""
+    verdict = MetadataMatcher(
+        filter=NAMESPACE,
+        path=[MetadataMatcherPathSegment(key="verdict")],
+        value=ValueMatcher(string_match=exactly(key)),
+    )
+    policy = Policy(
+        permissions=[Permission(any=True)],
+        principals=[
+            Principal(
+                sourced_metadata=SourcedMetadata(
+                    metadata_matcher=verdict, metadata_source=MetadataSource.DYNAMIC
+                )
+            )
+        ],
+    )
+    return packed(RbacPerRoute(rbac=RbacFilter(rules=Rbac(policies={"verdict": policy}))))
+
+
+def _buffer_limit(gateway: Gateway, modes: Modes) -> int:
+    """Return how much Envoy may buffer; the smaller listener's limit would answer 413 or 500."""
+    listener = gateway.listener
+    request = listener.max_request_bytes if modes.request_body is BodyMode.BUFFERED else 0
+    response = listener.max_response_bytes if modes.response_body is BodyMode.BUFFERED else 0
+    return max(request, response)
+
+
+def _credentials(gateway: Gateway, route: Route) -> list[str]:
+    """Return where authenticators look: it is taken off before the upstream."""
+    upstream = gateway.upstreams.get(route.upstream or "")
+    if upstream is not None and upstream.forward_credentials:
+        return []
+    return sorted(
+        {
+            authenticator.jwt.header
+            for authenticator in gateway.authentication.values()
+            if authenticator.jwt is not None
+        }
+    )
+
+
+def _action(gateway: Gateway, route: Route, retry_on: str) -> RouteAction:
+    name = route.upstream or ""
+    action = _forward(name, gateway.upstreams[name], retry_on)
+    action.append_x_forwarded_host = True
+    if route.upgrade:
+        action.upgrade_configs = [
+            RouteActionUpgradeConfig(upgrade_type=kind, enabled=True) for kind in route.upgrade
+        ]
+        action.timeout = seconds(0)
+    return action
+
+
+def _forward(name: str, upstream: Upstream, retry_on: str) -> RouteAction:
+    action = RouteAction(
+        cluster=upstream_cluster(name),
+        timeout=seconds(upstream.timeout),
+    )
+    if _named(upstream):
+        action.auto_host_rewrite = True
+    if upstream.retries:
+        action.retry_policy = RetryPolicy(retry_on=retry_on, num_retries=upstream.retries)
+    return action
+
+
+def _named(upstream: Upstream) -> bool:
+    """Say whether endpoints are names: such an upstream expects its own name as Host."""
+    return not all(is_address(EndpointUrl.parse(str(url)).host) for url in upstream.endpoints)
+
+
+def _method_refused(refused: Refused) -> EnvoyRoute:
+    entry = _answer(path_match(refused.path), 405)
+    entry.response_headers_to_add = [
+        HeaderValueOption(header=HeaderValue(key="allow", value=", ".join(refused.allow)))
+    ]
+    return entry
+
+
+def _answer(match: RouteMatch, status: int) -> EnvoyRoute:
+    """Return a route that Envoy answers; nothing lies behind it, so it needs no verdict."""
+    return EnvoyRoute(
+        match=match,
+        direct_response=DirectResponseAction(status=status),
+        typed_per_filter_config={RBAC: packed(RbacPerRoute())},
+    )
+
+
+def egress_routes(gateway: Gateway) -> RouteConfiguration:
+    """Return the routes of the service's own calls: the Host names the upstream."""
+    return RouteConfiguration(
+        name=EGRESS,
+        virtual_hosts=[
+            VirtualHost(
+                name=name,
+                domains=[name],
+                routes=[
+                    EnvoyRoute(
+                        match=any_path(sorted(IDEMPOTENT)),
+                        route=_forward(name, upstream, _TRY_ANOTHER),
+                    ),
+                    EnvoyRoute(
+                        match=RouteMatch(prefix="/"),
+                        route=_forward(name, upstream, _NOTHING_REACHED_IT),
+                    ),
+                ],
+            )
+            for name, upstream in gateway.upstreams.items()
+        ],
+    )

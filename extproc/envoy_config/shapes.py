@@ -1,0 +1,105 @@
+"""The few shapes of Envoy's configuration that every resource is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    ApiVersion,
+    ConfigSource,
+    DataSource,
+    PathConfigSource,
+    Pipe,
+    SocketAddress,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+SERVICE_CLUSTER = "extproc"
+INGRESS = "ingress"
+EGRESS = "egress"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the compiler must know beside the gateway file.
+
+    Attributes:
+        service: where the service listens, each `unix:/path` or `host:port`.
+        egress: where the egress listener listens: `unix:/path` or `host:port`.
+        admin: where Envoy's admin interface listens.
+        folder: where listeners, clusters and routes are kept as files that are replaced; empty
+            for a whole static bootstrap.
+        version: of the gateway file.
+    """
+
+    service: tuple[str, ...]
+    egress: str
+    admin: str
+    folder: str
+    version: str
+
+
+def seconds(value: float) -> timedelta:
+    """Return a Duration."""
+    return timedelta(seconds=value)
+
+
+def packed(message: Any) -> AnyMessage:
+    """Return a typed config."""
+    return AnyMessage.pack(message)
+
+
+def address(text: str) -> Address:
+    """Return an Address of `unix:/path`, `host:port` or `[ip]:port`."""
+    if text.startswith("unix:"):
+        return Address(pipe=Pipe(path=text.removeprefix("unix:"), mode=0o600))
+    host, _, port = text.rpartition(":")
+    return Address(socket_address=SocketAddress(address=host.strip("[]"), port_value=int(port)))
+
+
+def from_file(path: str) -> ConfigSource:
+    """Return the source of resources that are replaced by atomic rename."""
+    return ConfigSource(
+        path_config_source=PathConfigSource(path=path), resource_api_version=ApiVersion.V3
+    )
+
+
+def file(path: str) -> DataSource:
+    """Return a file that Envoy reads."""
+    return DataSource(filename=path)
+
+
+def exactly(text: str) -> StringMatcher:
+    """Return a matcher of one text."""
+    return StringMatcher(exact=text)
+
+
+def matching(expression: str) -> RegexMatcher:
+    """Return a matcher of a whole text by RE2."""
+    return RegexMatcher(regex=expression)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointUrl:
+    """An upstream's endpoint, cut."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> EndpointUrl:
+        """Cut a URL that was validated when the gateway file was loaded."""
+        parts = urlsplit(url)
+        default = 443 if parts.scheme in {"https", "grpcs"} else 80
+        return cls(parts.scheme, parts.hostname or "", parts.port or default)
+
+    @property
+    def secure(self) -> bool:
+        """Say whether it speaks TLS."""
+        return self.scheme in {"https", "grpcs"}

@@ -1,0 +1,263 @@
+"""Conditions: CEL over declared, typed names, compiled once, evaluated per request."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_strings
+
+from extproc.core.errors import ConfigFault
+from extproc.core.values import MalformedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from extproc.core.values import Request, Response
+
+_TYPES = cel.Type
+_TEXTS = _TYPES.Map(_TYPES.STRING, _TYPES.STRING)
+
+REQUEST_NAMES: dict[str, Any] = {
+    "request.id": _TYPES.STRING,
+    "request.method": _TYPES.STRING,
+    "request.scheme": _TYPES.STRING,
+    "request.host": _TYPES.STRING,
+    "request.path": _TYPES.STRING,
+    "request.address": _TYPES.STRING,
+    "request.route": _TYPES.STRING,
+    "request.time": _TYPES.TIMESTAMP,
+    "request.headers": _TEXTS,
+    "request.query": _TEXTS,
+    "request.params": _TEXTS,
+    "request.queries": _TYPES.Map(_TYPES.STRING, _TYPES.List(_TYPES.STRING)),
+    "principal.authenticator": _TYPES.STRING,
+    "principal.kind": _TYPES.STRING,
+    "principal.subject": _TYPES.STRING,
+    "principal.issuer": _TYPES.STRING,
+    "principal.scopes": _TYPES.List(_TYPES.STRING),
+    "principal.claims": _TYPES.Map(_TYPES.STRING, _TYPES.DYN),
+    "consumer": _TYPES.STRING,
+}
+RESPONSE_NAMES: dict[str, Any] = {
+    "response.status": _TYPES.INT,
+    "response.headers": _TEXTS,
+}
+IDENTITY_NAMES = frozenset(
+    {name for name in REQUEST_NAMES if name.startswith("principal.")} | {"consumer"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an expression is evaluated over.
+
+    Attributes:
+        request: the request.
+        now: seconds since the epoch.
+        response: where there is one.
+        parts: results of calls by name, in an aggregation.
+    """
+
+    request: Request
+    now: float = 0.0
+    response: Response | None = None
+    parts: Mapping[str, Any] | None = None
+
+
+_GETTERS: dict[str, Callable[[Context], Any]] = {
+    "request.id": lambda c: c.request.id,
+    "request.method": lambda c: c.request.method,
+    "request.scheme": lambda c: c.request.scheme,
+    "request.host": lambda c: c.request.host,
+    "request.path": lambda c: c.request.path,
+    "request.address": lambda c: c.request.address,
+    "request.route": lambda c: c.request.route,
+    "request.time": lambda c: datetime.fromtimestamp(c.now, UTC),
+    "request.headers": lambda c: c.request.headers.joined(),
+    "request.params": lambda c: c.request.params,
+    "request.queries": lambda c: c.request.queries,
+    "principal.authenticator": lambda c: c.request.principal.authenticator,
+    "principal.kind": lambda c: c.request.principal.kind,
+    "principal.subject": lambda c: c.request.principal.subject,
+    "principal.issuer": lambda c: c.request.principal.issuer,
+    "principal.scopes": lambda c: list(c.request.principal.scopes),
+    "principal.claims": lambda c: dict(c.request.principal.claims),
+    "consumer": lambda c: c.request.consumer,
+    "response.status": lambda c: c.response.status if c.response else 0,
+    "response.headers": lambda c: c.response.headers.joined() if c.response else {},
+}
+
+_STRINGS = re.compile(
+    r"""r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.DOTALL
+)
+_QUERY_NAME = re.compile(r"""request\.query(?:\.([A-Za-z_]\w*)|\[(?:"([^"\\]*)"|'([^'\\]*)')\])""")
+_WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
+
+
+class NotAnExpression(ConfigFault):
+    """An expression doesn't compile.
+
+    Attributes:
+        problem: what is wrong.
+        expected: what would be right.
+        line: within the expression, from 1.
+        column: within its line, from 1.
+    """
+
+    def __init__(self, problem: str, expected: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(f"{problem}, {expected}")
+        self.problem = problem
+        self.expected = expected
+        self.line = line
+        self.column = column
+
+
+class Expression:
+    """A compiled CEL expression."""
+
+    def __init__(self, source: str, compiled: Any, names: tuple[str, ...]) -> None:
+        self.source = source
+        self.names = names
+        self._compiled = compiled
+        self._query_names = _query_names(source) if "request.query" in names else ()
+        self.type: str = compiled.return_type().name()
+
+    @property
+    def reads_identity(self) -> bool:
+        """Say whether the value depends on who is calling."""
+        return not IDENTITY_NAMES.isdisjoint(self.names)
+
+    def value(self, context: Context) -> Any:
+        """Evaluate to a plain Python value; `EvaluationFailed` where CEL says error.
+
+        Raises:
+            EvaluationFailed: a missing map key, a wrong type at run time, a budget overrun.
+            MalformedRequest: the request's query can't be decoded, or a parameter that is read
+                as one value was sent more than once.
+        """
+        data = {name: self._get(name, context) for name in self.names}
+        result = self._compiled.eval(data=data)
+        if result.type().name() == "ERROR":
+            raise EvaluationFailed(self.source)
+        return result.plain_value()
+
+    def _get(self, name: str, context: Context) -> Any:
+        if name == "request.query":
+            return _single_query(context.request, self._query_names)
+        getter = _GETTERS.get(name)
+        if getter is not None:
+            return getter(context)
+        return (context.parts or {}).get(name)
+
+
+class EvaluationFailed(Exception):
+    """An expression has no value for this request."""
+
+
+class Condition:
+    """An expression that is true or false."""
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
+
+    def holds(self, context: Context) -> bool:
+        """Evaluate.
+
+        Raises:
+            EvaluationFailed: it is neither.
+            MalformedRequest: see `Expression.value`.
+        """
+        value = self.expression.value(context)
+        if not isinstance(value, bool):
+            raise EvaluationFailed(self.expression.source)
+        return value
+
+
+def condition(source: str, *, response: bool = False) -> Condition:
+    """Compile a condition.
+
+    Args:
+        source: CEL.
+        response: whether `response.…` may be read.
+
+    Raises:
+        NotAnExpression: it doesn't compile, or isn't a condition.
+    """
+    expression = compile_expression(source, response=response)
+    if expression.type not in {"BOOL", "DYN"}:
+        raise NotAnExpression(
+            f"is {expression.type.lower()}", "expected a condition (true or false)"
+        )
+    return Condition(expression)
+
+
+def compile_expression(
+    source: str, *, response: bool = False, parts: tuple[str, ...] = ()
+) -> Expression:
+    """Compile any expression; `parts` are further names of any type.
+
+    Raises:
+        NotAnExpression: it doesn't compile.
+    """
+    names = _names(response=response, parts=parts)
+    try:
+        compiled = _environment(response, parts).compile(source)
+    except (RuntimeError, ValueError) as error:
+        raise _explained(str(error), names) from error
+    return Expression(source, compiled, names_read(source, names))
+
+
+def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which declared names an expression reads (text in quotes isn't read)."""
+    bare = _STRINGS.sub('""', source)
+    return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
+
+
+def _names(*, response: bool, parts: tuple[str, ...]) -> tuple[str, ...]:
+    return (*REQUEST_NAMES, *(RESPONSE_NAMES if response else ()), *parts)
+
+
+@lru_cache(maxsize=256)
+def _environment(response: bool, parts: tuple[str, ...]) -> Any:  # noqa: FBT001 - a cache key
+    variables = dict(REQUEST_NAMES)
+    if response:
+        variables |= RESPONSE_NAMES
+    variables |= dict.fromkeys(parts, _TYPES.DYN)
+    return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()])
+
+
+def _explained(message: str, names: tuple[str, ...]) -> NotAnExpression:
+    """Translate the compiler's message; a misspelt name gets a near one."""
+    found = _WHERE.search(message)
+    line, column, text = (
+        (int(found[1]), int(found[2]), found[3]) if found else (1, 1, message.strip())
+    )
+    text = text.replace(" (in container '')", "")
+    undeclared = _UNDECLARED.search(text)
+    if undeclared is None:
+        return NotAnExpression(f"doesn't compile: {text}", "expected CEL", line, column)
+    near = difflib.get_close_matches(undeclared[1], names, 1)
+    expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+    return NotAnExpression(f"reads {undeclared[1]}, which doesn't exist", expected, line, column)
+
+
+def _query_names(source: str) -> tuple[str, ...] | None:
+    """Return which parameters are read as one value; None if it may be any."""
+    found = [next(filter(None, groups), "") for groups in _QUERY_NAME.findall(source)]
+    mentions = len(re.findall(r"request\.query(?!\w)", _STRINGS.sub('""', source)))
+    return tuple(found) if len(found) == mentions else None
+
+
+def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:
+    queries = request.queries
+    for name in queries if names is None else names:
+        if len(queries.get(name, ())) > 1:
+            raise MalformedRequest(f"the query parameter {name} was sent more than once")
+    return {name: values[0] for name, values in queries.items()}

@@ -1,0 +1,201 @@
+"""Values: text with holes. Text stands for itself, `{expression}` is filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from extproc.expressions.conditions import (
+    EvaluationFailed,
+    Expression,
+    NotAnExpression,
+    compile_expression,
+)
+
+if TYPE_CHECKING:
+    from extproc.expressions.conditions import Context
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
+_QUOTES = "\"'"
+
+
+class NoValue(Exception):
+    """A hole has no value: a map, null, an error, or what its place doesn't allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Text with holes, compiled.
+
+    Attributes:
+        source: as written.
+        pieces: literal text and expressions, in order.
+    """
+
+    source: str
+    pieces: tuple[str | Expression, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return which names the holes read."""
+        return tuple(
+            dict.fromkeys(n for p in self.pieces if isinstance(p, Expression) for n in p.names)
+        )
+
+    @property
+    def constant(self) -> bool:
+        """Say whether there are no holes."""
+        return all(isinstance(piece, str) for piece in self.pieces)
+
+    def header(self, context: Context) -> str:
+        """Fill in for a header: printable ASCII stays, other bytes are percent-encoded.
+
+        Raises:
+            NoValue: a hole has none.
+            MalformedRequest: see `Expression.value`.
+        """
+        return self._filled(context, _for_header).strip(" ")
+
+    def text(self, context: Context) -> str:
+        """Fill in as it is.
+
+        Raises:
+            NoValue: a hole has none.
+            MalformedRequest: see `Expression.value`.
+        """
+        return self._filled(context, str)
+
+    def target(self, context: Context) -> str:
+        """Fill in for a path and query: each hole is one segment, or one query value.
+
+        Raises:
+            NoValue: a hole has none, or would be an empty, `.` or `..` segment.
+            MalformedRequest: see `Expression.value`.
+        """
+        filled = ""
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                filled += piece
+            elif "?" in filled:
+                filled += quote(_text(piece, context), safe="")
+            else:
+                filled += _segment(_text(piece, context))
+        path = filled.partition("?")[0]
+        if any(part in {".", ".."} for part in path.split("/")):
+            raise NoValue(self.source)
+        return filled
+
+    def _filled(self, context: Context, encode: Callable[[str], str]) -> str:
+        return "".join(
+            piece if isinstance(piece, str) else encode(_text(piece, context))
+            for piece in self.pieces
+        )
+
+
+def template(source: str, *, response: bool = False, parts: tuple[str, ...] = ()) -> Template:
+    """Compile text with holes.
+
+    Raises:
+        NotAnExpression: a brace without its pair, or an expression that doesn't compile.
+    """
+    pieces: list[str | Expression] = []
+    literal, place = "", 0
+    while place < len(source):
+        two = source[place : place + 2]
+        if two in {"{{", "}}"}:
+            literal, place = literal + two[0], place + 2
+        elif source[place] == "{":
+            end = _end_of_hole(source, place)
+            if literal:
+                pieces.append(literal)
+            pieces.append(_hole(source, place, end, response=response, parts=parts))
+            literal, place = "", end + 1
+        elif source[place] == "}":
+            raise NotAnExpression("holds a } without its {", "write }} for a brace", 1, place + 1)
+        else:
+            literal, place = literal + source[place], place + 1
+    if literal:
+        pieces.append(literal)
+    return Template(source, tuple(pieces))
+
+
+def _hole(
+    source: str, start: int, end: int, *, response: bool, parts: tuple[str, ...]
+) -> Expression:
+    expression = source[start + 1 : end]
+    if not expression.strip():
+        raise NotAnExpression("holds an empty hole", "write {{ for a brace", 1, start + 1)
+    try:
+        return compile_expression(expression, response=response, parts=parts)
+    except NotAnExpression as error:
+        column = error.column + (start + 1 if error.line == 1 else 0)
+        raise NotAnExpression(error.problem, error.expected, error.line, column) from error
+
+
+def _end_of_hole(source: str, start: int) -> int:
+    """Return where the hole's brace closes; braces in quotes or pairs don't close it."""
+    depth, quoted, place = 0, "", start
+    while place < len(source):
+        character = source[place]
+        if quoted:
+            place += character == "\\"
+            quoted = "" if character == quoted else quoted
+        elif character in _QUOTES:
+            quoted = character
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return place
+        place += 1
+    raise NotAnExpression("holds a { without its }", "write {{ for a brace", 1, start + 1)
+
+
+def _text(expression: Expression, context: Context) -> str:
+    try:
+        return as_text(expression.value(context))
+    except EvaluationFailed as error:
+        raise NoValue(expression.source) from error
+
+
+def as_text(value: Any) -> str:
+    """Write a value as text.
+
+    Raises:
+        NoValue: a map, null, or a list that holds one.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, list):
+        return ",".join(as_text(item) for item in _scalars(value))
+    raise NoValue(type(value).__name__)
+
+
+def _scalars(values: list[Any]) -> list[Any]:
+    if any(isinstance(item, list | dict) or item is None for item in values):
+        raise NoValue("list")
+    return values
+
+
+def _for_header(text: str) -> str:
+    return quote(text, safe=_PRINTABLE) if not _PLAIN.match(text) else text
+
+
+_PLAIN = re.compile(r"[\x20-\x24\x26-\x7e]*\Z")
+
+
+def _segment(text: str) -> str:
+    """Percent-encode one segment: all but unreserved characters (RFC 3986 section 2.3)."""
+    if text in {"", ".", ".."}:
+        raise NoValue(text)
+    return quote(text, safe="")
