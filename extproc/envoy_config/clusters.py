@@ -120,7 +120,6 @@ def _upstream(name: str, upstream: Upstream) -> Cluster:
         if all(is_address(url.host) for url in urls)
         else ClusterDiscoveryType.STRICT_DNS,
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
-        respect_dns_ttl=True,
         connect_timeout=seconds(2.0),
         lb_policy=_POLICIES[upstream.balance],
         load_assignment=_assignment(

@@ -100,18 +100,6 @@ _HCM = "envoy.filters.network.http_connection_manager"
 _MUTATION = "envoy.http.early_header_mutation.header_mutation"
 _COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
 _LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
-_COMPRESSED = [
-    "application/javascript",
-    "application/json",
-    "application/problem+json",
-    "application/xhtml+xml",
-    "application/xml",
-    "image/svg+xml",
-    "text/css",
-    "text/html",
-    "text/plain",
-    "text/xml",
-]
 # Names by which a client might pretend to be a part of this gateway, or make an upstream see
 # another path or method than the one that was judged.
 CONTROL_HEADERS = (
@@ -315,9 +303,7 @@ def _compressor(name: str) -> HttpFilter:
                     typed_config=packed(_COMPRESSORS[name]()),
                 ),
                 response_direction_config=CompressorResponseDirectionConfig(
-                    common_config=CompressorCommonDirectionConfig(
-                        min_content_length=256, content_type=_COMPRESSED
-                    ),
+                    common_config=CompressorCommonDirectionConfig(min_content_length=256),
                     weaken_etag_on_compress=True,
                 ),
             )
@@ -355,7 +341,7 @@ def _processor(longest: float) -> ExternalProcessor:
         ),
         route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
         mutation_rules=HeaderMutationRules(),
-        status_on_error=HttpStatus(code=StatusCode.SERVICE_UNAVAILABLE),
+        status_on_error=HttpStatus(code=StatusCode(503)),
     )
 
 

@@ -52,11 +52,11 @@ def _details(prefix: str) -> str:
 
 # First match wins. The prefixes are Envoy's response code details.
 REPLIES = (
-    Reply(_details("rbac_access_denied"), 503, "no_verdict", "Service not ready", True),
+    Reply(_details("rbac_access_denied"), 503, "no_verdict", "Service not ready", retry_after=True),
     Reply(
         _details("ext_proc_error_per-message_timeout"), 504, "service_deadline", "Deadline passed"
     ),
-    Reply(_details("ext_proc"), 503, "service_down", "Service not ready", True),
+    Reply(_details("ext_proc"), 503, "service_down", "Service not ready", retry_after=True),
     Reply("response.code == 404", 404, "no_route", "Not found"),
     Reply("response.code == 405", 405, "method_not_allowed", "Method not allowed"),
     Reply("response.code == 413", 413, "request_too_large", "Request too large"),
@@ -68,7 +68,7 @@ REPLIES = (
         503,
         "upstream_overload",
         "Upstream overloaded",
-        True,
+        retry_after=True,
     ),
     Reply(
         "response.code == 503 && " + _details("upstream_reset"),
@@ -81,9 +81,15 @@ REPLIES = (
         503,
         "upstream_unknown",
         "Service not ready",
-        True,
+        retry_after=True,
     ),
-    Reply("response.code == 503", 503, "upstream_unavailable", "Upstream unavailable", True),
+    Reply(
+        "response.code == 503",
+        503,
+        "upstream_unavailable",
+        "Upstream unavailable",
+        retry_after=True,
+    ),
     Reply("response.code == 504", 504, "upstream_deadline", "Deadline passed"),
     Reply("response.code == 502", 502, "upstream_failed", "Upstream failed"),
     Reply(

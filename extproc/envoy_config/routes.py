@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, Metadata
@@ -58,6 +57,8 @@ from extproc.envoy_config.matching import (
 from extproc.envoy_config.shapes import EGRESS, INGRESS, EndpointUrl, exactly, packed, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from envoy_data_plane.google.protobuf import Any as AnyMessage
 
     from extproc.config.schema import Gateway, Route, Upstream

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,6 +15,8 @@ from extproc.expressions.conditions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.expressions.conditions import Context
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
