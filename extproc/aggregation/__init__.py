@@ -1,1 +1,1 @@
-"""See the package docstring of extproc for the map."""
+"""One answer out of many calls: a plan made when the gateway file loads, run per request."""

@@ -1,1 +1,1 @@
-"""See the package docstring of extproc for the map."""
+"""Principal + request → decision: policies of rules in CEL."""

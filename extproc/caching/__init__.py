@@ -1,1 +1,1 @@
-"""See the package docstring of extproc for the map."""
+"""Stored responses: which may be stored, under which key, and for how long (RFC 9111)."""

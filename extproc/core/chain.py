@@ -62,6 +62,7 @@ class Chain:
         self._response = self._hooks("on_response")[::-1]
         self._response_body = self._hooks("on_response_body")[::-1]
         self._finish = self._hooks("on_finish")
+        self.body_readers = frozenset(place for place, _, _ in self._response_body)
         self.modes = Modes(
             _body_mode(self._request_body),
             bool(self._response or self._response_body),
@@ -142,6 +143,7 @@ class Chain:
             response.bind(request.id)
             other = await self.response(request, response, stopped.at)
             if other is None:
+                response.ended = True
                 body = await self.response_body(request, response, response.body or b"", stopped.at)
                 if isinstance(body, bytes):
                     response.body = body

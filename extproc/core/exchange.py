@@ -307,6 +307,7 @@ class Exchange:
         if self.request is None or self.response is None or self._released():
             return GiveUp()
         buffered = self._chain().modes.response_body is BodyMode.BUFFERED
+        self.response.ended = event.end
         outcome = await self._chain().response_body(self.request, self.response, event.data)
         if isinstance(outcome, Stopped):
             return await self._local(outcome)
@@ -324,7 +325,12 @@ class Exchange:
         )
 
     def _released(self) -> bool:
-        return self.response is not None and self.response.released
+        return (
+            self.response is not None
+            and self.route is not None
+            and bool(self.response.released)
+            and self.response.released >= self.route.chain.body_readers
+        )
 
     async def _local(self, stopped: Stopped) -> Immediate:
         """Answer from here; the plugins before the one that answered see the response."""

@@ -102,15 +102,18 @@ class Caller(Protocol):
 
 
 class Store(Protocol):
-    """Bounded storage of bytes with expiry; lost entries are misses, never errors."""
+    """Bounded storage of bytes with expiry; lost entries are misses, never errors.
 
-    async def get(self, key: str) -> bytes | None:
+    A store in memory answers at once, a shared one by an awaitable.
+    """
+
+    def get(self, key: str) -> bytes | Awaitable[bytes | None] | None:
         """Return the value, or None if it is absent or expired."""
 
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
+    def set(self, key: str, value: bytes, ttl: float) -> Awaitable[None] | None:
         """Keep a value for `ttl` seconds at most."""
 
-    async def delete(self, key: str) -> None:
+    def delete(self, key: str) -> Awaitable[None] | None:
         """Forget a value."""
 
 

@@ -149,13 +149,16 @@ class Response:
         code_details: where the response comes from in Envoy's words; `via_upstream` for an
             upstream's, empty for one made here.
         metadata: facts a plugin hands to plugins that see the response later.
-        released: no plugin needs the rest of a streamed body; it then passes unseen.
+        ended: the body piece that a hook is given is the last one.
+        released: the places in the chain (`request.slot`) of plugins that need no more of the
+            body; when all have said so, the rest passes unseen.
     """
 
     __slots__ = (
         "_problem",
         "body",
         "code_details",
+        "ended",
         "headers",
         "metadata",
         "reason",
@@ -177,7 +180,8 @@ class Response:
         self.reason = ""
         self.code_details = ""
         self.metadata: dict[str, Any] = {}
-        self.released = False
+        self.released: set[int] = set()
+        self.ended = False
         self._problem: dict[str, Any] | None = None
 
     @classmethod

@@ -1,1 +1,1 @@
-"""See the package docstring of extproc for the map."""
+"""What upstreams and clients get: identity, headers, paths, JSON shapes."""

@@ -1,0 +1,135 @@
+"""An issuer's keys: from a file, or over HTTP with a cooldown, last good keys through outages."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import orjson
+
+from extproc.authentication.keys import KeySet, NotAKeySet
+from extproc.core.errors import UpstreamFault
+
+if TYPE_CHECKING:
+    from extproc.core.ports import Services
+
+_OK = 200
+_SECONDS = 5.0
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often keys are fetched, seconds.
+
+    Attributes:
+        refresh: keys this old are fetched again, in the background.
+        cooldown: at least this long between two fetches, whatever tokens say.
+        max_stale: keys this old are no longer used.
+    """
+
+    refresh: float = 300.0
+    cooldown: float = 10.0
+    max_stale: float = 86_400.0
+
+
+class KeySource:
+    """The keys of one issuer."""
+
+    def __init__(self, issuer: str, location: str, *, discovery: bool, pace: Pace) -> None:
+        self._issuer = issuer
+        self._location = location
+        self._discovery = discovery
+        self._pace = pace
+        self._services: Services | None = None
+        self._fetching: asyncio.Task[None] | None = None
+        self._fetched = float("-inf")
+        self._tried = float("-inf")
+        self.problem = "not fetched yet"
+        self.keys: KeySet | None = None
+
+    @classmethod
+    def fixed(cls, issuer: str, keys: KeySet) -> KeySource:
+        """Return a source whose keys came with the gateway file."""
+        source = cls(issuer, "", discovery=False, pace=Pace())
+        source.keys, source.problem = keys, ""
+        return source
+
+    def start(self, services: Services) -> None:
+        """Begin to fetch; doesn't wait."""
+        self._services = services
+        if self._location:
+            self._fetch()
+
+    def current(self, now: float) -> KeySet | None:
+        """Return the keys to use at a monotonic time; fetches ahead of need in the background."""
+        if not self._location or self.keys is None:
+            return self.keys
+        age = now - self._fetched
+        if age > self._pace.refresh and now - self._tried > self._pace.cooldown:
+            self._fetch()
+        return self.keys if age <= self._pace.max_stale else None
+
+    async def refreshed(self, now: float) -> KeySet | None:
+        """Fetch because a key is missing, unless that was done within the cooldown."""
+        if self._location and now - self._tried > self._pace.cooldown:
+            self._fetch()
+        if self._fetching is not None:
+            await asyncio.shield(self._fetching)
+        return self.keys
+
+    def _fetch(self) -> None:
+        """Start one fetch; there is never a second in flight."""
+        if self._services is None or self._fetching is not None:
+            return
+        self._tried = self._services.clock.monotonic()
+        self._fetching = asyncio.ensure_future(self._load(self._services))
+        self._fetching.add_done_callback(self._done)
+
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        self._fetching = None
+
+    async def _load(self, services: Services) -> None:
+        try:
+            self.keys = KeySet.read(await self._document(services))
+        except (UpstreamFault, NotAKeySet) as error:
+            self.problem = str(error)
+            services.log.warning("keys not fetched", issuer=self._issuer, error=str(error))
+            services.metrics.count("extproc_key_fetches_total", ("failed",))
+        else:
+            self._fetched, self.problem = services.clock.monotonic(), ""
+            services.metrics.count("extproc_key_fetches_total", ("ok",))
+
+    async def _document(self, services: Services) -> bytes:
+        location = self._location
+        if self._discovery:
+            metadata = await self._get(services, location)
+            location = _jwks_uri(metadata, self._issuer)
+        return await self._get(services, location)
+
+    async def _get(self, services: Services, url: str) -> bytes:
+        answer = await services.fetch.fetch(url, seconds=_SECONDS, max_bytes=_MOST_BYTES)
+        if answer.status != _OK:
+            raise UpstreamFault("protocol", f"{url} answered {answer.status}")
+        return answer.body
+
+
+def discovery_url(issuer: str) -> str:
+    """Return where an issuer's metadata is (OpenID Connect Discovery 1.0 section 4)."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+
+def _jwks_uri(metadata: bytes, issuer: str) -> str:
+    """Read the key set's address; the document must be this issuer's own (section 4.3)."""
+    try:
+        document = orjson.loads(metadata)
+        uri, named = document["jwks_uri"], document["issuer"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise NotAKeySet("the discovery document names no jwks_uri") from error
+    if named != issuer or not isinstance(uri, str):
+        raise NotAKeySet("the discovery document is another issuer's")
+    if urlsplit(issuer).scheme == "https" and urlsplit(uri).scheme != "https":
+        raise NotAKeySet("the discovery document leads from https to something else")
+    return uri

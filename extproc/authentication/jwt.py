@@ -1,0 +1,137 @@
+"""JWT authentication: one issuer, its keys, and a bounded memory of verified tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from extproc.authentication import tokens
+from extproc.authentication.tokens import Refused, Token
+from extproc.core.principal import Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from extproc.authentication.jwks import KeySource
+    from extproc.authentication.keys import KeySet
+    from extproc.core.ports import Services
+
+_MOST_REMEMBERED = 10_000
+# Tokens for another use: RFC 9068 section 4, OpenID Connect Back-Channel Logout section 2.4.
+_OTHER_TYPES = frozenset({"logout+jwt", "dpop+jwt", "secevent+jwt", "id_token+jwt"})
+_OTHER_USES = frozenset({"id", "refresh"})
+
+
+class KeysMissing(Exception):
+    """The issuer's keys were never loaded or are too old to be used."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    principal: Principal
+    expires: float
+    not_before: float
+    keys: KeySet
+
+
+class JwtAuthenticator:
+    """Accepts the tokens of one issuer."""
+
+    def __init__(
+        self, name: str, rules: tokens.Rules, algorithms: frozenset[str], source: KeySource
+    ) -> None:
+        self.name = name
+        self.rules = rules
+        self.source = source
+        self._algorithms = algorithms
+        self._remembered: dict[str, _Remembered] = {}
+        self._services: Services | None = None
+
+    def start(self, services: Services) -> None:
+        """Begin to fetch keys."""
+        self._services = services
+        self.source.start(services)
+
+    def known(self, text: str, now: float, monotonic: float) -> Principal | None:
+        """Return the principal of a token that was verified under the keys in use."""
+        found = self._remembered.get(text)
+        if found is None or found.keys is not self.source.current(monotonic):
+            return None
+        if now >= found.expires:
+            del self._remembered[text]
+            return None
+        return found.principal
+
+    def verify(
+        self, text: str, token: Token, now: float, monotonic: float
+    ) -> Principal | Awaitable[Principal]:
+        """Verify a token that was read.
+
+        Raises (at once, or from the awaitable):
+            Refused: see `tokens`; also `alg`, `kid`, `signature`, `typ`.
+            KeysMissing: the issuer's keys aren't there.
+        """
+        if token.algorithm not in self._algorithms:
+            raise Refused("alg")
+        _right_kind(token)
+        keys = self.source.current(monotonic)
+        if keys is None or not keys.candidates(token.key_id):
+            return self._with_fresh_keys(text, token, now, monotonic)
+        return self._checked(text, token, now, keys)
+
+    async def _with_fresh_keys(
+        self, text: str, token: Token, now: float, monotonic: float
+    ) -> Principal:
+        keys = await self.source.refreshed(monotonic)
+        if keys is None:
+            raise KeysMissing(self.name)
+        return self._checked(text, token, now, keys)
+
+    def _checked(self, text: str, token: Token, now: float, keys: KeySet) -> Principal:
+        candidates = keys.candidates(token.key_id)
+        if not candidates:
+            raise Refused("kid")
+        fitting = [key for key in candidates if token.algorithm in key.algorithms]
+        if not fitting:
+            raise Refused("alg")
+        if not any(key.verifies(token.algorithm, token.signed, token.signature) for key in fitting):
+            raise Refused("signature")
+        expires = tokens.judge(token.claims, self.rules, now)
+        principal = _principal(self.name, token.claims)
+        self._remember(text, _Remembered(principal, expires, now, keys))
+        return principal
+
+    def _remember(self, text: str, remembered: _Remembered) -> None:
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[text] = remembered
+
+
+def _right_kind(token: Token) -> None:
+    """Refuse tokens made for another use (RFC 8725 section 3.11)."""
+    kind = str(token.header.get("typ", "JWT")).lower().removeprefix("application/")
+    use = token.claims.get("token_use")
+    if kind in _OTHER_TYPES or (isinstance(use, str) and use in _OTHER_USES):
+        raise Refused("typ")
+
+
+def _principal(authenticator: str, claims: dict[str, Any]) -> Principal:
+    return Principal(
+        kind="jwt",
+        authenticator=authenticator,
+        subject=claims.get("sub", ""),
+        issuer=claims["iss"],
+        scopes=_scopes(claims),
+        claims=MappingProxyType(claims),
+    )
+
+
+def _scopes(claims: dict[str, Any]) -> tuple[str, ...]:
+    """Read `scope` (RFC 8693 section 4.2) or `scp`, as text or list."""
+    value = claims.get("scope", claims.get("scp", ""))
+    if isinstance(value, str):
+        return tuple(value.split())
+    if isinstance(value, list):
+        return tuple(item for item in value if isinstance(item, str))
+    return ()

@@ -1,0 +1,213 @@
+"""A strict reading of JWTs (RFC 7515, 7519, 8725) before any library sees them.
+
+Libraries accept what must not pass: duplicate members, padding, UTF-16 payloads, numbers as
+text. Whatever isn't read here in exactly one way is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_TOKEN = 8192
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]+\Z")
+_DEEPEST = 32
+
+
+class Refused(Exception):
+    """A credential isn't accepted; `reason` is from the documented list."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was read but not verified.
+
+    Attributes:
+        header: the JOSE header.
+        claims: the payload.
+        algorithm: `alg`, text.
+        key_id: `kid`, empty if absent.
+        issuer: `iss`.
+        signed: the bytes that the signature covers.
+        signature: raw bytes.
+    """
+
+    header: dict[str, Any]
+    claims: dict[str, Any]
+    algorithm: str
+    key_id: str
+    issuer: str
+    signed: bytes
+    signature: bytes
+
+
+def read(text: str) -> Token:
+    """Read a compact JWS.
+
+    Raises:
+        Refused: `malformed`, `too_large`, `alg`, `crit` or `iss`.
+    """
+    if len(text) > LONGEST_TOKEN:
+        raise Refused("too_large")
+    segments = text.split(".")
+    if len(segments) != 3 or not all(map(_SEGMENT.match, segments[:2])):  # noqa: PLR2004 - RFC 7515 section 7.1
+        raise Refused("malformed")
+    header = _object(_decoded(segments[0]))
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        raise Refused("alg")
+    # No extension is understood, so any `crit` is refused (RFC 7515 section 4.1.11); `b64` and
+    # encrypted or nested tokens change what the payload is.
+    if not {"crit", "b64", "zip", "enc"}.isdisjoint(header):
+        raise Refused("crit")
+    if str(header.get("cty", "")).upper().endswith("JWT"):
+        raise Refused("malformed")
+    key_id = header.get("kid", "")
+    if not isinstance(key_id, str):
+        raise Refused("kid")
+    claims = _object(_decoded(segments[1]))
+    issuer = claims.get("iss")
+    if not isinstance(issuer, str):
+        raise Refused("iss")
+    return Token(
+        header,
+        claims,
+        algorithm,
+        key_id,
+        issuer,
+        f"{segments[0]}.{segments[1]}".encode(),
+        _decoded(segments[2]),
+    )
+
+
+def _decoded(segment: str) -> bytes:
+    """Decode base64url without padding; unused bits must be zero, so that one text is one token."""
+    if not _SEGMENT.match(segment):
+        raise Refused("malformed")
+    try:
+        data = base64.b64decode(segment + "=" * (-len(segment) % 4), b"-_", validate=True)
+    except binascii.Error as error:
+        raise Refused("malformed") from error
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != segment.encode():
+        raise Refused("malformed")
+    return data
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """Read one JSON object: UTF-8, no member twice, bounded depth, finite numbers.
+
+    Raises:
+        Refused: it is something else.
+    """
+    try:
+        text = data.decode()
+        if text.startswith("\ufeff") or text.count("[") + text.count("{") > 1000:  # noqa: PLR2004 - a bound
+            raise Refused("malformed")
+        value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused("malformed") from error
+    if not isinstance(value, dict) or not _plain(value, _DEEPEST):
+        raise Refused("malformed")
+    return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member twice")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Say whether a value is bounded in depth, finite, and free of lone surrogates and NUL."""
+    if depth == 0:
+        return False
+    if isinstance(value, dict):
+        return all(_text(k) and _plain(v, depth - 1) for k, v in value.items())
+    if isinstance(value, list):
+        return all(_plain(item, depth - 1) for item in value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _text(value: str) -> bool:
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What claims must say.
+
+    Attributes:
+        issuer: exactly this `iss`.
+        audiences: `aud` must hold one of these, exactly.
+        leeway: seconds that clocks may differ.
+        max_lifetime: seconds between now and `exp` at most.
+    """
+
+    issuer: str
+    audiences: frozenset[str]
+    leeway: float
+    max_lifetime: float
+
+
+def judge(claims: dict[str, Any], rules: Rules, now: float) -> float:
+    """Check the registered claims (RFC 7519 section 4.1).
+
+    A token is accepted while `now < exp + leeway`, and from `now >= nbf - leeway`.
+
+    Args:
+        claims: of a verified token.
+        rules: what they must say.
+        now: seconds since the epoch.
+
+    Returns:
+        Until when it is valid, seconds since the epoch, leeway included.
+
+    Raises:
+        Refused: `iss`, `aud`, `exp`, `nbf`, `iat` or `sub`.
+    """
+    if claims.get("iss") != rules.issuer:
+        raise Refused("iss")
+    if rules.audiences.isdisjoint(_audiences(claims.get("aud"))):
+        raise Refused("aud")
+    expires = _moment(claims, "exp", "exp")
+    if now >= expires + rules.leeway or expires - now > rules.max_lifetime + rules.leeway:
+        raise Refused("exp")
+    for name in ("nbf", "iat"):
+        if name in claims and now < _moment(claims, name, name) - rules.leeway:
+            raise Refused(name)
+    if not isinstance(claims.get("sub", ""), str):
+        raise Refused("sub")
+    return expires + rules.leeway
+
+
+def _audiences(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise Refused("aud")
+
+
+def _moment(claims: dict[str, Any], name: str, reason: str) -> float:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(reason)
+    return float(value)

@@ -1,0 +1,160 @@
+"""One small plugin for each thing a route may change; a route has only those it asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.core.plugin import Plugin
+from extproc.core.values import Request, Response
+from extproc.expressions.conditions import Context
+from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
+from extproc.expressions.templates import NoValue
+
+if TYPE_CHECKING:
+    from extproc.core.headers import Headers
+    from extproc.core.ports import Services
+    from extproc.expressions.projections import Projection
+    from extproc.expressions.templates import Template
+
+_REDIRECT = 300
+
+
+def fill(headers: Headers, values: tuple[tuple[str, Template], ...], context: Context) -> None:
+    """Set headers from templates; one without a value is taken out."""
+    for name, template in values:
+        try:
+            headers[name] = template.header(context)
+        except NoValue:
+            del headers[name]
+
+
+class Identity(Plugin):
+    """Tells the upstream who is calling; what a client sent under these names is gone."""
+
+    headers: tuple[tuple[str, Template], ...]
+    send: bool = True
+
+    def on_start(self, services: Services) -> None:
+        """Take the clock."""
+        self._clock = services.clock
+
+    def on_request(self, request: Request) -> None:
+        """Replace the identity headers."""
+        for name, _ in self.headers:
+            del request.headers[name]
+        if self.send:
+            fill(request.headers, self.headers, Context(request, self._clock.now()))
+
+
+class Rewrite(Plugin):
+    """Gives the upstream another path; the query stays unless the new path has one."""
+
+    path: Template
+
+    def on_start(self, services: Services) -> None:
+        """Take the clock."""
+        self._clock = services.clock
+
+    def on_request(self, request: Request) -> Response | None:
+        """Rewrite the path."""
+        try:
+            target = self.path.target(Context(request, self._clock.now()))
+            keep = request.query and "?" not in target
+            request.rewrite(f"{target}?{request.query}" if keep else target)
+        except (NoValue, ValueError):
+            return Response.problem(
+                400, "Malformed request", "A part of the path has no value.", reason="malformed"
+            )
+        return None
+
+
+class RequestHeaders(Plugin):
+    """Removes and sets headers on the way to the upstream."""
+
+    remove: tuple[str, ...] = ()
+    set: tuple[tuple[str, Template], ...] = ()
+
+    def on_start(self, services: Services) -> None:
+        """Take the clock."""
+        self._clock = services.clock
+
+    def on_request(self, request: Request) -> None:
+        """Change the request's headers."""
+        for name in self.remove:
+            del request.headers[name]
+        fill(request.headers, self.set, Context(request, self._clock.now()))
+
+
+class RequestBody(Plugin):
+    """Shapes a JSON request body."""
+
+    shape: Projection
+
+    def on_request_body(self, _request: Request, body: bytes) -> bytes | Response | None:
+        """Replace the body; what isn't JSON is refused."""
+        if not body:
+            return None
+        try:
+            return written(self.shape.of(parsed(body)))
+        except NotJson:
+            return Response.problem(
+                400, "Malformed body", "The body is not JSON.", reason="malformed_body"
+            )
+        except ShapeFailed:
+            return Response.problem(
+                400, "Malformed body", "The body has another shape.", reason="malformed_body"
+            )
+
+
+class ResponseHeaders(Plugin):
+    """Removes and sets headers on the way to the client."""
+
+    remove: tuple[str, ...] = ()
+    set: tuple[tuple[str, Template], ...] = ()
+
+    def on_start(self, services: Services) -> None:
+        """Take the clock."""
+        self._clock = services.clock
+
+    def on_response(self, request: Request, response: Response) -> None:
+        """Change the response's headers."""
+        for name in self.remove:
+            del response.headers[name]
+        fill(response.headers, self.set, Context(request, self._clock.now(), response))
+
+
+class ResponseBody(Plugin):
+    """Shapes a successful JSON response; errors of the upstream pass as they are.
+
+    A successful response that isn't JSON is refused: the shape may be there to leave out what
+    clients mustn't see.
+    """
+
+    shape: Projection
+    views: dict[str, Projection]
+
+    def on_request(self, request: Request) -> None:
+        """Ask for a whole, uncompressed answer: a part or an encoding can't be shaped."""
+        for name in ("accept-encoding", "range", "if-range"):
+            del request.headers[name]
+
+    def on_response_body(
+        self, request: Request, response: Response, body: bytes
+    ) -> bytes | Response | None:
+        """Replace the body."""
+        if response.status >= _REDIRECT or not body:
+            return None
+        if "content-encoding" in response.headers:
+            return _broken("The upstream sent an encoded answer.")
+        try:
+            shaped = self.views.get(request.consumer, self.shape).of(parsed(body))
+        except NotJson:
+            return _broken("The upstream's answer is not JSON.")
+        except ShapeFailed:
+            return _broken("The upstream's answer has another shape.")
+        response.headers["content-type"] = "application/json"
+        return written(shaped)
+
+
+def _broken(detail: str) -> Response:
+    return Response.problem(502, "Upstream failed", detail, reason="upstream_not_json")
