@@ -1,0 +1,239 @@
+"""Reading a gateway file with everything it includes: one validated model, or every trouble."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from extproc.config import checks, not_built
+from extproc.config.errors import ConfigError, Position, Trouble
+from extproc.config.schema import Gateway, PolicyFile
+from extproc.config.source import Document, Key, filler, read, written_key
+from extproc.config.translate import Positions, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+_INCLUDABLE = ("routes", "policies", "upstreams")
+_VERSION_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A gateway file that can be used.
+
+    Attributes:
+        gateway: the model, merged.
+        positions: where each key and value stands.
+        folder: paths are relative to it.
+        files: everything that was read; a change of any of them is a new version.
+        version: of the content, 16 hexadecimal digits; the same content has the same version.
+    """
+
+    gateway: Gateway
+    positions: Positions
+    folder: Path
+    files: tuple[Path, ...]
+    version: str
+
+    def trouble(self, key: Key, problem: str, expected: str = "") -> Trouble:
+        """Make a trouble at a key's value."""
+        return Trouble(self.positions.of_value(key), written_key(key), problem, expected)
+
+
+def load(path: Path, environment: Mapping[str, str]) -> Loaded:
+    """Read and validate a gateway file.
+
+    Args:
+        path: the file.
+        environment: for `${env:NAME}`.
+
+    Raises:
+        ConfigError: with every trouble that was found.
+    """
+    merge = _Merge(path, environment)
+    merge.everything()
+    return _validated(merge)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the gateway file's JSON Schema (draft 2020-12), for editors."""
+    schema = Gateway.model_json_schema(by_alias=True)
+    # `policies` may also name a folder, which is replaced before validation.
+    policies = schema["properties"]["policies"]
+    schema["properties"]["policies"] = {
+        "anyOf": [{"type": "string"}, {k: v for k, v in policies.items() if k != "description"}],
+        "description": policies["description"],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+class _Merge:
+    """Puts files together; remembers where everything came from."""
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self.path = path
+        self.folder = path.resolve().parent
+        self.fill: Callable[[str, str], str] = filler(self.folder, environment)
+        self.files: list[Path] = [path.resolve()]
+        self.main = read(path, str(path), self.fill)
+        if not isinstance(self.main.data, dict):
+            raise ConfigError([Trouble(Position(str(path)), "", "is no mapping", "expected keys")])
+        self.data: dict[str, Any] = self.main.data
+        self.keys = dict(self.main.keys)
+        self.values = dict(self.main.values)
+        self.troubles: list[Trouble] = []
+
+    @property
+    def positions(self) -> Positions:
+        """Return where everything stands."""
+        return Positions(self.keys, self.values, str(self.path))
+
+    def everything(self) -> None:
+        """Merge the policy folder and the includes."""
+        if isinstance(self.data.get("policies"), str):
+            self._policy_folder(self.data.pop("policies"))
+        for file in self._included():
+            self._include(file)
+        if self.troubles:
+            raise ConfigError(self.troubles)
+
+    def _included(self) -> Iterator[Path]:
+        globs = self.data.get("include", [])
+        for place, pattern in enumerate([globs] if isinstance(globs, str) else globs):
+            key: Key = ("include",) if isinstance(globs, str) else ("include", place)
+            if not isinstance(pattern, str) or pattern.startswith("/") or ".." in pattern:
+                self._trouble(key, "leaves the folder", "expected a glob below this file")
+                continue
+            found = sorted(self.folder.glob(pattern))
+            if not found:
+                self._trouble(key, "matches no file")
+            yield from (file for file in found if file.resolve() != self.files[0])
+
+    def _include(self, file: Path) -> None:
+        if not file.resolve().is_relative_to(self.folder):
+            self.troubles.append(
+                Trouble(Position(self._name(file)), "", "isn't below the gateway file's folder")
+            )
+            return
+        document = self._read(file)
+        if not isinstance(document.data, dict):
+            self.troubles.append(Trouble(Position(self._name(file)), "", "is no mapping"))
+            return
+        for name, value in document.data.items():
+            if name not in _INCLUDABLE:
+                at = document.keys[(name,)]
+                expected = f"expected {', '.join(_INCLUDABLE)} in an included file"
+                self.troubles.append(Trouble(at, name, "can't be included", expected))
+            elif name == "routes" and isinstance(value, list):
+                self._add_routes(document, value)
+            elif isinstance(value, dict):
+                self._add_named(document, name, value)
+            else:
+                at = document.values[(name,)]
+                self.troubles.append(Trouble(at, name, "is neither a list nor a mapping"))
+
+    def _add_routes(self, document: Document, routes: list[Any]) -> None:
+        present = self.data.setdefault("routes", [])
+        start = len(present)
+        present.extend(routes)
+        for place in range(len(routes)):
+            self._move(document, ("routes", place), ("routes", start + place))
+
+    def _add_named(self, document: Document, kind: str, items: dict[str, Any]) -> None:
+        present = self.data.setdefault(kind, {})
+        for name, value in items.items():
+            key: Key = (kind, name)
+            if name in present:
+                first = self.positions.of_key(key)
+                problem = f"is there twice, first at {first.file}:{first.line}"
+                self.troubles.append(Trouble(document.keys[key], written_key(key), problem))
+                continue
+            present[name] = value
+            self._move(document, key, key)
+
+    def _move(self, document: Document, old: Key, new: Key) -> None:
+        size = len(old)
+        for source, target in ((document.keys, self.keys), (document.values, self.values)):
+            for key, position in source.items():
+                if key[:size] == old:
+                    target[new + key[size:]] = position
+
+    def _policy_folder(self, relative: str) -> None:
+        folder = (self.folder / relative).resolve()
+        if not folder.is_relative_to(self.folder) or not folder.is_dir():
+            self._trouble(("policies",), f"names {relative!r}", "expected a folder below this file")
+            return
+        self.data["policies"] = {}
+        for file in sorted(folder.rglob("*.yaml")):
+            if not file.name.endswith("_test.yaml"):
+                self._policy_file(file)
+
+    def _policy_file(self, file: Path) -> None:
+        document = self._read(file)
+        keys = Positions(document.keys, document.values, self._name(file))
+        if isinstance(document.data, dict):
+            not_yet = [k for k in not_built.found(document.data) if k[0] == "policies"]
+            if not_yet:
+                self.troubles += [_refused(keys, key) for key in not_yet]
+                return
+        try:
+            PolicyFile.model_validate(document.data)
+        except ValidationError as error:
+            self.troubles += translated(error, PolicyFile, document.data, keys)
+            return
+        self._add_named(document, "policies", document.data["policies"])
+
+    def _read(self, file: Path) -> Document:
+        self.files.append(file.resolve())
+        return read(file, self._name(file), self.fill)
+
+    def _name(self, file: Path) -> str:
+        """Return how errors call a file: beside the main file's own spelling."""
+        return str(self.path.parent / file.resolve().relative_to(self.folder))
+
+    def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
+        at = self.positions.of_value(key)
+        self.troubles.append(Trouble(at, written_key(key), problem, expected))
+
+
+def _refused(positions: Positions, key: Key) -> Trouble:
+    return Trouble(
+        positions.of_key(key), written_key(key), "isn't built yet in this version", "take it out"
+    )
+
+
+def _validated(merge: _Merge) -> Loaded:
+    positions = merge.positions
+    not_yet = list(not_built.found(merge.data))
+    if not_yet:
+        raise ConfigError(_refused(positions, key) for key in not_yet)
+    try:
+        gateway = Gateway.model_validate(
+            merge.data, context={"folder": str(merge.folder), "files": merge.files}
+        )
+    except ValidationError as error:
+        raise ConfigError(translated(error, Gateway, merge.data, positions)) from error
+    used, troubles = checks.check(gateway, merge.folder)
+    if troubles:
+        raise ConfigError(
+            Trouble(positions.of_value(key), written_key(key), problem, expected)
+            for key, problem, expected in troubles
+        )
+    files = tuple(dict.fromkeys((*merge.files, *used)))
+    return Loaded(
+        gateway, positions, merge.folder, files, _version(merge.data, files, merge.folder)
+    )
+
+
+def _version(data: Any, files: tuple[Path, ...], folder: Path) -> str:
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode())
+    for file in files[1:]:
+        digest.update(str(file.relative_to(folder)).encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:_VERSION_DIGITS]

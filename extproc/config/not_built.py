@@ -1,0 +1,80 @@
+"""What the contract describes and this version doesn't build: refused by name, not ignored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from extproc.config.source import Key
+
+# `*` stands for any name or place in a list.
+KEYS: tuple[tuple[str, ...], ...] = (
+    ("listeners",),
+    ("plans",),
+    ("decisions",),
+    ("tracing",),
+    ("defaults", "plan"),
+    ("upstreams", "*", "descriptors"),
+    ("authentication", "*", "api_key"),
+    ("authentication", "*", "basic"),
+    ("authentication", "*", "mtls"),
+    ("authentication", "*", "introspection"),
+    ("identity", "assertion"),
+    ("consumers", "*", "plan"),
+    ("policies", "*", "candidate"),
+    ("routes", "*", "authentication", "all"),
+    ("routes", "*", "grpc"),
+    ("routes", "*", "limits"),
+    ("routes", "*", "validate"),
+    ("routes", "*", "cors"),
+    ("routes", "*", "mirror"),
+    *(
+        ("routes", "*", "cache", name)
+        for name in (
+            "force_ttl",
+            "min_ttl",
+            "max_ttl",
+            "stale_while_revalidate",
+            "stale_if_error",
+            "tags",
+            "cookies",
+            "shared",
+        )
+    ),
+    *(
+        ("routes", "*", "aggregate", "calls", "*", name)
+        for name in ("each", "batch", "method", "body", "fallback")
+    ),
+)
+
+
+def found(data: Any) -> Iterator[Key]:
+    """Yield each key of the data that isn't built yet."""
+    for pattern in KEYS:
+        yield from _matches(data, pattern, ())
+    store = data.get("store") if isinstance(data, dict) else None
+    if isinstance(store, str) and store.startswith("redis"):
+        yield ("store",)
+
+
+def _matches(data: Any, pattern: tuple[str, ...], key: Key) -> Iterator[Key]:
+    if not pattern:
+        yield key
+        return
+    first, rest = pattern[0], pattern[1:]
+    if isinstance(data, dict):
+        for name in data if first == "*" else (first,):
+            if name in data:
+                yield from _matches(data[name], rest, (*key, name))
+    elif isinstance(data, list) and first == "*":
+        for place, item in enumerate(data):
+            yield from _matches(item, rest, (*key, place))
+
+
+def without(data: Any, key: Key) -> None:
+    """Take a key out, so that the rest can be validated."""
+    for part in key[:-1]:
+        data = data[part]
+    data.pop(key[-1], None)

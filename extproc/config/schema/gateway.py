@@ -1,0 +1,40 @@
+"""The file as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from extproc.config.schema.listener import Admin, Listener
+from extproc.config.schema.routes import AuthenticationNames, Route, Version
+from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
+from extproc.config.schema.shapes import Strict, as_list
+from extproc.config.schema.upstreams import Upstream
+
+
+class Defaults(Strict):
+    """What routes get that say nothing else."""
+
+    authentication: AuthenticationNames | None = Field(None, description="none or a list.")
+
+
+class Gateway(Strict):
+    """A gateway file, with everything it includes."""
+
+    version: Version = Field(description="Of the format: 1.")
+    listener: Listener = Field(description="Where clients come in.")
+    admin: Admin = Field(Admin(), description="The administration interface.")
+    store: Literal["memory"] = Field("memory", description="Where the cache is kept.")
+    upstreams: dict[str, Upstream] = Field({}, description="By name.")
+    authentication: dict[str, Authenticator] = Field({}, description="By name.")
+    identity: Identity | None = Field(None, description="What upstreams are told.")
+    consumers: dict[str, Consumer] = Field({}, description="By name, first match wins.")
+    policies: dict[str, PolicyRules] = Field(
+        {}, description="By name; or the folder of policy files."
+    )
+    defaults: Defaults = Field(Defaults(), description="For routes that say nothing else.")
+    include: Annotated[list[str], BeforeValidator(as_list)] = Field(
+        [], description="Globs of files that add routes, policies and upstreams."
+    )
+    routes: list[Route] = Field(min_length=1, description="In any order.")

@@ -1,0 +1,158 @@
+"""`routes:`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from extproc.config.schema.shapes import HeaderName, Names, Strict
+from extproc.config.units import Duration, shown
+
+_METHOD = r"^[A-Z][A-Z-]{0,31}$"
+_NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+_PART = r"^[a-z][a-z0-9_]{0,62}$"
+
+
+def _methods(value: Any) -> Any:
+    if value == "any" or isinstance(value, list):
+        return value
+    raise ValueError(f"is {shown(value)}, expected a list such as [GET, POST], or any")
+
+
+def _authentication(value: Any) -> Any:
+    if value == "none":
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value:
+        return value
+    raise ValueError(f"is {shown(value)}, expected none or a list of authenticators")
+
+
+def _condition(value: Any) -> Any:
+    if value is True or isinstance(value, str):
+        return value
+    raise ValueError(f"is {shown(value)}, expected text, or true for present")
+
+
+Condition = Annotated[Any, BeforeValidator(_condition)]
+AuthenticationNames = Annotated[list[str], BeforeValidator(_authentication)]
+
+
+class Match(Strict):
+    """Which requests a route takes."""
+
+    path: str = Field(pattern="^/", description="Exact, with {name} segments, or ending in /*.")
+    methods: Annotated[
+        Literal["any"] | list[Annotated[str, Field(pattern=_METHOD)]] | None,
+        BeforeValidator(_methods),
+    ] = Field(None, description="By default GET, HEAD, POST, PUT, PATCH and DELETE.")
+    host: str | None = Field(
+        None, pattern=r"^(\*\.)?[a-z0-9.-]+$", description="Exact, or *. and a suffix."
+    )
+    headers: dict[HeaderName, Condition] = Field({}, description="Name to text, or true.")
+    query: dict[str, Condition] = Field({}, description="Name to text, or true.")
+
+
+class Rewrite(Strict):
+    """What the upstream gets in place of the path."""
+
+    path: str = Field(pattern="^/", description="Text with holes; the query stays without a ?.")
+
+
+class Headers(Strict):
+    """Changes of headers; removals come first."""
+
+    remove: list[HeaderName] = Field([], description="Names.")
+    set: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+
+
+class Message(Strict):
+    """Changes of a request or a response."""
+
+    headers: Headers = Field(Headers(), description="Set and remove.")
+    body: str | None = Field(None, description="JMESPath over the JSON body.")
+
+
+class Response(Message):
+    """Changes of a response."""
+
+    views: dict[str, str] = Field({}, description="JMESPath by view, in place of `body`.")
+
+
+class Cache(Strict):
+    """Stored responses."""
+
+    ttl: Duration = Field(description="Fresh for so long where the response names no lifetime.")
+
+
+class AggregateCall(Strict):
+    """One call of an aggregation."""
+
+    upstream: str = Field(description="A name under `upstreams`.")
+    path: str = Field(pattern="^/", description="Text with holes; names the parts it waits for.")
+    headers: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+    required: bool = Field(True, description="false: the answer goes on without this part.")
+    timeout: Duration | None = Field(None, description="By default the upstream's.")
+    default: Any = Field(None, description="Stands in for a part that failed.")
+
+
+class Aggregate(Strict):
+    """One answer out of many calls."""
+
+    deadline: Duration = Field(1.0, description="For all calls together.")
+    calls: dict[Annotated[str, Field(pattern=_PART)], AggregateCall] = Field(
+        min_length=1, description="By the name of the part."
+    )
+    response: str = Field(description="JMESPath over the parts.")
+    views: dict[str, str] = Field({}, description="JMESPath by view, in place of `response`.")
+
+
+class OwnPlugin(Strict):
+    """A plugin of yours."""
+
+    use: str = Field(pattern=r"^[^:]+:[A-Za-z_]\w*$", description="module:Class or file.py:Class.")
+    configuration: dict[str, Any] = Field({}, alias="with", description="The plugin's fields.")
+    on_failure: Literal["deny", "skip"] = Field("deny", description="What its failure means.")
+    deadline: Duration = Field(0.5, description="For each of its hooks.")
+
+
+class Route(Strict):
+    """A match and what happens to the requests it takes."""
+
+    name: str = Field(pattern=_NAME, description="For records, metrics and the verdict.")
+    match: Match = Field(description="Which requests.")
+    upstream: str | None = Field(None, description="A name under `upstreams`.")
+    aggregate: Aggregate | None = Field(None, description="In place of an upstream.")
+    rewrite: Rewrite | None = Field(None, description="Another path for the upstream.")
+    authentication: AuthenticationNames | None = Field(
+        None, description="none, or which authenticators; `anonymous` makes it optional."
+    )
+    authorization: Names = Field([], description="Policies; all must allow.")
+    identity: Literal["none"] | None = Field(None, description="`none` sends no identity.")
+    plugins: list[OwnPlugin] = Field([], description="Your own, in order.")
+    cache: Cache | None = Field(None, description="Answer from stored responses.")
+    request: Message | None = Field(None, description="Changes on the way in.")
+    response: Response | None = Field(None, description="Changes on the way out.")
+    upgrade: list[Literal["websocket"]] = Field([], description="Protocols to switch to.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.upstream is None) == (self.aggregate is None):
+            raise ValueError("needs `upstream` or `aggregate`, expected exactly one")
+        if self.aggregate is not None and (self.rewrite or self.request or self.upgrade):
+            raise ValueError(
+                "changes the request of an aggregate, expected `upstream` with "
+                "rewrite, request and upgrade"
+            )
+        return self
+
+
+def _version(value: int) -> int:
+    if value != 1:
+        raise ValueError(f"is {value}, expected 1")
+    return value
+
+
+Version = Annotated[int, AfterValidator(_version)]

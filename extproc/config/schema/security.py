@@ -1,0 +1,89 @@
+"""`authentication:`, `identity:`, `consumers:` and policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from extproc.config.schema.shapes import File, HeaderName, Strict
+from extproc.config.units import Duration
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+_USUAL: list[Algorithm] = ["RS256", "PS256", "ES256", "EdDSA"]
+_DAY = 86_400.0
+
+
+class Jwt(Strict):
+    """Tokens of one issuer."""
+
+    issuer: str = Field(min_length=1, description="Exactly the token's `iss`.")
+    audiences: list[str] = Field(min_length=1, description="One of them must be in `aud`, exactly.")
+    discovery: Literal[True] | None = Field(
+        None, description="Find the keys by the issuer's /.well-known/openid-configuration."
+    )
+    jwks_uri: str | None = Field(None, pattern="^https?://", description="Where the keys are.")
+    jwks: File | None = Field(None, description="A file with the keys.")
+    algorithms: list[Algorithm] = Field(_USUAL, min_length=1, description="What is accepted.")
+    leeway: Duration = Field(5.0, description="How far clocks may differ.")
+    max_lifetime: Duration = Field(_DAY, description="The latest `exp` from now.")
+    header: HeaderName = Field("authorization", description="Where the bearer token is.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        named = [n for n in ("discovery", "jwks_uri", "jwks") if getattr(self, n) is not None]
+        if len(named) != 1:
+            said = " and ".join(named) or "none"
+            raise ValueError(f"names {said}, expected one of discovery, jwks_uri or jwks")
+        return self
+
+
+class Authenticator(Strict):
+    """One way of finding out who is calling."""
+
+    jwt: Jwt = Field(description="Bearer tokens that are JWTs.")
+
+
+class Identity(Strict):
+    """What upstreams are told."""
+
+    headers: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+
+
+class Consumer(Strict):
+    """A class of clients."""
+
+    when: str = Field(description="CEL; the first consumer whose condition is true is taken.")
+    view: str | None = Field(None, description="The shape these clients get where a route has it.")
+
+
+class PolicyRule(Strict):
+    """One rule of a policy."""
+
+    name: str = Field(min_length=1, description="For records.")
+    allow: str | None = Field(None, description="CEL; an error doesn't allow.")
+    deny: str | None = Field(None, description="CEL; an error denies.")
+    reason: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] | None = Field(
+        None, description="For records and the problem's type."
+    )
+    detail: str | None = Field(None, description="For the client.")
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Self:
+        if (self.allow is None) == (self.deny is None):
+            raise ValueError("needs `allow` or `deny`, expected exactly one")
+        return self
+
+
+class PolicyRules(Strict):
+    """A policy: deny wins over allow; no allow means deny."""
+
+    rules: list[PolicyRule] = Field(min_length=1, description="In any order.")
+
+
+class PolicyFile(Strict):
+    """A file in the folder of policies."""
+
+    policies: dict[str, PolicyRules] = Field(description="By name.")

@@ -1,0 +1,71 @@
+"""`upstreams:`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from extproc.config.schema.shapes import File, Strict
+from extproc.config.units import Duration, shown
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
+_MOST_RETRIES = 10
+
+
+def _endpoint(value: str) -> str:
+    """Accept scheme://host[:port] and nothing more."""
+    wanted = "expected http, https, grpc or grpcs://host[:port] without path"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"is {shown(value)}, {wanted}") from error
+    extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in _SCHEMES or not parts.hostname or extra or port == 0:
+        raise ValueError(f"is {shown(value)}, {wanted}")
+    return value.rstrip("/")
+
+
+class UpstreamTls(Strict):
+    """How an https or grpcs upstream is verified."""
+
+    ca: File | None = Field(None, description="PEM file; by default the system's roots.")
+    verify: bool = Field(True, description="false accepts any certificate; said out loud.")
+    sni: str | None = Field(None, description="Server name; by default the endpoint's host.")
+
+
+class Upstream(Strict):
+    """A service behind the gateway."""
+
+    endpoints: list[Annotated[str, AfterValidator(_endpoint)]] = Field(
+        min_length=1, description="URLs; names are resolved again and again."
+    )
+    timeout: Duration = Field(15.0, description="For one request, retries included.")
+    retries: int = Field(
+        0, ge=0, le=_MOST_RETRIES, description="Further tries; unsafe methods if nothing arrived."
+    )
+    health: str | None = Field(None, pattern="^/", description="Path of an active health check.")
+    balance: Literal["round_robin", "least_request", "random"] = Field(
+        "round_robin", description="How requests are spread over endpoints."
+    )
+    identity: Literal["none"] | None = Field(None, description="`none` sends no identity there.")
+    tls: UpstreamTls | None = Field(None, description="For https and grpcs.")
+    forward_credentials: bool = Field(
+        False, description="Let the client's credential through to this upstream."
+    )
+
+    @model_validator(mode="after")
+    def _one_scheme(self) -> Self:
+        schemes = {urlsplit(url).scheme for url in self.endpoints}
+        if len(schemes) > 1:
+            raise ValueError(f"mixes {' and '.join(sorted(schemes))}, expected one scheme")
+        if self.tls is not None and schemes <= {"http", "grpc"}:
+            raise ValueError("has `tls` with plain endpoints, expected https:// or grpcs://")
+        return self
+
+    @property
+    def speaks_grpc(self) -> bool:
+        """Say whether the endpoints speak HTTP/2 from the start."""
+        return urlsplit(self.endpoints[0]).scheme in {"grpc", "grpcs"}

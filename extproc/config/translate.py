@@ -1,0 +1,159 @@
+"""Validation errors in plain words, with the position of what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from extproc.config.errors import Position, Trouble
+from extproc.config.source import Key, written_key
+from extproc.config.units import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+class Positions:
+    """Where keys and values stand, by key."""
+
+    def __init__(
+        self, keys: Mapping[Key, Position], values: Mapping[Key, Position], file: str
+    ) -> None:
+        self._keys = keys
+        self._values = values
+        self._file = file
+
+    def of_value(self, key: Key) -> Position:
+        """Return where a value stands, or the nearest thing around it."""
+        while key and key not in self._values:
+            key = key[:-1]
+        return self._values.get(key, Position(self._file))
+
+    def of_key(self, key: Key) -> Position:
+        """Return where a key stands, or its value."""
+        return self._keys.get(key) or self.of_value(key)
+
+
+def translated(
+    error: ValidationError, model: type[BaseModel], data: Any, positions: Positions
+) -> list[Trouble]:
+    """Return a trouble for each error, each place once."""
+    troubles: dict[Key, Trouble] = {}
+    for detail in error.errors(include_url=False):
+        key = _real_key(detail["loc"], data)
+        if key not in troubles:
+            troubles[key] = _trouble(detail, key, model, positions)
+    return list(troubles.values())
+
+
+def _real_key(location: Iterable[str | int], data: Any) -> Key:
+    """Leave out the parts of a location that aren't in the file (names of unions' members)."""
+    key: list[str | int] = []
+    parts = list(location)
+    for place, part in enumerate(parts):
+        last = place == len(parts) - 1
+        if isinstance(data, dict) and (part in data or last):
+            key.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            key.append(part)
+            data = data[part]
+    return tuple(key)
+
+
+def _trouble(
+    detail: ErrorDetails, key: Key, model: type[BaseModel], positions: Positions
+) -> Trouble:
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        near = near_name(str(key[-1]), known_keys(model, key[:-1]))
+        return Trouble(positions.of_key(key), written_key(key), "unknown key", near)
+    if kind == "missing":
+        return Trouble(positions.of_value(key[:-1]), written_key(key), "is missing")
+    at, name = positions.of_value(key), written_key(key)
+    if kind == "value_error":
+        problem, _, expected = str(detail["ctx"]["error"]).partition(", expected ")
+        return Trouble(at, name, problem, f"expected {expected}" if expected else "")
+    problem = f"is {shown(detail['input'])}"
+    return Trouble(at, name, problem, f"expected {_expected(detail)}")
+
+
+def _expected(detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _KINDS:
+        return _KINDS[kind]
+    simple = {
+        "literal_error": "{expected}",
+        "greater_than_equal": "at least {ge}",
+        "less_than_equal": "at most {le}",
+        "string_pattern_mismatch": "text that matches {pattern}",
+        "too_short": "at least one",
+        "string_too_short": "at least {min_length} characters",
+    }
+    if kind in simple:
+        return simple[kind].format_map(context)
+    return detail["msg"].lower()
+
+
+def near_name(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean …?`, or all that is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"expected one of {', '.join(names)}" if names else ""
+
+
+def known_keys(model: type[BaseModel], key: Key) -> list[str]:
+    """Return the keys that the model at this place has."""
+    current: Any = model
+    for part in key:
+        current = _inner(current, part)
+        if current is None:
+            return []
+    found = _model(current)
+    if found is None:
+        return []
+    return [field.alias or name for name, field in found.model_fields.items()]
+
+
+def _inner(annotation: Any, part: str | int) -> Any:
+    model = _model(annotation)
+    if model is not None and isinstance(part, str):
+        for name, field in model.model_fields.items():
+            if part == (field.alias or name):
+                return field.annotation
+        return None
+    arguments = get_args(annotation)
+    return next((argument for argument in reversed(arguments) if _has_model(argument)), None)
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    # An optional model stands for the model; a list or mapping of models doesn't.
+    if getattr(annotation, "__origin__", None) in {list, dict}:
+        return None
+    found = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return found[0] if found else None
+
+
+def _has_model(annotation: Any) -> bool:
+    return _model(annotation) is not None or any(map(_has_model, get_args(annotation)))
