@@ -51,7 +51,8 @@ class Cache(Plugin):
         state.forwarded = "uri-miss"
         found = self._services.store.get(state.key)
         if found is None:
-            return self._miss(request)
+            self._miss(request)
+            return None
         if isawaitable(found):
             return self._look(request, found)
         return self._variant(request, found)
@@ -68,7 +69,8 @@ class Cache(Plugin):
     async def _look(self, request: Request, found: Awaitable[bytes | None]) -> Response | None:
         data = await found
         if data is None:
-            return self._miss(request)
+            self._miss(request)
+            return None
         answer = self._variant(request, data)
         return await answer if isawaitable(answer) else answer
 
@@ -81,11 +83,13 @@ class Cache(Plugin):
         stored = Stored.read(data) if data is not None else None
         if stored is None:
             request.state.forwarded = "vary-miss"
-            return self._miss(request)
+            self._miss(request)
+            return None
         now = self._services.clock.now()
         if now >= stored.expires:
             request.state.forwarded = "stale"
-            return self._miss(request)
+            self._miss(request)
+            return None
         self._count(request, "hit")
         request.state.answered = True
         response = Response(stored.status, Headers(stored.headers), stored.body)

@@ -34,11 +34,29 @@ class Positions:
     """Where keys and values stand, by key."""
 
     def __init__(
-        self, keys: Mapping[Key, Position], values: Mapping[Key, Position], file: str
+        self,
+        keys: Mapping[Key, Position],
+        values: Mapping[Key, Position],
+        file: str,
+        prefix: Key = (),
     ) -> None:
         self._keys = keys
         self._values = values
         self._file = file
+        self._prefix = prefix
+
+    def below(self, prefix: Key) -> Positions:
+        """Return the positions of one part of the file, by keys within it."""
+        size = len(prefix)
+        keys, values = (
+            {key[size:]: at for key, at in known.items() if key[:size] == prefix}
+            for known in (self._keys, self._values)
+        )
+        return Positions(keys, values or {(): self.of_value(prefix)}, self._file, prefix)
+
+    def named(self, key: Key) -> str:
+        """Write a key as the whole file sees it."""
+        return written_key((*self._prefix, *key))
 
     def of_value(self, key: Key) -> Position:
         """Return where a value stands, or the nearest thing around it."""
@@ -84,10 +102,10 @@ def _trouble(
     kind = detail["type"]
     if kind == "extra_forbidden":
         near = near_name(str(key[-1]), known_keys(model, key[:-1]))
-        return Trouble(positions.of_key(key), written_key(key), "unknown key", near)
+        return Trouble(positions.of_key(key), positions.named(key), "unknown key", near)
     if kind == "missing":
-        return Trouble(positions.of_value(key[:-1]), written_key(key), "is missing")
-    at, name = positions.of_value(key), written_key(key)
+        return Trouble(positions.of_value(key[:-1]), positions.named(key), "is missing")
+    at, name = positions.of_value(key), positions.named(key)
     if kind == "value_error":
         problem, _, expected = str(detail["ctx"]["error"]).partition(", expected ")
         return Trouble(at, name, problem, f"expected {expected}" if expected else "")

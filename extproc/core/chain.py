@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from extproc.core.values import Outcome, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from extproc.core.guard import Guard
+    from extproc.core.plugin import Plugin
 
 Hook = tuple[int, "Guard", "Callable[..., Any]"]
 
@@ -63,11 +64,7 @@ class Chain:
         self._response_body = self._hooks("on_response_body")[::-1]
         self._finish = self._hooks("on_finish")
         self.body_readers = frozenset(place for place, _, _ in self._response_body)
-        self.modes = Modes(
-            _body_mode(self._request_body),
-            bool(self._response or self._response_body),
-            _body_mode(self._response_body),
-        )
+        self.modes = modes_of(guard.plugin for guard in self.guards)
 
     def _hooks(self, name: str) -> tuple[Hook, ...]:
         return tuple(
@@ -171,9 +168,20 @@ async def _waited(answer: Any) -> Response | bytes | None:
     raise AssertionError(answer)  # the guard lets nothing else through
 
 
-def _body_mode(hooks: tuple[Hook, ...]) -> BodyMode:
-    if not hooks:
+def modes_of(plugins: Iterable[Plugin]) -> Modes:
+    """Return the least that a route with these plugins needs to see: overriding declares."""
+    kinds = [type(plugin) for plugin in plugins]
+    request_body = [kind for kind in kinds if kind.overrides("on_request_body")]
+    response_body = [kind for kind in kinds if kind.overrides("on_response_body")]
+    headers = any(kind.overrides("on_response") for kind in kinds)
+    return Modes(
+        _body_mode(request_body), headers or bool(response_body), _body_mode(response_body)
+    )
+
+
+def _body_mode(kinds: Sequence[type[Plugin]]) -> BodyMode:
+    if not kinds:
         return BodyMode.NONE
-    if all(type(guard.plugin).streaming for _, guard, _ in hooks):
+    if all(kind.streaming for kind in kinds):
         return BodyMode.STREAMED
     return BodyMode.BUFFERED

@@ -36,14 +36,14 @@ def written(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
-class _Functions(functions.Functions):
+class _Functions(functions.Functions):  # type: ignore[misc]  # published without types
     """The standard functions and `lookup`."""
 
     def __init__(self, indexes: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
         self._indexes = indexes
 
-    @functions.signature({"types": ["string"]}, {"types": []})
+    @functions.signature({"types": ["string"]}, {"types": []})  # type: ignore[untyped-decorator]
     def _func_lookup(self, part: str, key: Any) -> Any:
         return self._indexes.get(part, {}).get(key_text(key))
 

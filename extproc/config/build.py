@@ -1,0 +1,355 @@
+"""A loaded gateway file → the plugins of each route, everything compiled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from extproc.aggregation.plan import Call, PlanFault, plan
+from extproc.aggregation.plugin import Aggregate
+from extproc.authentication.jwks import KeySource, Pace, discovery_url
+from extproc.authentication.jwt import JwtAuthenticator
+from extproc.authentication.keys import KeySet, NotAKeySet
+from extproc.authentication.plugin import Authenticate
+from extproc.authentication.tokens import Rules
+from extproc.authorization.plugin import Authorize, Consumers
+from extproc.authorization.policies import Policy, Rule
+from extproc.caching.plugin import Cache
+from extproc.config import own_plugins
+from extproc.config.checks import ANONYMOUS
+from extproc.config.errors import ConfigError, Trouble
+from extproc.config.source import Key, written_key
+from extproc.core.chain import Chain, Modes, modes_of
+from extproc.core.guard import Guard, Limits, OnFailure
+from extproc.core.routes import PathPattern, Route
+from extproc.expressions.conditions import Condition, NotAnExpression, condition
+from extproc.expressions.projections import Projection
+from extproc.expressions.templates import Template, template
+from extproc.transformation.plugins import (
+    Identity,
+    RequestBody,
+    RequestHeaders,
+    ResponseBody,
+    ResponseHeaders,
+    Rewrite,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping
+    from pathlib import Path
+
+    from extproc.config.load import Loaded
+    from extproc.config.schema import Jwt
+    from extproc.config.schema import Route as RouteModel
+    from extproc.core.plugin import Plugin
+    from extproc.core.ports import Log, Observer, Runtime
+
+_T = TypeVar("_T")
+_AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
+_MARGIN = 0.25  # between an aggregate's own deadline and its guard's
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One plugin of a route, before it is guarded."""
+
+    name: str
+    plugin: Plugin
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that one version of a gateway file runs.
+
+    Attributes:
+        loaded: the file.
+        steps: the plugins of each route in their order, by its name.
+        authenticators: by name; for readiness and status.
+    """
+
+    loaded: Loaded
+    steps: Mapping[str, tuple[Step, ...]]
+    authenticators: Mapping[str, JwtAuthenticator]
+
+    @property
+    def modes(self) -> dict[str, Modes]:
+        """Return what each route needs to see."""
+        return {name: modes_of(step.plugin for step in steps) for name, steps in self.steps.items()}
+
+    @property
+    def longest(self) -> float:
+        """Return the longest that any route may take for one message, seconds."""
+        return max(map(_deadline, self.steps.values()), default=0.0)
+
+    def plugins(self) -> Iterator[Plugin]:
+        """Yield every plugin."""
+        for steps in self.steps.values():
+            for step in steps:
+                yield step.plugin
+
+    def routes(
+        self, runtime: Runtime, observer: Observer, log: Log, threaded: Container[str]
+    ) -> list[Route]:
+        """Put every plugin in its guard.
+
+        Args:
+            runtime: for waiting and interrupting.
+            observer: where measurements go.
+            log: where failures go.
+            threaded: names of plugins whose hooks run in threads from the start.
+        """
+        patterns = {r.name: PathPattern.parse(r.match.path) for r in self.loaded.gateway.routes}
+        return [
+            Route(
+                name,
+                self.loaded.version,
+                patterns[name],
+                Chain(
+                    [
+                        Guard(
+                            step.plugin,
+                            step.name,
+                            step.limits,
+                            runtime,
+                            observer,
+                            log,
+                            offloaded=step.name in threaded,
+                        )
+                        for step in steps
+                    ]
+                ),
+                _deadline(steps),
+            )
+            for name, steps in self.steps.items()
+        ]
+
+
+def _deadline(steps: tuple[Step, ...]) -> float:
+    return sum(step.limits.deadline for step in steps)
+
+
+def assemble(loaded: Loaded) -> Assembly:
+    """Compile every expression and make every plugin.
+
+    Raises:
+        ConfigError: with every trouble that was found.
+    """
+    return _Builder(loaded).assembly()
+
+
+class _Builder:
+    """Builds one version; collects troubles."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._gateway = loaded.gateway
+        self._troubles: list[Trouble] = []
+
+    def assembly(self) -> Assembly:
+        """Build everything."""
+        self._authenticators = {
+            name: self._authenticator(name, model.jwt)
+            for name, model in self._gateway.authentication.items()
+        }
+        self._policies = {name: self._policy(name) for name in self._gateway.policies}
+        self._consumers = tuple(
+            (name, self._condition(consumer.when, ("consumers", name, "when")))
+            for name, consumer in self._gateway.consumers.items()
+        )
+        identity = self._gateway.identity.headers if self._gateway.identity is not None else {}
+        self._identity = self._templates(identity, ("identity", "headers"))
+        steps = {
+            route.name: tuple(self._steps(route, ("routes", place)))
+            for place, route in enumerate(self._gateway.routes)
+        }
+        if self._troubles:
+            raise ConfigError(self._troubles)
+        return Assembly(self._loaded, steps, self._authenticators)
+
+    def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
+        yield from self._security(route)
+        yield from self._own(route, key)
+        if route.cache is not None:
+            yield _step(Cache(version=self._loaded.version, ttl=route.cache.ttl))
+        yield from self._on_the_way_in(route, key)
+        yield from self._on_the_way_out(route, key)
+        if route.upstream is not None and self._identity:
+            yield _step(Identity(headers=self._identity, send=self._sends_identity(route)))
+        if route.aggregate is not None:
+            yield from self._aggregate(route, (*key, "aggregate"))
+
+    def _security(self, route: RouteModel) -> Iterator[Step]:
+        names = route.authentication
+        if names is None:
+            names = self._gateway.defaults.authentication or []
+        used = tuple(self._authenticators[name] for name in names if name != ANONYMOUS)
+        if used:
+            header = self._gateway.authentication[used[0].name].jwt.header
+            plugin = Authenticate(authenticators=used, anonymous=ANONYMOUS in names, header=header)
+            yield _step(plugin, deadline=_AUTHENTICATION_DEADLINE)
+        if self._consumers:
+            yield _step(Consumers(consumers=self._consumers))
+        if route.authorization:
+            policies = tuple(self._policies[name] for name in route.authorization)
+            yield _step(Authorize(policies=policies))
+
+    def _own(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        for place, own in enumerate(route.plugins):
+            where = (*key, "plugins", place)
+            try:
+                plugin = own_plugins.make(self._loaded, own, where)
+            except ConfigError as error:
+                self._troubles += error.troubles
+                continue
+            if route.upgrade and modes_of([plugin]) != Modes():
+                self._trouble((*where, "use"), "sees bodies or responses", "expected no `upgrade`")
+            limits = Limits(own.deadline, on_failure=OnFailure(own.on_failure))
+            yield Step(type(plugin).__name__, plugin, limits)
+
+    def _on_the_way_in(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        if route.request is not None:
+            changes = route.request.headers
+            if changes.remove or changes.set:
+                values = self._templates(changes.set, (*key, "request", "headers", "set"))
+                yield _step(RequestHeaders(remove=tuple(changes.remove), set=values))
+            if route.request.body is not None:
+                shape = self._projection(route.request.body, (*key, "request", "body"))
+                yield _step(RequestBody(shape=shape))
+        if route.rewrite is not None:
+            where = (*key, "rewrite", "path")
+            yield _step(Rewrite(path=self._template(route.rewrite.path, where)))
+
+    def _on_the_way_out(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        if route.response is None:
+            return
+        changes = route.response.headers
+        if changes.remove or changes.set:
+            where = (*key, "response", "headers", "set")
+            values = self._templates(changes.set, where, response=True)
+            yield _step(ResponseHeaders(remove=tuple(changes.remove), set=values))
+        if route.response.body is not None:
+            shape = self._projection(route.response.body, (*key, "response", "body"))
+            views = self._views(route.response.views, (*key, "response", "views"))
+            yield _step(ResponseBody(shape=shape, views=views))
+
+    def _aggregate(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        model = route.aggregate
+        assert model is not None  # noqa: S101 - the caller looked
+        parts = tuple(model.calls)
+        calls = [self._call(route, part, parts, (*key, "calls", part)) for part in parts]
+        response = self._projection(model.response, (*key, "response"))
+        views = self._views(model.views, (*key, "views"))
+        try:
+            made = plan(calls, response, views, model.deadline)
+        except PlanFault as error:
+            where = (*key, "calls", error.part, "path") if error.part else (*key, "response")
+            self._trouble(where, str(error))
+            return
+        limits = Limits(model.deadline + _MARGIN)
+        yield Step("aggregate", Aggregate(plan=made, identity=self._identity), limits)
+
+    def _call(self, route: RouteModel, part: str, parts: tuple[str, ...], key: Key) -> Call:
+        assert route.aggregate is not None  # noqa: S101 - the caller looked
+        model = route.aggregate.calls[part]
+        upstream = self._gateway.upstreams[model.upstream]
+        return Call(
+            part,
+            model.upstream,
+            self._template(model.path, (*key, "path"), parts=parts),
+            self._templates(model.headers, (*key, "headers"), parts=parts),
+            model.required,
+            model.timeout if model.timeout is not None else upstream.timeout,
+            model.default,
+            send_identity=route.identity is None and upstream.identity is None,
+        )
+
+    def _sends_identity(self, route: RouteModel) -> bool:
+        upstream = self._gateway.upstreams[route.upstream or ""]
+        return route.identity is None and upstream.identity is None
+
+    def _views(self, views: Mapping[str, str], key: Key) -> dict[str, Projection]:
+        """Return a shape for each consumer whose view this is."""
+        shapes = {name: self._projection(source, (*key, name)) for name, source in views.items()}
+        consumers = self._gateway.consumers
+        for name in views:
+            if all(consumer.view != name for consumer in consumers.values()):
+                self._trouble((*key, name), "is the view of no consumer", "expected one with it")
+        return {
+            consumer: shapes[model.view]
+            for consumer, model in consumers.items()
+            if model.view in shapes
+        }
+
+    def _authenticator(self, name: str, jwt: Jwt) -> JwtAuthenticator:
+        rules = Rules(jwt.issuer, frozenset(jwt.audiences), jwt.leeway, jwt.max_lifetime)
+        key: Key = ("authentication", name, "jwt", "jwks")
+        return JwtAuthenticator(name, rules, frozenset(jwt.algorithms), self._keys(jwt, key))
+
+    def _keys(self, jwt: Jwt, key: Key) -> KeySource:
+        if jwt.jwks is None:
+            location = jwt.jwks_uri or discovery_url(jwt.issuer)
+            return KeySource(jwt.issuer, location, discovery=jwt.jwks_uri is None, pace=Pace())
+        try:
+            return KeySource.fixed(jwt.issuer, KeySet.read(_bytes(self._loaded.folder, jwt.jwks)))
+        except NotAKeySet as error:
+            self._trouble(key, str(error), "expected a JSON Web Key Set")
+            return KeySource.fixed(jwt.issuer, KeySet(()))
+
+    def _policy(self, name: str) -> Policy:
+        rules = []
+        for place, rule in enumerate(self._gateway.policies[name].rules):
+            denies = rule.deny is not None
+            key: Key = ("policies", name, "rules", place, "deny" if denies else "allow")
+            compiled = self._condition(rule.deny or rule.allow or "", key)
+            rules.append(Rule(rule.name, compiled, denies, rule.reason or "", rule.detail or ""))
+        return Policy(name, tuple(rules))
+
+    def _condition(self, source: str, key: Key) -> Condition:
+        return self._compiled(lambda: condition(source), key, lambda: condition("false"))
+
+    def _template(
+        self, source: str, key: Key, *, response: bool = False, parts: tuple[str, ...] = ()
+    ) -> Template:
+        return self._compiled(
+            lambda: template(source, response=response, parts=parts), key, lambda: template("")
+        )
+
+    def _templates(
+        self,
+        sources: Mapping[str, str],
+        key: Key,
+        *,
+        response: bool = False,
+        parts: tuple[str, ...] = (),
+    ) -> tuple[tuple[str, Template], ...]:
+        return tuple(
+            (name, self._template(source, (*key, name), response=response, parts=parts))
+            for name, source in sources.items()
+        )
+
+    def _projection(self, source: str, key: Key) -> Projection:
+        return self._compiled(lambda: Projection(source), key, lambda: Projection("@"))
+
+    def _compiled(self, compile_it: Callable[[], _T], key: Key, instead: Callable[[], _T]) -> _T:
+        """Compile; on an error note where, and go on with something harmless."""
+        try:
+            return compile_it()
+        except NotAnExpression as error:
+            at = self._loaded.positions.of_value(key)
+            inside = replace(at, line=at.line + error.line - 1, column=at.column + error.column)
+            self._troubles.append(Trouble(inside, written_key(key), error.problem, error.expected))
+            return instead()
+
+    def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
+        self._troubles.append(self._loaded.trouble(key, problem, expected))
+
+
+def _step(plugin: Plugin, *, deadline: float = 0.5) -> Step:
+    """Return a built-in plugin as a step; it fails closed."""
+    return Step(type(plugin).__name__.lower(), plugin, Limits(deadline))
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()

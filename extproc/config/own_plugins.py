@@ -1,0 +1,92 @@
+"""A user's plugin: found by `module:Class` or `file.py:Class`, its fields validated."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import sys
+import typing
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from extproc.config.errors import ConfigError
+from extproc.config.source import Key, below
+from extproc.config.translate import translated
+from extproc.core.plugin import Plugin
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from extproc.config.load import Loaded
+    from extproc.config.schema.routes import OwnPlugin
+
+
+def make(loaded: Loaded, own: OwnPlugin, key: Key) -> Plugin:
+    """Import a plugin's class and make it with its configuration.
+
+    Raises:
+        ConfigError: it can't be imported, is no plugin, or its configuration doesn't fit.
+    """
+    source, _, name = own.use.rpartition(":")
+    module = _module(loaded, source, (*key, "use"))
+    kind = getattr(module, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Plugin)):
+        problem = f"names {name}, which isn't a class made from extproc.Plugin"
+        raise ConfigError([loaded.trouble((*key, "use"), problem)])
+    return kind(**_configuration(loaded, kind, own.configuration, (*key, "with")))
+
+
+def _module(loaded: Loaded, source: str, key: Key) -> ModuleType:
+    try:
+        if not source.endswith(".py"):
+            return importlib.import_module(source)
+        return _from_file(loaded, source)
+    except Exception as error:
+        problem = f"can't be imported: {type(error).__name__}: {error}"
+        raise ConfigError([loaded.trouble(key, problem)]) from error
+
+
+def _from_file(loaded: Loaded, source: str) -> ModuleType:
+    """Import a file under a name of this version, so that an old version keeps its own code."""
+    path = below(loaded.folder, source)
+    name = f"extproc_plugin_{loaded.version}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _configuration(
+    loaded: Loaded, kind: type[Plugin], values: dict[str, Any], key: Key
+) -> dict[str, Any]:
+    model = _model(kind)
+    try:
+        checked = model.model_validate(values)
+    except ValidationError as error:
+        troubles = translated(error, model, values, loaded.positions.below(key))
+        raise ConfigError(troubles) from error
+    return {name: getattr(checked, name) for name in model.model_fields}
+
+
+def _model(kind: type[Plugin]) -> type[BaseModel]:
+    """Make a model of a plugin's fields, for its errors; plugins themselves stay plain classes."""
+    hints = typing.get_type_hints(kind)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # __init_subclass__ made it one
+        default = ... if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        fields[field.name] = (hints[field.name], default)
+    configuration = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return create_model(kind.__name__, __config__=configuration, **fields)
