@@ -1,0 +1,188 @@
+"""The administration interface over HTTP: health, readiness, status, metrics, reload."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from extproc.core.values import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_JSON = "application/json"
+
+
+class Administered(Protocol):
+    """What the administration interface shows and does."""
+
+    def ready(self) -> bool:
+        """Say whether requests should be sent here."""
+
+    async def status(self) -> dict[str, Any]:
+        """Return the state of everything."""
+
+    async def metrics(self) -> bytes:
+        """Return metrics in Prometheus's text format."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the gateway file again; the result says `ok` and what happened."""
+
+
+class AdminServer:
+    """Serves the interface on `host:port` or `unix:/path`."""
+
+    def __init__(self, address: str, token: str, administered: Administered) -> None:
+        self._address = address
+        self._token = token
+        self._administered = administered
+        application = web.Application(middlewares=[self._guarded])
+        application.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/status", self._status),
+                web.get("/metrics", self._metrics),
+                web.post("/reload", self._reload),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+
+    async def start(self) -> str:
+        """Bind and serve.
+
+        Returns:
+            The address as bound, with the port that was chosen for port 0.
+
+        Raises:
+            OSError: the address can't be bound.
+        """
+        await self._runner.setup()
+        if self._address.startswith("unix:"):
+            path = Path(self._address.removeprefix("unix:"))
+            path.unlink(missing_ok=True)
+            await web.UnixSite(self._runner, str(path)).start()
+            path.chmod(0o600)
+            return self._address
+        host, _, port = self._address.rpartition(":")
+        await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
+        self._address = f"{host}:{self._runner.addresses[0][1]}"
+        return self._address
+
+    async def stop(self) -> None:
+        """Close."""
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _guarded(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let GETs through on loopback; everything else needs the token.
+
+        A POST must also name this address as Host and send JSON, which a page in a browser
+        can't make another site's visitor do.
+        """
+        if request.method not in {"GET", "HEAD"}:
+            if request.host != self._host():
+                return _problem(403, "Wrong host", "POST needs the admin address as Host.")
+            if request.content_type != _JSON:
+                return _problem(415, "Wrong content type", "POST needs application/json.")
+        elif self._local():
+            return await _handled(handler, request)
+        if not self._has_token(request):
+            return _problem(401, "Token required", "Send Authorization: Bearer TOKEN.")
+        return await _handled(handler, request)
+
+    def _host(self) -> str:
+        return "localhost" if self._address.startswith("unix:") else self._address
+
+    def _local(self) -> bool:
+        if self._address.startswith("unix:"):
+            return True
+        host = self._address.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def _has_token(self, request: web.Request) -> bool:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            token.encode(errors="replace"), self._token.encode()
+        )
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        ready = self._administered.ready()
+        return web.Response(
+            text="ready\n" if ready else "not ready\n", status=200 if ready else 503
+        )
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(await self._administered.status())
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=await self._administered.metrics(),
+            headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _reload(self, _request: web.Request) -> web.Response:
+        result = await self._administered.reload()
+        return _json(result, 200 if result["ok"] else 409)
+
+
+async def _handled(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request: web.Request
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _problem(error.status, error.reason, "")
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str) + b"\n"
+    return web.Response(body=body, status=status, content_type=_JSON)
+
+
+def _problem(status: int, title: str, detail: str) -> web.Response:
+    response = Response.problem(status, title, detail)
+    response.bind("")
+    return web.Response(
+        body=response.body, status=status, content_type=response.headers["content-type"]
+    )
+
+
+def token_file(address: str) -> Path:
+    """Return where the token for an admin address is kept, so that commands find it."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base) if base else Path(f"/tmp/extproc-{os.getuid()}")  # noqa: S108 - 0700, owner checked
+    return folder / f"extproc-{address.replace('/', '_').replace(':', '_')}.token"
+
+
+def new_token(address: str) -> str:
+    """Make a token and keep it where only this user can read it.
+
+    Raises:
+        PermissionError: the folder belongs to somebody else.
+    """
+    file = token_file(address)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if file.parent.stat().st_uid != os.getuid():
+        raise PermissionError(f"{file.parent} belongs to another user")
+    file.unlink(missing_ok=True)
+    token = secrets.token_urlsafe(32)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(token)
+    return token

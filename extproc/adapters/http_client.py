@@ -1,0 +1,140 @@
+"""Outgoing HTTP: calls over the egress listener, and fetches of key sets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from extproc.core.errors import UpstreamFault
+from extproc.core.headers import Headers
+from extproc.core.ports import Answered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LONGEST = 60.0
+_LARGEST = 8 << 20
+_HEADERS = 32 << 10
+
+
+class EgressCaller:
+    """Makes calls through Envoy: the Host names the upstream, Envoy knows the endpoints."""
+
+    def __init__(self, address: str, max_bytes: int = _LARGEST) -> None:
+        self._max_bytes = max_bytes
+        connector: aiohttp.BaseConnector
+        if address.startswith("unix:"):
+            connector = aiohttp.UnixConnector(path=address.removeprefix("unix:"), limit=0)
+            self._origin = "http://egress"
+        else:
+            connector = aiohttp.TCPConnector(limit=0)
+            self._origin = f"http://{address}"
+        self._session = _session(connector)
+
+    async def call(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - handed to the HTTP client
+        max_bytes: int | None = None,
+    ) -> Answered:
+        """Make one call; see `Caller.call`."""
+        return await _exchange(
+            self._session,
+            method,
+            self._origin + target,
+            [("host", upstream), *headers],
+            body,
+            timeout or _LONGEST,
+            max_bytes or self._max_bytes,
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+class HttpFetcher:
+    """Fetches documents from places that are no upstreams; never follows a redirect."""
+
+    def __init__(self) -> None:
+        self._session = _session(aiohttp.TCPConnector(limit=16))
+
+    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
+        """GET a URL; see `Fetcher.fetch`."""
+        headers = [("accept", "application/json")]
+        return await _exchange(self._session, "GET", url, headers, b"", seconds, max_bytes)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        auto_decompress=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=_HEADERS,
+        max_field_size=_HEADERS,
+        skip_auto_headers=("user-agent",),
+        trust_env=False,
+    )
+
+
+async def _exchange(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    headers: list[tuple[str, str]],
+    body: bytes,
+    seconds: float,
+    max_bytes: int,
+) -> Answered:
+    try:
+        async with session.request(
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=body or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=seconds),
+        ) as response:
+            data = await _bounded(response, max_bytes)
+            return Answered(response.status, _headers(response), data)
+    except TimeoutError as error:
+        raise UpstreamFault("timeout", f"no answer within {seconds:.3g} s") from error
+    except aiohttp.ClientConnectionError as error:
+        raise UpstreamFault("connect", "the connection failed") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise UpstreamFault("protocol", f"no usable answer: {type(error).__name__}") from error
+
+
+async def _bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Read a body; what decoding makes of it counts, so a bomb ends here as well."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > max_bytes:
+            raise UpstreamFault("too_large", f"the answer is larger than {max_bytes} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _headers(response: aiohttp.ClientResponse) -> Headers:
+    return Headers(
+        (name.decode("latin-1").lower(), value.decode("latin-1"))
+        for name, value in response.raw_headers
+    )
+
+
+async def close_all(*clients: EgressCaller | HttpFetcher) -> None:
+    """Close several clients."""
+    await asyncio.gather(*(client.close() for client in clients))

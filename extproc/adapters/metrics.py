@@ -1,0 +1,114 @@
+"""Metrics: counted in plain numbers on the way, handed to `prometheus_client` in batches.
+
+Each worker writes to memory-mapped files (the library's multi-process mode), which the
+supervisor adds up; so a worker that dies takes no counts with it but those since its last
+batch. The mode is chosen by an environment variable before the library is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric is called, what it means, and its labels in order."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+
+COUNTERS = (
+    Metric("extproc_exchanges_total", "Exchanges by how they ended.", ("route", "decision")),
+    Metric(
+        "extproc_plugin_failures_total",
+        "Hooks that raised, hung, blocked or were refused.",
+        ("plugin", "phase", "reason"),
+    ),
+    Metric("extproc_decisions_total", "Policy decisions.", ("route", "decision", "reason")),
+    Metric("extproc_cache_total", "Lookups and stores.", ("route", "outcome")),
+    Metric("extproc_calls_total", "Calls of aggregations.", ("upstream", "outcome")),
+    Metric("extproc_key_fetches_total", "Fetches of key sets.", ("outcome",)),
+    Metric("extproc_reloads_total", "Loads of the gateway file.", ("outcome",)),
+)
+HISTOGRAMS = (Metric("extproc_plugin_seconds", "Time in one hook.", ("plugin", "phase")),)
+BUCKETS = (0.00002, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+_MOST_SERIES = 5000
+
+
+class BatchedMetrics:
+    """An observer that costs a dictionary lookup; call `flush` now and then."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._times: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+        self._counters, self._histograms = _registered()
+
+    def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
+        """Add to a counter."""
+        key = (metric, labels)
+        self._counts[key] = self._counts.get(key, 0) + by
+
+    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
+        """Add one duration."""
+        key = (metric, labels)
+        known = self._times.get(key)
+        if known is None:
+            # A sum, then how many fell into each bucket.
+            known = self._times[key] = [0.0] * (len(BUCKETS) + 2)
+        known[0] += seconds
+        known[1 + bisect_left(BUCKETS, seconds)] += 1
+
+    def flush(self) -> None:
+        """Hand everything to the library."""
+        counts, self._counts = self._counts, {}
+        for (name, labels), number in counts.items():
+            self._counters[name].labels(*labels).inc(number)
+        times, self._times = self._times, {}
+        for (name, labels), numbers in times.items():
+            _add(self._histograms[name].labels(*labels), numbers)
+
+
+def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
+    from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: PLC0415 - see above
+
+    registry = CollectorRegistry()
+    counters = {m.name: Counter(m.name, m.help, m.labels, registry=registry) for m in COUNTERS}
+    histograms = {
+        m.name: Histogram(m.name, m.help, m.labels, registry=registry, buckets=BUCKETS)
+        for m in HISTOGRAMS
+    }
+    return counters, histograms
+
+
+def _add(histogram: Any, numbers: list[float]) -> None:
+    """Add a batch to a histogram: its buckets and its sum, which `observe` adds one by one."""
+    histogram._sum.inc(numbers[0])  # noqa: SLF001 - the library has no call for a batch
+    for bucket, number in zip(histogram._buckets, numbers[1:], strict=True):  # noqa: SLF001
+        if number:
+            bucket.inc(number)
+
+
+def use_folder(folder: Path) -> None:
+    """Choose where this process and those it starts keep metrics; before anything counts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[FOLDER_VARIABLE] = str(folder)
+
+
+def exposition(folder: Path) -> bytes:
+    """Return every worker's metrics added up, in Prometheus's text format."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see above
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
