@@ -1,5 +1,32 @@
-"""The command line."""
+"""The command line: one small module for each command, put together here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from extproc.cli import check, demo, envoy, run, schema, serve
+
+application = typer.Typer(
+    name="extproc",
+    help="A programmable API gateway on Envoy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+application.command()(run.run)
+application.command()(serve.serve)
+application.command()(check.check)
+application.command()(envoy.envoy)
+application.command()(schema.schema)
+application.command()(demo.demo)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; a message for a person, never a traceback."""
+    try:
+        application()
+    except KeyboardInterrupt:
+        sys.exit(130)

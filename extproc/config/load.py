@@ -32,6 +32,7 @@ class Loaded:
         positions: where each key and value stands.
         folder: paths are relative to it.
         files: everything that was read; a change of any of them is a new version.
+        globs: what else would be read if it were there, relative to the folder.
         version: of the content, 16 hexadecimal digits; the same content has the same version.
     """
 
@@ -39,6 +40,7 @@ class Loaded:
     positions: Positions
     folder: Path
     files: tuple[Path, ...]
+    globs: tuple[str, ...]
     version: str
 
     def trouble(self, key: Key, problem: str, expected: str = "") -> Trouble:
@@ -88,6 +90,7 @@ class _Merge:
         self.keys = dict(self.main.keys)
         self.values = dict(self.main.values)
         self.troubles: list[Trouble] = []
+        self.globs: list[str] = []
 
     @property
     def positions(self) -> Positions:
@@ -110,6 +113,7 @@ class _Merge:
             if not isinstance(pattern, str) or pattern.startswith("/") or ".." in pattern:
                 self._trouble(key, "leaves the folder", "expected a glob below this file")
                 continue
+            self.globs.append(pattern)
             found = sorted(self.folder.glob(pattern))
             if not found:
                 self._trouble(key, "matches no file")
@@ -170,6 +174,7 @@ class _Merge:
             self._trouble(("policies",), f"names {relative!r}", "expected a folder below this file")
             return
         self.data["policies"] = {}
+        self.globs.append(f"{folder.relative_to(self.folder)}/**/*.yaml")
         for file in sorted(folder.rglob("*.yaml")):
             if not file.name.endswith("_test.yaml"):
                 self._policy_file(file)

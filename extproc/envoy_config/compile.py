@@ -56,7 +56,9 @@ class Files:
     egress: type_of_json
 
 
-def files(gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts) -> Files:
+def files(
+    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts, version: str
+) -> Files:
     """Compile the replaceable parts of one version of the gateway file.
 
     Args:
@@ -64,8 +66,8 @@ def files(gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: F
         modes: what each route needs to see, by its name.
         longest: seconds; the largest deadline of any route.
         facts: where things are.
+        version: of the gateway file.
     """
-    version = facts.version
     listeners = [
         _limited(listener.to_dict(), gateway.listener.max_request_bytes)
         for listener in public_listeners(gateway, facts, longest, None)
@@ -96,16 +98,14 @@ def bootstrap(facts: Facts) -> type_of_json:
 
 
 def static(
-    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts
+    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts, version: str
 ) -> type_of_json:
     """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
     result = _bootstrap(facts)
     result.static_resources = BootstrapStaticResources(
         clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams)],
         listeners=[
-            *public_listeners(
-                gateway, facts, longest, ingress_routes(gateway, modes, facts.version)
-            ),
+            *public_listeners(gateway, facts, longest, ingress_routes(gateway, modes, version)),
             egress_listener(facts, egress_routes(gateway)),
         ],
     )
@@ -153,3 +153,20 @@ def _discovery(version: str, kind: type, resources: list[type_of_json]) -> type_
         "versionInfo": version,
         "resources": [{"@type": type_url, **resource} for resource in resources],
     }
+
+
+def part_of(bootstrap: type_of_json, part: str) -> Any:
+    """Return one part of a static bootstrap, to be put into a configuration by hand.
+
+    Args:
+        bootstrap: what `static` returned.
+        part: filters, routes, clusters or egress.
+    """
+    resources = bootstrap["staticResources"]
+    if part == "clusters":
+        return resources["clusters"]
+    listeners = {listener["name"]: listener for listener in resources["listeners"]}
+    if part == "egress":
+        return listeners["egress"]
+    manager = listeners["ingress"]["filterChains"][0]["filters"][0]["typedConfig"]
+    return manager["httpFilters"] if part == "filters" else manager["routeConfig"]

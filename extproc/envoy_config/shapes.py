@@ -34,14 +34,12 @@ class Facts:
         admin: where Envoy's admin interface listens.
         folder: where listeners, clusters and routes are kept as files that are replaced; empty
             for a whole static bootstrap.
-        version: of the gateway file.
     """
 
     service: tuple[str, ...]
     egress: str
     admin: str
     folder: str
-    version: str
 
 
 def seconds(value: float) -> timedelta:

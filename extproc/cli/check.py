@@ -1,0 +1,46 @@
+"""`extproc check`: everything that can be known before traffic."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import typer
+
+from extproc.cli.options import GatewayFile, Json, assembled
+
+
+def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
+    """Validate a gateway file; each trouble is one line with file:line:column."""
+    if as_json:
+        _as_json(gateway)
+        return
+    loaded = assembled(gateway).loaded
+    count = len(loaded.gateway.routes)
+    typer.echo(f"{gateway}: {count} route{'' if count == 1 else 's'}, version {loaded.version}")
+
+
+def _as_json(gateway: GatewayFile) -> None:
+    from extproc.config.build import assemble  # noqa: PLC0415 - so that --help needs none of it
+    from extproc.config.errors import ConfigError  # noqa: PLC0415
+    from extproc.config.load import load  # noqa: PLC0415
+
+    try:
+        loaded = assemble(load(gateway, os.environ)).loaded
+    except ConfigError as error:
+        troubles = [
+            {
+                "file": t.at.file,
+                "line": t.at.line,
+                "column": t.at.column,
+                "key": t.key,
+                "problem": t.problem,
+                "expected": t.expected,
+            }
+            for t in error.troubles
+        ]
+        typer.echo(json.dumps({"ok": False, "troubles": troubles}, indent=2))
+        raise typer.Exit(1) from error
+    routes = [route.name for route in loaded.gateway.routes]
+    document = {"ok": True, "version": loaded.version, "routes": routes}
+    typer.echo(json.dumps(document, indent=2))

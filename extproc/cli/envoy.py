@@ -1,0 +1,47 @@
+"""`extproc envoy`: the configuration for an Envoy that someone else runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from extproc.cli.options import GatewayFile, assembled, fail
+
+_PARTS = ("filters", "routes", "clusters", "egress")
+
+
+def envoy(
+    gateway: GatewayFile,
+    *,
+    service: Annotated[
+        list[str] | None,
+        typer.Option(help="Where `extproc serve` listens: unix:/path or host:port; repeatable."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--for", help="Whose configuration: envoy.", metavar="envoy")
+    ] = "envoy",
+    part: Annotated[
+        str | None,
+        typer.Option(help=f"Print one part alone: {', '.join(_PARTS)}."),
+    ] = None,
+    egress: Annotated[
+        str, typer.Option(help="Where Envoy takes the service's own calls.")
+    ] = "127.0.0.1:9901",
+    admin: Annotated[str, typer.Option(help="Envoy's admin interface.")] = "127.0.0.1:9902",
+) -> None:
+    """Print a whole bootstrap that Envoy validates, or one part of it, as JSON."""
+    if target != "envoy":
+        fail(f"--for {target}: isn't built yet in this version, expected envoy", 2)
+    if part is not None and part not in _PARTS:
+        fail(f"--part {part}: expected one of {', '.join(_PARTS)}", 2)
+    assembly = assembled(gateway)
+
+    from extproc.envoy_config.compile import part_of, static  # noqa: PLC0415 - a second's import
+    from extproc.envoy_config.shapes import Facts  # noqa: PLC0415
+
+    facts = Facts(tuple(service or ["127.0.0.1:9191"]), egress, admin, "")
+    loaded = assembly.loaded
+    bootstrap = static(loaded.gateway, assembly.modes, assembly.longest, facts, loaded.version)
+    typer.echo(json.dumps(part_of(bootstrap, part) if part else bootstrap, indent=2))

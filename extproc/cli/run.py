@@ -1,0 +1,42 @@
+"""`extproc run`: Envoy and the service together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from extproc.cli.options import EnvoyPath, GatewayFile, Server, Workers, fail, only_grpcio
+
+
+def run(
+    gateway: GatewayFile,
+    *,
+    workers: Workers = 1,
+    envoy: EnvoyPath = None,
+    server: Server = "grpcio",
+    concurrency: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 2,
+) -> None:
+    """Run Envoy and the service, supervised, reloading when the gateway file changes."""
+    only_grpcio(server)
+    from extproc.adapters.envoy_process import EnvoyNotFound  # noqa: PLC0415 - --help needs none
+    from extproc.core.errors import ConfigFault  # noqa: PLC0415
+    from extproc.host.crew import LoadRefused  # noqa: PLC0415
+    from extproc.host.proxy import EnvoyFailed  # noqa: PLC0415
+    from extproc.host.supervisor import RunOptions, Supervisor  # noqa: PLC0415
+
+    options = RunOptions(gateway, workers, envoy, concurrency, announce)
+
+    async def supervise() -> None:
+        await Supervisor(options).run()
+
+    try:
+        asyncio.run(supervise())
+    except (ConfigFault, EnvoyNotFound, LoadRefused, EnvoyFailed, OSError) as error:
+        fail(error)
+
+
+def announce(listener: str, admin: str) -> None:
+    """Say where everything is."""
+    typer.echo(f"serving on {listener}, admin on {admin}")

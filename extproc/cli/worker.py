@@ -1,0 +1,37 @@
+"""One worker process; started by the supervisor, not by people."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+
+from extproc.core.errors import ConfigFault
+from extproc.host.worker import WorkerOptions, main
+
+
+def _options() -> WorkerOptions:
+    parser = argparse.ArgumentParser(prog="extproc.cli.worker", description=__doc__)
+    parser.add_argument("gateway", type=Path)
+    parser.add_argument("--number", type=int, default=0)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--egress", required=True)
+    parser.add_argument("--journal", type=Path)
+    parser.add_argument("--control", type=int)
+    parser.add_argument("--threaded", action="append", default=[])
+    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("--private-key", type=Path)
+    parser.add_argument("--client-ca", type=Path)
+    values = vars(parser.parse_args())
+    return WorkerOptions(**values | {"threaded": frozenset(values["threaded"])})
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(main(_options()))
+        except (ConfigFault, RuntimeError) as error:
+            sys.exit(f"worker: {error}")

@@ -1,0 +1,229 @@
+"""The workers: started, watched, replaced when they die or stop answering."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters import journal, processes
+from extproc.adapters.control import Asker, WorkerGone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from extproc.core.ports import Log
+
+_PING_EVERY = 0.5
+_SILENT_FOR = 2.0
+_START_WITHIN = 30.0
+_LOAD_WITHIN = 30.0
+
+
+class LoadRefused(RuntimeError):
+    """A worker didn't take a version."""
+
+
+@dataclass(slots=True)
+class Place:
+    """One worker's place: what stays when its process is replaced."""
+
+    number: int
+    listen: str
+    journal: Path
+    backoff: processes.Backoff
+    process: asyncio.subprocess.Process | None = None
+    asker: Asker | None = None
+    restarts: int = 0
+    ready: bool = False
+
+
+class Crew:
+    """Keeps one process in each place."""
+
+    def __init__(
+        self,
+        gateway: Path,
+        folder: Path,
+        addresses: list[str],
+        egress: str,
+        log: Log,
+        extra: tuple[str, ...] = (),
+    ) -> None:
+        self._gateway = gateway
+        self._egress = egress
+        self._extra = extra
+        self._log = log
+        self._threaded: set[str] = set()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._metrics = folder / "metrics"
+        self.places = [
+            Place(number, address, folder / f"journal-{number}", processes.Backoff())
+            for number, address in enumerate(addresses)
+        ]
+        # Held while versions change, so that a new worker never starts between two of them.
+        self.changing = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Say whether any worker serves."""
+        return any(place.ready for place in self.places)
+
+    async def start(self) -> None:
+        """Start every worker and wait until all serve.
+
+        Raises:
+            LoadRefused: one didn't start.
+        """
+        await asyncio.gather(*(self._start(place) for place in self.places))
+        self._tasks = [asyncio.ensure_future(self._keep(place)) for place in self.places]
+
+    async def _start(self, place: Place) -> None:
+        ours, theirs = socket.socketpair()
+        place.process = await processes.start(
+            self._command(place, theirs.fileno()),
+            environment=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)},
+            descriptors=[theirs.fileno()],
+        )
+        theirs.close()
+        place.asker = await Asker.open(ours)
+        try:
+            await place.asker.ask("ping", _START_WITHIN)
+        except (WorkerGone, TimeoutError) as error:
+            await processes.stop(place.process, 0)
+            raise LoadRefused(f"worker {place.number} didn't start") from error
+        place.ready = True
+
+    def _command(self, place: Place, descriptor: int) -> list[str]:
+        threaded = [option for name in sorted(self._threaded) for option in ("--threaded", name)]
+        return [
+            sys.executable,
+            "-m",
+            "extproc.cli.worker",
+            str(self._gateway),
+            "--number",
+            str(place.number),
+            "--listen",
+            place.listen,
+            "--egress",
+            self._egress,
+            "--journal",
+            str(place.journal),
+            "--control",
+            str(descriptor),
+            *threaded,
+            *self._extra,
+        ]
+
+    async def _keep(self, place: Place) -> None:
+        """Replace the process whenever it is gone or silent."""
+        while not self._stopping:
+            started = time.monotonic()
+            await self._until_gone(place)
+            place.ready = False
+            if self._stopping:
+                return
+            place.restarts += 1
+            await asyncio.sleep(place.backoff.next(time.monotonic() - started))
+            await self._replace(place)
+
+    async def _replace(self, place: Place) -> None:
+        async with self.changing:
+            if self._stopping:
+                return
+            try:
+                await self._start(place)
+            except (LoadRefused, OSError) as error:
+                self._log.error("worker not started", worker=place.number, error=str(error))
+
+    async def _until_gone(self, place: Place) -> None:
+        """Ping until the process ends; kill it when it is silent for too long."""
+        process, asker = place.process, place.asker
+        if process is None or asker is None:
+            return
+        while process.returncode is None:
+            try:
+                await asker.ask("ping", _SILENT_FOR)
+            except WorkerGone:
+                await processes.stop(process, _PING_EVERY)
+            except TimeoutError:
+                await self._end_stuck(place, process)
+            else:
+                await _ended_within(process, _PING_EVERY)
+        asker.close()
+        if not self._stopping:
+            self._log.warning("worker ended", worker=place.number, status=process.returncode)
+
+    async def _end_stuck(self, place: Place, process: asyncio.subprocess.Process) -> None:
+        """Kill a worker that doesn't answer; whose hook it was in runs in threads next time."""
+        plugin = journal.running(place.journal)
+        self._log.error("worker is stuck and killed", worker=place.number, plugin=plugin)
+        if plugin:
+            self._threaded.add(plugin)
+        processes.kill(process)
+        await process.wait()
+
+    async def load(self, gateway: Path, version: str) -> None:
+        """Have every worker load a version beside those it has.
+
+        Raises:
+            LoadRefused: one couldn't; the others have it and must be told to drop it.
+        """
+        answers = await self._all("load", _LOAD_WITHIN, path=str(gateway), version=version)
+        for answer in answers:
+            if not answer["ok"]:
+                raise LoadRefused(answer["error"])
+        self._gateway = gateway
+
+    def keep(self, gateway: Path) -> None:
+        """Start new workers with this file."""
+        self._gateway = gateway
+
+    async def drop(self, version: str, after: float) -> None:
+        """Have every worker drop a version, seconds from now."""
+        await self._all("drop", _SILENT_FOR, version=version, after=after)
+
+    async def flush(self) -> None:
+        """Have every worker write its metrics down."""
+        await self._all("flush", _SILENT_FOR)
+
+    async def _all(self, question: str, seconds: float, **details: Any) -> list[dict[str, Any]]:
+        """Ask all; one that died in the meantime comes back with the newest version."""
+        askers = [place.asker for place in self.places if place.ready and place.asker is not None]
+        results = await asyncio.gather(
+            *(asker.ask(question, seconds, **details) for asker in askers), return_exceptions=True
+        )
+        return [result for result in results if isinstance(result, dict)]
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return what `/status` says of each worker."""
+        return [
+            {
+                "number": place.number,
+                "pid": place.process.pid if place.process is not None else None,
+                "ready": place.ready,
+                "restarts": place.restarts,
+            }
+            for place in self.places
+        ]
+
+    async def stop(self, seconds: float) -> None:
+        """Stop every worker, by force after this long."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        running = [place.process for place in self.places if place.process is not None]
+        await asyncio.gather(*(processes.stop(process, seconds) for process in running))
+
+
+async def _ended_within(process: asyncio.subprocess.Process, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await process.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,64 @@
+"""Finding the route of a request whose Envoy doesn't tell it, by our own reading of the path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.core.routes import PathPattern
+from extproc.envoy_config.matching import in_order, methods_of
+
+if TYPE_CHECKING:
+    from extproc.config.build import Assembly
+    from extproc.config.schema import Route as RouteModel
+    from extproc.core.routes import Route, Routes
+
+_AMBIGUOUS = ("%2f", "%5c", "\\", "//", "%00", ";", "#")
+
+
+class Matcher:
+    """Matches by host, path and method, as the compiled routes do."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._ordered: list[tuple[RouteModel, PathPattern]] = []
+        self._version = ""
+
+    def use(self, assembly: Assembly) -> None:
+        """Match by this version from now on."""
+        loaded = assembly.loaded
+        self._version = loaded.version
+        self._ordered = [
+            (route, PathPattern.parse(route.match.path))
+            for route in in_order(loaded.gateway.routes)
+            if not route.match.headers and not route.match.query
+        ]
+
+    def match(self, method: str, host: str, target: str) -> Route | None:
+        """Return the route, or None: no route, or a path that has no single normal form."""
+        path = target.partition("?")[0]
+        if not is_normal(path):
+            return None
+        for route, pattern in self._ordered:
+            methods = methods_of(route.match)
+            if (
+                pattern.matches(path)
+                and (methods is None or method in methods)
+                and _host_matches(route.match.host, host)
+            ):
+                return self._routes.find(f"{route.name}@{self._version}")
+        return None
+
+
+def is_normal(path: str) -> bool:
+    """Say whether every server reads a path the same way; else it must be refused."""
+    lowered = path.lower()
+    if any(piece in lowered for piece in _AMBIGUOUS) or not path.isascii():
+        return False
+    segments = lowered.replace("%2e", ".").split("/")
+    return not any(segment in {".", ".."} for segment in segments)
+
+
+def _host_matches(wanted: str | None, host: str) -> bool:
+    if wanted is None or wanted == host:
+        return True
+    return wanted.startswith("*.") and host.endswith(wanted[1:])

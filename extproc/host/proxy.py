@@ -1,0 +1,183 @@
+"""The Envoy that belongs to a supervisor: kept running, given each version in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters import processes
+from extproc.adapters.envoy_process import EnvoyAdmin, NotTaken, replace
+from extproc.envoy_config import compile as compiler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from extproc.config.build import Assembly
+    from extproc.core.ports import Log
+    from extproc.envoy_config.compile import Files
+    from extproc.envoy_config.shapes import Facts
+
+_READY_WITHIN = 20.0
+_TAKEN_WITHIN = 5.0
+_ASK_AGAIN = 0.02
+_DRAIN_WITHIN = 4.0
+
+
+class EnvoyFailed(RuntimeError):
+    """Envoy didn't start."""
+
+
+class Proxy:
+    """One Envoy process and the files it reads."""
+
+    def __init__(self, binary: str, folder: Path, facts: Facts, log: Log, concurrency: int) -> None:
+        self._binary = binary
+        self._folder = folder
+        self._facts = facts
+        self._log = log
+        self._concurrency = concurrency
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._present: Files | None = None
+        self.restarts = 0
+        self.admin = EnvoyAdmin(facts.admin.removeprefix("unix:"))
+        self._output = (folder / "envoy.log").open("ab")
+
+    async def start(self, assembly: Assembly) -> None:
+        """Write every file, start Envoy, and wait until it serves.
+
+        Raises:
+            EnvoyFailed: it ended, or doesn't serve in time; the message holds what it said.
+        """
+        files = self._compiled(assembly)
+        replace(self._folder / "bootstrap.json", compiler.bootstrap(self._facts))
+        for name in ("clusters", "listeners", "routes", "egress"):
+            self._write(name, getattr(files, name))
+        self._present = files
+        await self._launch()
+        await self._until_ready()
+        self._task = asyncio.ensure_future(self._keep())
+
+    def _compiled(self, assembly: Assembly) -> Files:
+        gateway, version = assembly.loaded.gateway, assembly.loaded.version
+        return compiler.files(gateway, assembly.modes, assembly.longest, self._facts, version)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        replace(self._folder / f"{name}.json", content)
+
+    async def _launch(self) -> None:
+        self._process = await processes.start(
+            [
+                self._binary,
+                "-c",
+                str(self._folder / "bootstrap.json"),
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+                "--concurrency",
+                str(self._concurrency),
+            ],
+            environment=os.environ,
+            output=self._output.fileno(),
+        )
+
+    async def _until_ready(self) -> None:
+        """Wait until Envoy serves and has seen a healthy worker."""
+        try:
+            async with asyncio.timeout(_READY_WITHIN):
+                while not (await self.admin.ready() and await self._sees_workers()):
+                    if self._process is not None and self._process.returncode is not None:
+                        raise EnvoyFailed(f"Envoy ended: {self.said()}")
+                    await asyncio.sleep(_ASK_AGAIN)
+        except TimeoutError as error:
+            raise EnvoyFailed(f"Envoy doesn't serve: {self.said()}") from error
+
+    async def _sees_workers(self) -> bool:
+        stats = await self.admin.stats("^cluster[.]extproc[.]membership_healthy$")
+        listening = await self.admin.stats("^listener_manager[.]total_listeners_active$")
+        return bool(stats.get("cluster.extproc.membership_healthy")) and (
+            listening.get("listener_manager.total_listeners_active", 0) > 1
+        )
+
+    def said(self) -> str:
+        """Return the last lines of Envoy's log."""
+        lines = (self._folder / "envoy.log").read_text(errors="replace").splitlines()
+        return " | ".join(lines[-3:])
+
+    async def _keep(self) -> None:
+        """Start Envoy again whenever it ends."""
+        backoff = processes.Backoff()
+        while self._process is not None:
+            started = time.monotonic()
+            await self._process.wait()
+            if self._stopping:
+                return
+            self.restarts += 1
+            self._log.error("Envoy ended", status=self._process.returncode, said=self.said())
+            await asyncio.sleep(backoff.next(time.monotonic() - started))
+            await self._launch()
+
+    async def change(self, assembly: Assembly) -> None:
+        """Bring a version in force: clusters old and new, listeners, routes, then the old go.
+
+        Raises:
+            NotTaken: Envoy refused a step; everything is as before.
+        """
+        before = self._present
+        files = self._compiled(assembly)
+        assert before is not None  # noqa: S101 - start wrote them
+        version = assembly.loaded.version
+        try:
+            both = _merged(files.clusters, before.clusters, f"{version}+")
+            await self._give("clusters", both, "cluster_manager.cds", f"{version}+")
+            if files.listeners["resources"] != before.listeners["resources"]:
+                await self._give("listeners", files.listeners, "listener_manager.lds", version)
+            await self._give("egress", files.egress, "http.egress.rds.egress", version)
+            await self._give("routes", files.routes, "http.ingress.rds.ingress", version)
+            await self._give("clusters", files.clusters, "cluster_manager.cds", version)
+        except NotTaken:
+            for name in ("routes", "egress", "listeners", "clusters"):
+                self._write(name, getattr(before, name))
+            raise
+        self._present = files
+
+    async def _give(self, name: str, content: dict[str, Any], prefix: str, version: str) -> None:
+        waiting = asyncio.ensure_future(self.admin.taken(prefix, version, _TAKEN_WITHIN))
+        await asyncio.sleep(0)
+        self._write(name, content)
+        await waiting
+
+    async def drain(self) -> None:
+        """Stop taking new connections and wait a while for requests to end."""
+        await self.admin.tell("/healthcheck/fail")
+        await self.admin.tell("/drain_listeners?graceful")
+        try:
+            async with asyncio.timeout(_DRAIN_WITHIN):
+                while await self._active():  # noqa: ASYNC110 - Envoy tells when asked
+                    await asyncio.sleep(_ASK_AGAIN)
+        except TimeoutError:
+            self._log.warning("requests were still running at the end of the drain")
+
+    async def _active(self) -> int:
+        name = "http.ingress.downstream_rq_active"
+        return int((await self.admin.stats("^http[.]ingress[.]downstream_rq_active$")).get(name, 0))
+
+    async def stop(self) -> None:
+        """End Envoy."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._process is not None:
+            await processes.stop(self._process, 2.0)
+        await self.admin.close()
+        self._output.close()
+
+
+def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str, Any]:
+    """Return all clusters of both; where both have one, the new."""
+    names = {cluster["name"] for cluster in new["resources"]}
+    kept = [cluster for cluster in old["resources"] if cluster["name"] not in names]
+    return {"versionInfo": version, "resources": [*new["resources"], *kept]}

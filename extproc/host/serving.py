@@ -1,0 +1,154 @@
+"""`extproc serve`: workers on given addresses, for an Envoy that someone else runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from extproc.adapters.admin import AdminServer, new_token, token_file
+from extproc.adapters.metrics import exposition, use_folder
+from extproc.adapters.system import JsonLog
+from extproc.core.errors import ConfigFault
+from extproc.host import snapshot
+from extproc.host.crew import Crew, LoadRefused
+from extproc.host.watch import Watch
+
+_LOOK_EVERY = 0.5
+_STOP_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `extproc serve` was told; addresses are `unix:/path` or `host:port`."""
+
+    gateway: Path
+    listen: tuple[str, ...]
+    egress: str
+    certificate: Path | None = None
+    private_key: Path | None = None
+    client_ca: Path | None = None
+
+
+class Serving:
+    """Everything `extproc serve` is made of.
+
+    An Envoy that someone else runs changes versions when its operator gives it a new
+    configuration, so a version once loaded stays in force until this process ends.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._log = JsonLog("serve")
+        self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        use_folder(self._folder / "metrics")
+        self._stop = asyncio.Event()
+        self._error = ""
+        self._draining = False
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C.
+
+        Raises:
+            ConfigError: the gateway file can't be used.
+            LoadRefused, OSError: something didn't start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        try:
+            self._assembly, _, path = snapshot.take(
+                self._options.gateway, os.environ, self._folder / "versions"
+            )
+            self._crew = Crew(
+                path,
+                self._folder,
+                list(self._options.listen),
+                self._options.egress,
+                self._log,
+                self._tls(),
+            )
+            await self._serve()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _tls(self) -> tuple[str, ...]:
+        named = (
+            ("--certificate", self._options.certificate),
+            ("--private-key", self._options.private_key),
+            ("--client-ca", self._options.client_ca),
+        )
+        return tuple(text for name, path in named if path for text in (name, str(path.resolve())))
+
+    async def _serve(self) -> None:
+        admin = self._assembly.loaded.gateway.admin
+        server = AdminServer(admin.address, admin.token or new_token(admin.address), self)
+        try:
+            await self._crew.start()
+            address = await server.start()
+            self._log.info(
+                "serving", listen=self._options.listen, admin=address, version=self.version
+            )
+            looking = asyncio.ensure_future(self._look())
+            await self._stop.wait()
+            looking.cancel()
+        finally:
+            self._draining = True
+            await server.stop()
+            await self._crew.stop(_STOP_WITHIN)
+            token_file(admin.address).unlink(missing_ok=True)
+
+    @property
+    def version(self) -> str:
+        """Return the newest version in force."""
+        return self._assembly.loaded.version
+
+    async def _look(self) -> None:
+        watch = Watch(self._assembly.loaded)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if watch.changed():
+                await self.reload()
+
+    async def reload(self) -> dict[str, object]:
+        """Load the gateway file again, beside the versions in force."""
+        try:
+            original, copied, path = snapshot.take(
+                self._options.gateway, os.environ, self._folder / "versions"
+            )
+            if original.loaded.version != self.version:
+                async with self._crew.changing:
+                    await self._crew.load(path, copied.loaded.version)
+                self._assembly = original
+                self._log.warning(
+                    "a new version is in force; give Envoy its configuration (extproc envoy)",
+                    version=self.version,
+                )
+            self._error = ""
+        except (ConfigFault, LoadRefused, OSError) as error:
+            self._error = str(error)
+            self._log.error("reload refused; the running version stays", error=self._error)
+        return {"ok": not self._error, "version": self.version, "error": self._error or None}
+
+    def ready(self) -> bool:
+        """Say whether any worker serves."""
+        return self._crew.ready and not self._draining
+
+    async def metrics(self) -> bytes:
+        """Return every worker's metrics added up."""
+        await self._crew.flush()
+        return exposition(self._folder / "metrics")
+
+    async def status(self) -> dict[str, object]:
+        """Return the state of everything."""
+        return {
+            "version": self.version,
+            "gateway": str(self._options.gateway),
+            "ready": self.ready(),
+            "last_reload": {"ok": not self._error, "error": self._error or None},
+            "workers": self._crew.described(),
+            "routes": [route.name for route in self._assembly.loaded.gateway.routes],
+        }

@@ -1,0 +1,268 @@
+"""`extproc run`: Envoy and workers together, reloading on change, stopping cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters import envoy_process
+from extproc.adapters.admin import AdminServer, new_token, token_file
+from extproc.adapters.envoy_process import NotTaken
+from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
+from extproc.adapters.system import JsonLog
+from extproc.core.errors import ConfigFault
+from extproc.envoy_config.shapes import Facts
+from extproc.host import snapshot
+from extproc.host.crew import Crew, LoadRefused
+from extproc.host.proxy import Proxy
+from extproc.host.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.config.build import Assembly
+    from extproc.config.schema import Gateway
+    from extproc.core.ports import Log
+
+_LOOK_EVERY = 0.5
+_WORKERS_STOP_WITHIN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What `extproc run` was told.
+
+    Attributes:
+        gateway: the gateway file.
+        workers: how many processes decide.
+        envoy: the binary; None to find it.
+        concurrency: Envoy's worker threads.
+        announce: called once everything serves, with the addresses.
+    """
+
+    gateway: Path
+    workers: int = 1
+    envoy: str | None = None
+    concurrency: int = 2
+    announce: Callable[[str, str], None] | None = None
+
+
+@dataclass(slots=True)
+class LastReload:
+    """How the last attempt to load the gateway file went."""
+
+    at: str = ""
+    ok: bool = True
+    error: str = ""
+    count: int = field(default=0)
+
+
+class Supervisor:
+    """Everything `extproc run` is made of."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._log: Log = JsonLog("supervisor")
+        # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
+        # it gets past authentication.
+        self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        use_folder(self._folder / "metrics")
+        self._metrics = BatchedMetrics()
+        self._started = time.time()
+        self._last = LastReload()
+        self._draining = False
+        self._reloading = asyncio.Lock()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or Ctrl-C, stop.
+
+        Raises:
+            ConfigError: the gateway file can't be used.
+            EnvoyFailed, EnvoyNotFound, LoadRefused, OSError: something didn't start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        try:
+            original, copied, path = self._take()
+            binary = envoy_process.binary(self._options.envoy)
+            self._put_together(binary, original, path)
+            try:
+                await self._serve(copied)
+            finally:
+                await self._end()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take(self) -> tuple[Assembly, Assembly, Path]:
+        versions = self._folder / "versions"
+        return snapshot.take(self._options.gateway, os.environ, versions)
+
+    def _put_together(self, binary: str, original: Assembly, path: Path) -> None:
+        folder = self._folder
+        addresses = [f"unix:{folder}/w{number}" for number in range(self._options.workers)]
+        egress = f"unix:{folder}/egress"
+        facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder))
+        self._assembly = original
+        self._path = path
+        self._crew = Crew(path, folder, addresses, egress, self._log)
+        self._proxy = Proxy(binary, folder, facts, self._log, self._options.concurrency)
+        self._watch = Watch(original.loaded)
+        admin = original.loaded.gateway.admin
+        self._admin_address = admin.address
+        token = admin.token or new_token(admin.address)
+        self._admin = AdminServer(admin.address, token, self)
+
+    async def _serve(self, copied: Assembly) -> None:
+        await self._crew.start()
+        await self._proxy.start(copied)
+        address = await self._admin.start()
+        listening = copied.loaded.gateway.listener.address
+        self._log.info("serving", listener=listening, admin=address, version=self.version)
+        if self._options.announce is not None:
+            self._options.announce(listening, address)
+        looking = asyncio.ensure_future(self._look())
+        await self._stop.wait()
+        looking.cancel()
+
+    @property
+    def version(self) -> str:
+        """Return the version in force."""
+        return self._assembly.loaded.version
+
+    async def _look(self) -> None:
+        """Reload when a file changed."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._watch.changed():
+                await self.reload()
+
+    async def _end(self) -> None:
+        """Drain and stop, the listener first, so that no request meets a stopped worker."""
+        self._draining = True
+        if self._crew.ready:
+            await self._proxy.drain()
+        await self._admin.stop()
+        await self._proxy.stop()
+        await self._crew.stop(_WORKERS_STOP_WITHIN)
+        token_file(self._admin_address).unlink(missing_ok=True)
+        self._log.info("stopped")
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the gateway file again; on any trouble the running version stays."""
+        async with self._reloading:
+            try:
+                original, copied, path = self._take()
+                if original.loaded.version != self.version:
+                    _same_places(self._assembly.loaded.gateway, original.loaded.gateway)
+                    await self._change(original, copied, path)
+            except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
+                return self._note(str(error))
+            self._watch = Watch(self._assembly.loaded)
+            return self._note("")
+
+    async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
+        old, old_path = self._assembly, self._path
+        async with self._crew.changing:
+            try:
+                await self._crew.load(path, copied.loaded.version)
+                await self._proxy.change(copied)
+            except (LoadRefused, NotTaken):
+                self._crew.keep(old_path)
+                await self._crew.drop(copied.loaded.version, 1.0)
+                raise
+        self._assembly, self._path = original, path
+        await self._crew.drop(old.loaded.version, max(old.longest, 1.0) + 5.0)
+
+    def _note(self, error: str) -> dict[str, Any]:
+        """Keep how a reload went, count it, and say it."""
+        self._last = LastReload(
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+            not error,
+            error,
+            self._last.count + 1,
+        )
+        self._metrics.count("extproc_reloads_total", ("failed" if error else "ok",))
+        self._metrics.flush()
+        if error:
+            self._log.error("reload refused; the running version stays", error=error)
+        else:
+            self._log.info("reloaded", version=self.version)
+        return {"ok": not error, "version": self.version, "error": error or None}
+
+    def ready(self) -> bool:
+        """Say whether requests should be sent here."""
+        return self._crew.ready and not self._draining
+
+    async def metrics(self) -> bytes:
+        """Return every process's metrics added up."""
+        await self._crew.flush()
+        return exposition(self._folder / "metrics")
+
+    async def status(self) -> dict[str, Any]:
+        """Return the state of everything."""
+        return {
+            "version": self.version,
+            "gateway": str(self._options.gateway),
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "ready": self.ready(),
+            "last_reload": {
+                "at": self._last.at or None,
+                "ok": self._last.ok,
+                "error": self._last.error or None,
+            },
+            "workers": self._crew.described(),
+            "envoy": {"restarts": self._proxy.restarts},
+            "routes": [route.name for route in self._assembly.loaded.gateway.routes],
+            "upstreams": await self._upstreams(),
+        }
+
+    async def _upstreams(self) -> dict[str, Any]:
+        """Return how many endpoints of each upstream are healthy, by Envoy."""
+        healthy: dict[str, Any] = {}
+        for cluster in await self._proxy.admin.clusters():
+            name = cluster["name"]
+            if name.startswith("upstream."):
+                hosts = cluster.get("host_statuses", [])
+                well = [
+                    h
+                    for h in hosts
+                    if h.get("health_status", {}).get("eds_health_status") == "HEALTHY"
+                    and not set(h["health_status"]) - {"eds_health_status"}
+                ]
+                healthy[name.removeprefix("upstream.")] = {
+                    "endpoints": len(hosts),
+                    "healthy": len(well),
+                }
+        return healthy
+
+
+class NeedsRestart(ConfigFault):
+    """A reload changes what only a restart can change."""
+
+
+def _same_places(old: Gateway, new: Gateway) -> None:
+    """Refuse a reload that moves what is bound at start.
+
+    Raises:
+        NeedsRestart: it does.
+    """
+    moved = [
+        name
+        for name, one, two in (
+            ("listener.address", old.listener.address, new.listener.address),
+            ("admin", old.admin, new.admin),
+            ("store", old.store, new.store),
+        )
+        if one != two
+    ]
+    if moved:
+        raise NeedsRestart(f"{', '.join(moved)} changed, which needs a restart")

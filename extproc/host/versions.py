@@ -1,0 +1,130 @@
+"""The versions of the gateway file that one worker has in force."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.ports import Services
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
+    from extproc.config.build import Assembly
+    from extproc.core.ports import Caller, Clock, Fetcher, Log, Observer, Runtime, Store
+    from extproc.core.routes import Routes
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The adapters that plugins work with."""
+
+    runtime: Runtime
+    clock: Clock
+    store: Store
+    caller: Caller
+    fetcher: Fetcher
+    observer: Observer
+    log: Log
+
+
+@dataclass(slots=True)
+class _InForce:
+    assembly: Assembly
+    background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+
+class Versions:
+    """Starts a version's plugins before its routes are in force, stops them after."""
+
+    def __init__(self, outside: Outside, routes: Routes, threaded: frozenset[str]) -> None:
+        self._outside = outside
+        self._routes = routes
+        self._threaded = threaded
+        self._in_force: dict[str, _InForce] = {}
+        self._dropping: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the versions in force, oldest first."""
+        return list(self._in_force)
+
+    async def add(self, assembly: Assembly) -> None:
+        """Put a version in force beside those there are; one that is being dropped stays.
+
+        Raises:
+            Exception: whatever a plugin's `on_start` raises; the version isn't in force then.
+        """
+        version = assembly.loaded.version
+        dropping = self._dropping.pop(version, None)
+        if dropping is not None:
+            dropping.cancel()
+        if version not in self._in_force:
+            entry = _InForce(assembly)
+            services = self._services(entry)
+            for plugin in assembly.plugins():
+                await _waited(plugin.on_start(services))
+            self._in_force[version] = entry
+        outside = self._outside
+        self._routes.add(
+            assembly.routes(outside.runtime, outside.observer, outside.log, self._threaded)
+        )
+        # What was loaded lives as long as the version: the collector needn't look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def drop(self, version: str, after: float) -> None:
+        """Take a version out of force once its exchanges had time to end, seconds from now."""
+        if version in self._in_force and version not in self._dropping:
+            self._dropping[version] = asyncio.ensure_future(self._drop(version, after))
+
+    async def _drop(self, version: str, after: float) -> None:
+        await asyncio.sleep(after)
+        self._dropping.pop(version, None)
+        self._routes.drop(version)
+        await self._stop(self._in_force.pop(version))
+
+    async def stop(self) -> None:
+        """Stop every version."""
+        for version in self.names:
+            self._routes.drop(version)
+            await self._stop(self._in_force.pop(version))
+
+    async def _stop(self, entry: _InForce) -> None:
+        for plugin in entry.assembly.plugins():
+            try:
+                await _waited(plugin.on_stop())
+            except Exception as error:  # noqa: BLE001 - the others must be stopped too
+                self._outside.log.error("plugin failed to stop", error=str(error))
+        for task in entry.background:
+            task.cancel()
+
+    def _services(self, entry: _InForce) -> Services:
+        outside = self._outside
+
+        def spawn(work: Awaitable[None]) -> None:
+            task = asyncio.ensure_future(_run(work))
+            entry.background.add(task)
+            task.add_done_callback(entry.background.discard)
+
+        return Services(
+            call=outside.caller.call,
+            store=outside.store,
+            clock=outside.clock,
+            log=outside.log,
+            metrics=outside.observer,
+            fetch=outside.fetcher,
+            spawn=spawn,
+        )
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _waited(result: Coroutine[Any, Any, None] | Awaitable[None] | None) -> None:
+    if isawaitable(result):
+        await result

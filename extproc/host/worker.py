@@ -1,0 +1,189 @@
+"""One worker process: decides for Envoy on one address, and does as its supervisor says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters import control
+from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
+from extproc.adapters.http_client import EgressCaller, HttpFetcher
+from extproc.adapters.journal import Journal
+from extproc.adapters.memory_store import MemoryStore
+from extproc.adapters.metrics import BatchedMetrics
+from extproc.adapters.runtime import LoopRuntime
+from extproc.adapters.service import Deciding
+from extproc.adapters.system import JsonLog, SystemClock
+from extproc.config.build import assemble
+from extproc.config.load import load
+from extproc.core.routes import Routes
+from extproc.host.matcher import Matcher
+from extproc.host.versions import Outside, Versions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from extproc.core.ports import Log
+
+_FLUSH_EVERY = 0.5
+GRACE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker needs to know to start.
+
+    Attributes:
+        number: from 0; for logs.
+        gateway: the gateway file.
+        listen: `unix:/path` or `host:port`.
+        egress: where calls go out.
+        journal: a file shared with the supervisor; None without one.
+        control: the file descriptor of the socket to the supervisor; None without one.
+        threaded: plugins whose hooks run in threads from the start.
+        certificate: PEM files for TLS; None for plain.
+        private_key: as `certificate`.
+        client_ca: clients must show a certificate of this CA.
+    """
+
+    number: int
+    gateway: Path
+    listen: str
+    egress: str
+    journal: Path | None = None
+    control: int | None = None
+    threaded: frozenset[str] = frozenset()
+    certificate: Path | None = None
+    private_key: Path | None = None
+    client_ca: Path | None = None
+
+
+class Worker:
+    """Everything one worker is made of."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self.log: Log = JsonLog(f"worker-{options.number}")
+        self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
+        clock = SystemClock()
+        self._metrics = BatchedMetrics()
+        self._caller = EgressCaller(options.egress)
+        self._fetcher = HttpFetcher()
+        self._routes = Routes()
+        self._matcher = Matcher(self._routes)
+        outside = Outside(
+            self._runtime,
+            clock,
+            MemoryStore(clock),
+            self._caller,
+            self._fetcher,
+            self._metrics,
+            self.log,
+        )
+        self._versions = Versions(outside, self._routes, options.threaded)
+        deciding = Deciding(self._routes, clock, self._metrics, self.log, self._matcher.match)
+        self._server = GrpcioServer(deciding)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Load the gateway file, serve, and stop when told or when the supervisor is gone."""
+        await self.load(self._options.gateway)
+        credentials = None
+        if self._options.certificate is not None and self._options.private_key is not None:
+            credentials = tls_credentials(
+                self._options.certificate, self._options.private_key, self._options.client_ca
+            )
+        self._server.listen(self._options.listen, credentials)
+        await self._server.start()
+        async with AsyncExitStack() as stack:
+            self._background(stack, self._flush())
+            if self._options.control is not None:
+                self._background(stack, self._obey(self._options.control))
+            self._on_signals()
+            await self._stopping.wait()
+        await self._stop()
+
+    def _background(self, stack: AsyncExitStack, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        stack.callback(task.cancel)
+
+    def _on_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+
+    async def load(self, gateway: Path) -> str:
+        """Put a gateway file in force.
+
+        Returns:
+            The version.
+
+        Raises:
+            ConfigError: the file can't be used.
+        """
+        assembly = assemble(load(gateway, os.environ))
+        await self._versions.add(assembly)
+        self._matcher.use(assembly)
+        return assembly.loaded.version
+
+    async def _obey(self, descriptor: int) -> None:
+        await control.answer(descriptor, self._answer)
+        self._stopping.set()  # without a supervisor nobody would stop this process
+
+    async def _answer(self, question: str, details: dict[str, Any]) -> dict[str, Any]:
+        answers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "ping": self._ping,
+            "load": self._load,
+            "drop": self._drop,
+            "stop": self._told_to_stop,
+            "flush": self._told_to_flush,
+        }
+        return await answers[question](details)
+
+    async def _ping(self, _details: dict[str, Any]) -> dict[str, Any]:
+        return {"ok": True, "versions": self._versions.names}
+
+    async def _load(self, details: dict[str, Any]) -> dict[str, Any]:
+        """Load the version that the supervisor loaded; another one is refused."""
+        try:
+            version = await self.load(Path(details["path"]))
+        except Exception as error:  # noqa: BLE001 - the supervisor decides what it means
+            return {"ok": False, "error": str(error)}
+        if version != details["version"]:
+            self._versions.drop(version, 0)
+            return {"ok": False, "error": "the file says something else here"}
+        return {"ok": True}
+
+    async def _drop(self, details: dict[str, Any]) -> dict[str, Any]:
+        self._versions.drop(details["version"], details["after"])
+        return {"ok": True}
+
+    async def _told_to_stop(self, _details: dict[str, Any]) -> dict[str, Any]:
+        self._stopping.set()
+        return {"ok": True}
+
+    async def _told_to_flush(self, _details: dict[str, Any]) -> dict[str, Any]:
+        self._metrics.flush()
+        return {"ok": True}
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_EVERY)
+            self._metrics.flush()
+
+    async def _stop(self) -> None:
+        await self._server.stop(GRACE)
+        await self._versions.stop()
+        await self._caller.close()
+        await self._fetcher.close()
+        self._metrics.flush()
+        self._runtime.close()
+
+
+async def main(options: WorkerOptions) -> None:
+    """Run a worker until it is told to stop."""
+    await Worker(options).run()
