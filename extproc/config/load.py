@@ -231,9 +231,8 @@ def _validated(merge: _Merge) -> Loaded:
             for key, problem, expected in troubles
         )
     files = tuple(dict.fromkeys((*merge.files, *used)))
-    return Loaded(
-        gateway, positions, merge.folder, files, _version(merge.data, files, merge.folder)
-    )
+    version = _version(merge.data, files, merge.folder)
+    return Loaded(gateway, positions, merge.folder, files, tuple(merge.globs), version)
 
 
 def _version(data: Any, files: tuple[Path, ...], folder: Path) -> str:
