@@ -346,7 +346,9 @@ def _processor(longest: float) -> ExternalProcessor:
 
 
 def _router() -> HttpFilter:
-    return HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router()))
+    return HttpFilter(
+        name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))
+    )
 
 
 def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener:

@@ -42,7 +42,7 @@ class Identity(Plugin):
         """Replace the identity headers."""
         for name, _ in self.headers:
             del request.headers[name]
-        if self.send:
+        if self.send and request.principal.kind != "anonymous":
             fill(request.headers, self.headers, Context(request, self._clock.now()))
 
 

@@ -1,0 +1,5 @@
+"""`python -m extproc` is the command `extproc`."""
+
+from extproc.cli import main
+
+main()
