@@ -1,44 +1,38 @@
-"""The advertisements: a slow service, which takes ``--delay`` seconds for each answer."""
+"""Advertisements: a slow service."""
+
+from __future__ import annotations
 
 import asyncio
 
 from aiohttp import web
 
-from examples.shop.serving import argument_parser, run
+from examples.shop.serving import parser, serve
 
-_ADS = (
-    {"id": "ad-1", "title": "Free delivery until Sunday", "url": "/offers/free-delivery"},
-    {"id": "ad-2", "title": "A tenth off everything in copper", "url": "/offers/copper"},
-    {"id": "ad-3", "title": "Two planters for the price of one", "url": "/offers/planters"},
-)
+_ADS = [
+    {"id": "ad-1", "text": "Tea towels, three for two"},
+    {"id": "ad-2", "text": "Free engraving this week"},
+    {"id": "ad-3", "text": "New: the garden collection"},
+]
 
 
 def application(delay: float) -> web.Application:
-    """Makes the service.
+    """Return the service; it answers after `delay` seconds."""
 
-    Args:
-        delay: How many seconds an answer takes.
-
-    Returns:
-        The application.
-    """
-
-    async def ads(_: web.Request) -> web.Response:
+    async def ads(_request: web.Request) -> web.Response:
         await asyncio.sleep(delay)
         return web.json_response(_ADS)
 
-    app = web.Application()
-    app.router.add_get("/ads", ads)
-    return app
+    result = web.Application()
+    result.router.add_get("/ads", ads)
+    return result
 
 
-def main() -> None:
-    """Reads the command line and serves."""
-    parser = argument_parser("ads")
-    parser.add_argument("--delay", type=float, default=0.3, help="seconds an answer takes")
-    arguments = parser.parse_args()
-    run(application(arguments.delay), arguments.port)
+def _main() -> None:
+    arguments = parser()
+    arguments.add_argument("--delay", type=float, default=0.3)
+    options = arguments.parse_args()
+    serve(lambda _port: application(options.delay), options.port)
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -76,7 +76,7 @@ def _ready(process: subprocess.Popen[bytes], admin: str) -> bool:
     ends = time.monotonic() + _READY_WITHIN
     while time.monotonic() < ends and process.poll() is None:
         try:
-            if fetch(f"http://{admin}/readyz").status == 200:  # noqa: PLR2004 - OK
+            if fetch(f"http://{admin}/readyz").status == 200:
                 return True
         except OSError:
             pass
@@ -108,7 +108,7 @@ def _one(thing: Try, gateway: str, issuer: str) -> tuple[Answer | None, bool]:
 
 def _shown(answer: Answer) -> str:
     text = answer.body.decode(errors="replace").replace("\n", " ")
-    return text if len(text) <= 100 else f"{text[:97]}..."  # noqa: PLR2004 - what fits a line
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _explained(process: subprocess.Popen[bytes], gateway: str, admin: str, issuer: str) -> int:

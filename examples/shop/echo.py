@@ -1,60 +1,53 @@
-"""The echo: answers with the request as it arrived, and remembers which ones did."""
+"""Answers with what it was sent, byte for byte; what tests ask about what reached an upstream."""
+
+from __future__ import annotations
 
 from aiohttp import web
 
-from examples.shop.serving import serve
-
-_MOST_BYTES = 64 * 1024 * 1024
+from examples.shop.serving import parser, serve
 
 
-def _readable(raw: bytes) -> str:
-    return raw.decode("utf-8", errors="replace")
-
-
-class _Echo:
-    """Repeats requests and keeps their paths."""
+class Echo:
+    """Remembers and repeats."""
 
     def __init__(self) -> None:
         self._paths: list[str] = []
 
-    async def repeat(self, request: web.Request) -> web.Response:
-        """Answers with the request: nothing decoded, nothing put in order."""
+    async def any(self, request: web.Request) -> web.Response:
+        """Repeat a request; `?status=` chooses the status."""
+        self._paths.append(f"{request.method} {request.raw_path}")
         body = await request.read()
-        self._paths.append(request.raw_path)
+        headers = [[n.decode("latin-1"), v.decode("latin-1")] for n, v in request.raw_headers]
+        status = request.query.get("status", "200")
         return web.json_response(
             {
                 "method": request.method,
                 "path": request.raw_path,
-                "headers": [
-                    [_readable(name), _readable(value)] for name, value in request.raw_headers
-                ],
-                "body": _readable(body),
-            }
+                "headers": headers,
+                "body": body.decode(errors="replace"),
+            },
+            status=int(status) if status.isdigit() else 200,
         )
 
-    async def requests(self, _: web.Request) -> web.Response:
-        """Answers with the paths seen since the start or the last reset."""
+    async def requests(self, _request: web.Request) -> web.Response:
+        """Return what came since the last reset."""
         return web.json_response({"count": len(self._paths), "paths": self._paths})
 
-    async def reset(self, _: web.Request) -> web.Response:
-        """Forgets the paths."""
-        self._paths.clear()
-        return web.json_response({"count": 0})
+    async def reset(self, _request: web.Request) -> web.Response:
+        """Forget what came."""
+        self._paths = []
+        return web.json_response({})
 
 
-def application() -> web.Application:
-    """Makes the service.
-
-    Returns:
-        An application which has seen no request yet.
-    """
-    echo = _Echo()
-    app = web.Application(client_max_size=_MOST_BYTES)
-    app.router.add_get("/__requests", echo.requests)
-    app.router.add_post("/__reset", echo.reset)
-    app.router.add_route("*", "/{path:.*}", echo.repeat)
-    return app
+def application(_port: int) -> web.Application:
+    """Return the service."""
+    echo = Echo()
+    result = web.Application(client_max_size=64 << 20)
+    result.router.add_get("/__requests", echo.requests)
+    result.router.add_post("/__reset", echo.reset)
+    result.router.add_route("*", "/{rest:.*}", echo.any)
+    return result
 
 
 if __name__ == "__main__":
-    serve(application(), "echo")
+    serve(application, parser().parse_args().port)

@@ -1,45 +1,36 @@
-"""The price list: an old service, which speaks XML."""
+"""Prices, as an old service says them: XML."""
 
-from xml.etree.ElementTree import Element, SubElement, tostring
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from examples.shop.data import PRODUCT_BY_SKU, Product
-from examples.shop.serving import serve
+from examples.shop import data
+from examples.shop.serving import parser, serve
+
+_DOCUMENT = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n'
+    '<price xmlns="urn:shop:prices"><sku>{sku}</sku>'
+    '<amount currency="{currency}">{price}</amount></price>\n'
+)
 
 
-def _xml(root: Element, status: int = 200) -> web.Response:
-    body = tostring(root, encoding="utf-8", xml_declaration=True)
-    return web.Response(body=body, status=status, content_type="application/xml", charset="utf-8")
+def application(_port: int) -> web.Application:
+    """Return the service."""
+    products = {product["sku"]: product for product in data.products()}
 
+    async def price(request: web.Request) -> web.Response:
+        found = products.get(request.match_info["sku"])
+        if found is None:
+            return web.Response(status=404, text="<error/>", content_type="application/xml")
+        text = _DOCUMENT.format_map({name: escape(str(value)) for name, value in found.items()})
+        return web.Response(text=text, content_type="application/xml")
 
-def _price(product: Product) -> Element:
-    root = Element("price", sku=product["sku"])
-    SubElement(root, "name").text = product["name"]
-    amount = SubElement(root, "amount", currency=product["currency"])
-    amount.text = f"{product['price'] // 100}.{product['price'] % 100:02}"
-    SubElement(root, "taxIncluded").text = "true"
-    return root
-
-
-async def _one(request: web.Request) -> web.Response:
-    product = PRODUCT_BY_SKU.get(request.match_info["sku"])
-    if product is None:
-        error = Element("error", code="unknown-sku")
-        return _xml(error, status=404)
-    return _xml(_price(product))
-
-
-def application() -> web.Application:
-    """Makes the service.
-
-    Returns:
-        The application.
-    """
-    app = web.Application()
-    app.router.add_get("/prices/{sku}", _one)
-    return app
+    result = web.Application()
+    result.router.add_get("/prices/{sku}", price)
+    return result
 
 
 if __name__ == "__main__":
-    serve(application(), "legacy")
+    serve(application, parser().parse_args().port)

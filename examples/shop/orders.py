@@ -1,115 +1,65 @@
-"""The orders service: what customers bought, in an old and a new form of the API.
+"""Orders; two instances run, and each says in a header which it is."""
 
-Two instances run side by side; ``--name`` tells them apart in ``x-instance``. New orders
-live in the memory of the instance which took them.
-"""
-
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from __future__ import annotations
 
 from aiohttp import web
 
-from examples.shop.data import ORDERS, PRODUCT_BY_ID, Item, Order, item, order_total
-from examples.shop.serving import argument_parser, bad_request, not_found, query_number, run
-
-_PAGE = 20
-_MOST_PIECES = 1000
+from examples.shop import data
+from examples.shop.serving import parser, serve
 
 
-def _line(wanted: Any) -> Item:
-    """Reads one ``{"product_id": .., "quantity": ..}`` of a new order."""
-    if not isinstance(wanted, Mapping):
-        raise bad_request("an item must be an object")
-    number, quantity = wanted.get("product_id"), wanted.get("quantity", 1)
-    if type(number) is not int or number not in PRODUCT_BY_ID:
-        raise bad_request("product_id must be a product's id")
-    if type(quantity) is not int or not 1 <= quantity <= _MOST_PIECES:
-        raise bad_request(f"quantity must be a whole number from 1 to {_MOST_PIECES}")
-    return item(PRODUCT_BY_ID[number], quantity)
+class Orders:
+    """The orders' answers."""
 
+    def __init__(self, name: str) -> None:
+        self._headers = {"x-instance": name, "server": "orders/1.0"}
+        self._orders = {order["id"]: order for order in data.orders()}
 
-async def _read_body(request: web.Request) -> tuple[str, list[Item]]:
-    """Reads who orders, and what."""
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise bad_request("the body must be JSON") from error
-    if not isinstance(body, Mapping) or not isinstance(body.get("user"), str):
-        raise bad_request("the body must be an object with a user")
-    wanted = body.get("items")
-    if not isinstance(wanted, list) or not wanted:
-        raise bad_request("items must be a list which is not empty")
-    return body["user"], [_line(one) for one in wanted]
-
-
-class _Orders:
-    """The orders one instance knows."""
-
-    def __init__(self) -> None:
-        self._by_id = {order["id"]: order for order in ORDERS}
-
-    def _add(self, user: str, items: list[Item]) -> Order:
-        order: Order = {
-            "id": max(self._by_id) + 1,
-            "user": user,
-            "items": items,
-            "total": order_total(items),
-            "status": "placed",
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        }
-        self._by_id[order["id"]] = order
-        return order
-
-    async def list(self, request: web.Request) -> web.Response:
-        """Answers with orders, the newest first; ``total`` counts those past the limit too."""
-        user = request.query.get("user")
-        found = [order for order in self._by_id.values() if user in {None, order["user"]}]
-        newest = found[::-1][: query_number(request, "limit", _PAGE)]
-        return web.json_response({"items": newest, "total": len(found)})
+    async def of_user(self, request: web.Request) -> web.Response:
+        """List a user's orders, newest first: `user` and `limit`."""
+        user = request.query.get("user", "")
+        found = [order for order in self._orders.values() if order["user"] == user]
+        found.sort(key=lambda order: (order["created_at"], order["id"]), reverse=True)
+        limit = request.query.get("limit", "20")
+        shown = found[: int(limit)] if limit.isdigit() else found
+        return self._answer({"items": shown, "total": len(found)})
 
     async def one(self, request: web.Request) -> web.Response:
-        """Answers with one order."""
-        order = self._by_id.get(int(request.match_info["id"]))
-        return not_found("order") if order is None else web.json_response(order)
+        """Return one order."""
+        number = request.match_info["id"]
+        found = self._orders.get(int(number)) if number.isdigit() else None
+        if found is None:
+            return self._answer({"error": "no such order"}, 404)
+        lines = [{"sku": item["sku"], "quantity": item["quantity"]} for item in found["items"]]
+        return self._answer(found | {"lines": lines, "margin_percent": 31})
 
-    async def create(self, request: web.Request) -> web.Response:
-        """Takes a new order."""
-        order = self._add(*await _read_body(request))
-        where = {"location": f"/v2/orders/{order['id']}"}
-        return web.json_response(order, status=201, headers=where)
+    async def place(self, request: web.Request) -> web.Response:
+        """Take an order."""
+        order = await request.json()
+        number = max(self._orders) + 1
+        self._orders[number] = {"user": "", "items": [], "created_at": ""} | order | {"id": number}
+        return self._answer(self._orders[number], 201)
+
+    def _answer(self, value: object, status: int = 200) -> web.Response:
+        return web.json_response(value, status=status, headers=self._headers)
 
 
 def application(name: str) -> web.Application:
-    """Makes the service.
-
-    Args:
-        name: What this instance calls itself in ``x-instance``.
-
-    Returns:
-        An application with orders of its own.
-    """
-    orders = _Orders()
-
-    async def sign(_: web.Request, response: web.StreamResponse) -> None:
-        response.headers["x-instance"] = name
-        response.headers["server"] = "orders/1.0"
-
-    app = web.Application()
-    app.on_response_prepare.append(sign)
-    app.router.add_get("/orders", orders.list)
-    app.router.add_get(r"/v2/orders/{id:\d{1,9}}", orders.one)
-    app.router.add_post("/v2/orders", orders.create)
-    return app
+    """Return the service."""
+    orders = Orders(name)
+    result = web.Application()
+    result.router.add_get("/orders", orders.of_user)
+    result.router.add_get("/v2/orders/{id}", orders.one)
+    result.router.add_post("/v2/orders", orders.place)
+    return result
 
 
-def main() -> None:
-    """Reads the command line and serves."""
-    parser = argument_parser("orders")
-    parser.add_argument("--name", default="a", help="what this instance calls itself")
-    arguments = parser.parse_args()
-    run(application(arguments.name), arguments.port)
+def _main() -> None:
+    arguments = parser()
+    arguments.add_argument("--name", default="a")
+    options = arguments.parse_args()
+    serve(lambda _port: application(options.name), options.port)
 
 
 if __name__ == "__main__":
-    main()
+    _main()

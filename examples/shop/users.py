@@ -1,31 +1,31 @@
-"""The users service: who the shop's customers are."""
+"""Users, with a field that no client should see (`birthday`)."""
+
+from __future__ import annotations
 
 from aiohttp import web
 
-from examples.shop.data import USER_BY_ID, USERS
-from examples.shop.serving import not_found, serve
+from examples.shop import data
+from examples.shop.serving import parser, serve
 
 
-async def _health(_: web.Request) -> web.Response:
-    return web.json_response({"status": "ok", "users": len(USERS)})
+def application(_port: int) -> web.Application:
+    """Return the service."""
+    users = {user["id"]: user for user in data.users()}
 
+    async def user(request: web.Request) -> web.Response:
+        found = users.get(request.match_info["id"])
+        if found is None:
+            return web.json_response({"error": "no such user"}, status=404)
+        return web.json_response(found)
 
-async def _one(request: web.Request) -> web.Response:
-    user = USER_BY_ID.get(request.match_info["id"])
-    return not_found("user") if user is None else web.json_response(user)
+    async def health(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
 
-
-def application() -> web.Application:
-    """Makes the service.
-
-    Returns:
-        The application.
-    """
-    app = web.Application()
-    app.router.add_get("/healthz", _health)
-    app.router.add_get("/users/{id}", _one)
-    return app
+    result = web.Application()
+    result.router.add_get("/users/{id}", user)
+    result.router.add_get("/healthz", health)
+    return result
 
 
 if __name__ == "__main__":
-    serve(application(), "users")
+    serve(application, parser().parse_args().port)
