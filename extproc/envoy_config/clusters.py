@@ -93,6 +93,8 @@ def service_cluster(facts: Facts) -> Cluster:
         typed_extension_protocol_options=_protocol(http2=True),
         circuit_breakers=_open_breakers(),
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        # A worker that died is left out at once, and back as soon as it is healthy.
+        outlier_detection=_connection_failures(1, 0.1) if len(facts.service) > 1 else None,
         health_checks=[
             HealthCheck(
                 timeout=seconds(0.5),
@@ -129,20 +131,7 @@ def _upstream(name: str, upstream: Upstream) -> Cluster:
             http2=urls[0].scheme in {"grpc", "grpcs"}, negotiated=urls[0].scheme == "https"
         ),
         circuit_breakers=_open_breakers(),
-        # An upstream that answers 5xx may be right to; only one that can't be reached is ejected.
-        outlier_detection=OutlierDetection(
-            split_external_local_origin_errors=True,
-            enforcing_consecutive_5xx=0,
-            enforcing_success_rate=0,
-            enforcing_consecutive_gateway_failure=0,
-            enforcing_local_origin_success_rate=0,
-            consecutive_local_origin_failure=5,
-            interval=seconds(1.0),
-            base_ejection_time=seconds(5.0),
-            max_ejection_percent=50,
-        )
-        if len(urls) > 1
-        else None,
+        outlier_detection=_connection_failures(5, 1.0) if len(urls) > 1 else None,
     )
     if upstream.health is not None:
         cluster.health_checks = [_http_health(upstream.health, urls[0].host)]
@@ -209,6 +198,21 @@ def _open_breakers() -> CircuitBreakers:
                 max_retries=_MANY,
             )
         ]
+    )
+
+
+def _connection_failures(in_a_row: int, interval: float) -> OutlierDetection:
+    """Eject endpoints that can't be reached; one that answers 5xx may be right to."""
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        enforcing_consecutive_5xx=0,
+        enforcing_success_rate=0,
+        enforcing_consecutive_gateway_failure=0,
+        enforcing_local_origin_success_rate=0,
+        consecutive_local_origin_failure=in_a_row,
+        interval=seconds(interval),
+        base_ejection_time=seconds(5.0),
+        max_ejection_percent=50,
     )
 
 

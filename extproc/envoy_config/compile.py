@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
 from extproc.envoy_config.clusters import service_cluster, upstream_clusters
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
-from extproc.envoy_config.shapes import Facts, address, from_file, packed
+from extproc.envoy_config.shapes import Facts, address, from_file, packed, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,18 +69,18 @@ def files(
         version: of the gateway file.
     """
     listeners = [
-        _limited(listener.to_dict(), gateway.listener.max_request_bytes)
+        _limited(plain(listener), gateway.listener.max_request_bytes)
         for listener in public_listeners(gateway, facts, longest, None)
     ]
     return Files(
         clusters=_discovery(
-            version, Cluster, [c.to_dict() for c in upstream_clusters(gateway.upstreams)]
+            version, Cluster, [plain(c) for c in upstream_clusters(gateway.upstreams)]
         ),
         listeners=_discovery(version, Listener, listeners),
         routes=_discovery(
-            version, RouteConfiguration, [ingress_routes(gateway, modes, version).to_dict()]
+            version, RouteConfiguration, [plain(ingress_routes(gateway, modes, version))]
         ),
-        egress=_discovery(version, RouteConfiguration, [egress_routes(gateway).to_dict()]),
+        egress=_discovery(version, RouteConfiguration, [plain(egress_routes(gateway))]),
     )
 
 
@@ -94,7 +94,7 @@ def bootstrap(facts: Facts) -> type_of_json:
     result.static_resources = BootstrapStaticResources(
         clusters=[service_cluster(facts)], listeners=[egress_listener(facts, None)]
     )
-    return result.to_dict()
+    return plain(result)
 
 
 def static(
@@ -109,11 +109,11 @@ def static(
             egress_listener(facts, egress_routes(gateway)),
         ],
     )
-    plain = result.to_dict()
-    for listener in plain["staticResources"]["listeners"]:
+    whole = plain(result)
+    for listener in whole["static_resources"]["listeners"]:
         if listener["name"] != "egress":
             _limited(listener, gateway.listener.max_request_bytes)
-    return plain
+    return whole
 
 
 def _bootstrap(facts: Facts) -> Bootstrap:
@@ -139,18 +139,18 @@ def _limited(listener: type_of_json, max_request_bytes: int) -> type_of_json:
     """Put the body size limit first; the typed packages don't have this filter yet."""
     limit = {
         "name": "envoy.filters.http.body_size_limit",
-        "typedConfig": {"@type": _BODY_LIMIT_TYPE, "maxRequestBytes": max_request_bytes},
+        "typed_config": {"@type": _BODY_LIMIT_TYPE, "max_request_bytes": max_request_bytes},
     }
-    for chain in listener["filterChains"]:
+    for chain in listener["filter_chains"]:
         for network_filter in chain["filters"]:
-            network_filter["typedConfig"]["httpFilters"].insert(0, limit)
+            network_filter["typed_config"]["http_filters"].insert(0, limit)
     return listener
 
 
 def _discovery(version: str, kind: type, resources: list[type_of_json]) -> type_of_json:
     type_url = packed(kind()).type_url
     return {
-        "versionInfo": version,
+        "version_info": version,
         "resources": [{"@type": type_url, **resource} for resource in resources],
     }
 
@@ -162,11 +162,11 @@ def part_of(bootstrap: type_of_json, part: str) -> Any:
         bootstrap: what `static` returned.
         part: filters, routes, clusters or egress.
     """
-    resources = bootstrap["staticResources"]
+    resources = bootstrap["static_resources"]
     if part == "clusters":
         return resources["clusters"]
     listeners = {listener["name"]: listener for listener in resources["listeners"]}
     if part == "egress":
         return listeners["egress"]
-    manager = listeners["ingress"]["filterChains"][0]["filters"][0]["typedConfig"]
-    return manager["httpFilters"] if part == "filters" else manager["routeConfig"]
+    manager = listeners["ingress"]["filter_chains"][0]["filters"][0]["typed_config"]
+    return manager["http_filters"] if part == "filters" else manager["route_config"]

@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     RetryPolicy,
+    RetryPolicyRetryHostPredicate,
     TransportSocket,
     TypedExtensionConfig,
 )
@@ -63,6 +64,9 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     HeaderMutation,
+)
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
+    PreviousHostsPredicate,
 )
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -319,7 +323,11 @@ def _processor(longest: float) -> ExternalProcessor:
             envoy_grpc=GrpcServiceEnvoyGrpc(
                 cluster_name=SERVICE_CLUSTER,
                 retry_policy=RetryPolicy(
-                    retry_on="connect-failure,refused-stream,unavailable,reset", num_retries=2
+                    retry_on="connect-failure,refused-stream,unavailable,reset",
+                    num_retries=3,
+                    # A dead worker has the fewest requests, so it would be picked again.
+                    retry_host_predicate=[_another_worker()],
+                    host_selection_retry_max_attempts=5,
                 ),
             )
         ),
@@ -342,6 +350,13 @@ def _processor(longest: float) -> ExternalProcessor:
         route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
         mutation_rules=HeaderMutationRules(),
         status_on_error=HttpStatus(code=StatusCode(503)),
+    )
+
+
+def _another_worker() -> RetryPolicyRetryHostPredicate:
+    return RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.previous_hosts",
+        typed_config=packed(PreviousHostsPredicate()),
     )
 
 

@@ -52,6 +52,16 @@ def packed(message: Any) -> AnyMessage:
     return AnyMessage.pack(message)
 
 
+def plain(message: Any) -> dict[str, Any]:
+    """Return a message as JSON values, by its fields' own names.
+
+    JSON usually has them in camel case, which Envoy reads as well; but what the typed package
+    makes of `enforcing_consecutive_5xx` isn't what protobuf makes of it.
+    """
+    result: dict[str, Any] = message.to_dict(casing=str)
+    return result
+
+
 def address(text: str) -> Address:
     """Return an Address of `unix:/path`, `host:port` or `[ip]:port`."""
     if text.startswith("unix:"):

@@ -180,4 +180,4 @@ def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str,
     """Return all clusters of both; where both have one, the new."""
     names = {cluster["name"] for cluster in new["resources"]}
     kept = [cluster for cluster in old["resources"] if cluster["name"] not in names]
-    return {"versionInfo": version, "resources": [*new["resources"], *kept]}
+    return {"version_info": version, "resources": [*new["resources"], *kept]}

@@ -1,0 +1,280 @@
+"""Small real implementations of the ports, and a way to try plugins without Envoy.
+
+trial = Trial(Tenant(header="x-tenant"))
+answer = await trial.request("GET", "/", host="acme.example.com")
+assert trial.seen["x-tenant"] == "acme"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters.memory_store import MemoryStore
+from extproc.core.chain import BodyMode, Chain
+from extproc.core.errors import DeadlinePassed, UpstreamFault
+from extproc.core.exchange import (
+    Answer,
+    Body,
+    BodyAnswer,
+    Continue,
+    Exchange,
+    Immediate,
+    RequestHeaders,
+    ResponseHeaders,
+)
+from extproc.core.guard import Guard, Limits
+from extproc.core.headers import Headers
+from extproc.core.law import Side
+from extproc.core.ports import Answered, Services
+from extproc.core.routes import PathPattern, Route
+from extproc.core.values import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from extproc.core.plugin import Plugin
+
+
+class ManualClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the same, as the clock never goes back."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+
+
+class DirectRuntime:
+    """A runtime that trusts hooks: it waits with a deadline but interrupts nothing."""
+
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        self.monotonic = (clock or ManualClock()).monotonic
+
+    def arm(self, name: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def disarm(self) -> None:
+        """Do nothing."""
+
+    async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
+        """Await with a deadline."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await awaitable
+        except TimeoutError as error:
+            raise DeadlinePassed(name) from error
+
+    async def offload(self, function: Callable[[], Any], name: str, seconds: float) -> Any:
+        """Run in a thread, with a deadline."""
+        try:
+            async with asyncio.timeout(seconds):
+                result = await asyncio.to_thread(function)
+                return await result if inspect.isawaitable(result) else result
+        except TimeoutError as error:
+            raise DeadlinePassed(name) from error
+
+
+class Counts:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, tuple[str, ...]], int] = {}
+
+    def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
+        """Add to a counter."""
+        self.counts[metric, labels] = self.counts.get((metric, labels), 0) + by
+
+    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
+        """Count an observation; durations differ from run to run."""
+        del seconds
+        self.count(metric, labels)
+
+
+class Events:
+    """A log that remembers: (level, event, fields)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, dict[str, object]]] = []
+
+    def info(self, event: str, **fields: object) -> None:
+        """Remember."""
+        self.events.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Remember."""
+        self.events.append(("warning", event, fields))
+
+    def error(self, event: str, **fields: object) -> None:
+        """Remember."""
+        self.events.append(("error", event, fields))
+
+
+class Scripted:
+    """A caller and fetcher whose answers are given beforehand, by upstream and target or URL."""
+
+    def __init__(self, answers: Mapping[str, Answered | Exception] | None = None) -> None:
+        self.answers = dict(answers or {})
+        self.calls: list[tuple[str, list[tuple[str, str]]]] = []
+
+    async def call(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - the port's
+        max_bytes: int | None = None,
+    ) -> Answered:
+        """Answer a call to `upstream` + `target`."""
+        del method, body, timeout, max_bytes
+        return self._answer(upstream + target, list(headers))
+
+    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
+        """Answer a fetch."""
+        del seconds, max_bytes
+        return self._answer(url, [])
+
+    def _answer(self, name: str, headers: list[tuple[str, str]]) -> Answered:
+        self.calls.append((name, headers))
+        answer = self.answers.get(name, UpstreamFault("connect", f"nothing at {name}"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def answered(body: bytes, status: int = 200, **headers: str) -> Answered:
+    """Return what an upstream might answer."""
+    return Answered(status, Headers(headers.items()), body)
+
+
+class Trial:
+    """Runs plugins as a route would, without Envoy.
+
+    Attributes:
+        clock: stands still until it is moved.
+        outside: answers calls and fetches.
+        counts: what was measured.
+        log: what was logged.
+        seen: the headers that the upstream got in the last exchange.
+    """
+
+    def __init__(self, *plugins: Plugin, path: str = "/*", limits: Limits | None = None) -> None:
+        self.clock = ManualClock()
+        self.outside = Scripted()
+        self.counts = Counts()
+        self.log = Events()
+        self.store = MemoryStore(self.clock)
+        self.seen = Headers()
+        self._plugins = plugins
+        self._limits = limits or Limits()
+        self._path = path
+        self._route: Route | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> Route:
+        """Start the plugins; `request` does so if it wasn't done."""
+        if self._route is None:
+            for plugin in self._plugins:
+                started = plugin.on_start(self._services())
+                if inspect.isawaitable(started):
+                    await started
+            runtime = DirectRuntime(self.clock)
+            guards = [
+                Guard(plugin, type(plugin).__name__, self._limits, runtime, self.counts, self.log)
+                for plugin in self._plugins
+            ]
+            pattern = PathPattern.parse(self._path)
+            self._route = Route("trial", "1", pattern, Chain(guards), 1.0)
+        return self._route
+
+    def _services(self) -> Services:
+        def spawn(work: Awaitable[None]) -> None:
+            task = asyncio.ensure_future(work)
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+        return Services(
+            call=self.outside.call,
+            store=self.store,
+            clock=self.clock,
+            log=self.log,
+            metrics=self.counts,
+            fetch=self.outside,
+            spawn=spawn,
+        )
+
+    async def request(
+        self,
+        method: str = "GET",
+        target: str = "/",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        host: str = "shop",
+        upstream: Callable[[Headers, bytes], Response] | None = None,
+    ) -> Response:
+        """Send one request through the plugins to an upstream and back.
+
+        Args:
+            method: for example `GET`.
+            target: path and query.
+            headers: of the request.
+            body: of the request.
+            host: the authority.
+            upstream: gives the upstream's response to headers and body; 200 without one.
+
+        Returns:
+            What the client gets.
+        """
+        route = await self.start()
+        exchange = Exchange(lambda _key: route, self.clock.monotonic, self.counts)
+        seen = Headers((headers or {}).items())
+        event = RequestHeaders(
+            method, "http", host, target, seen, "request-1", "192.0.2.1", route.key, not body
+        )
+        try:
+            answer = await exchange.receive(event)
+            if isinstance(answer, Continue) and answer.verdict is None:
+                answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
+            if isinstance(answer, Immediate):
+                return answer.response
+            self.seen = seen
+            sent = getattr(answer, "body", None)
+            response = (upstream or _fine)(seen, body if sent is None else sent)
+            return await self._outward(exchange, route, response)
+        finally:
+            await exchange.finish()
+
+    async def _outward(self, exchange: Exchange, route: Route, response: Response) -> Response:
+        if not route.chain.modes.response_headers:
+            return response
+        body = response.body or b""
+        received = Headers(response.headers.items())
+        answer: Answer = await exchange.receive(
+            ResponseHeaders(response.status, received, not body, "via_upstream")
+        )
+        if body and route.chain.modes.response_body is not BodyMode.NONE:
+            answer = await exchange.receive(Body(Side.RESPONSE, body, end=True))
+        if isinstance(answer, Immediate):
+            return answer.response
+        changed = answer.body if isinstance(answer, Continue | BodyAnswer) else None
+        status = getattr(answer, "status", None) or response.status
+        return Response(status, received, body if changed is None else changed)
+
+
+def _fine(_headers: Headers, _body: bytes) -> Response:
+    return Response(200, {"content-type": "text/plain"}, b"fine")

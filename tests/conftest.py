@@ -1,0 +1,28 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from examples.shop.processes import Shop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def shop() -> Iterator[Shop]:
+    """Run the upstreams that tests ask: echo, issuer, catalogue, users, orders, slow ads."""
+    with Shop(only=("echo", "issuer", "catalog", "users", "orders", "ads")) as running:
+        yield running
+
+
+@pytest.fixture
+def echo(shop: Shop) -> int:
+    """Return the echo upstream's port, its memory empty."""
+    from tests.support.client import ask  # noqa: PLC0415 - beside its use
+
+    ask(shop.ports["echo"], "/__reset", method="POST")
+    return shop.ports["echo"]

@@ -1,0 +1,128 @@
+"""Reload: new versions come in force without a failed request, broken ones don't at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.support.client import ask
+from tests.support.load import Result, load
+from tests.support.processes import Gateway, gateway
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def text(echo: int, marker: str) -> str:
+    """Return a gateway whose version shows in two places of one answer."""
+    return f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes:
+  - name: any
+    match: {{path: /x}}
+    upstream: echo
+    rewrite: {{path: /{marker}}}
+    response: {{body: "{{path: path, marker: '{marker}'}}"}}
+"""
+
+
+def test_fifty_reloads_under_load(echo: int) -> None:
+    """No request fails, and each is decided by one version from beginning to end."""
+    with gateway(text(echo, "v0"), workers=2) as running:
+
+        def reload_fifty_times() -> None:
+            for number in range(1, 51):
+                running.write(text(echo, f"v{number}"))
+                before = running.status()["version"]
+                if reload(running)["version"] == before:
+                    until(lambda old=before: running.status()["version"] != old, "a new version")  # type: ignore[misc]
+
+        result = asyncio.run(under_load(running, reload_fifty_times))
+    assert set(result.statuses) == {200}
+    seen = set()
+    for body in result.bodies:
+        path, marker = body.decode().split('"')[3], body.decode().split('"')[7]
+        assert path == f"/{marker}", body
+        seen.add(marker)
+    assert len(seen) > 10
+
+
+async def under_load(running: Gateway, doing: Callable[[], None]) -> Result:
+    """Load the gateway while something happens in a thread."""
+    stop = asyncio.Event()
+    url = f"http://127.0.0.1:{running.port}/x"
+    loading = asyncio.ensure_future(load(url, stop, loops=4, keep_bodies=True))
+    try:
+        await asyncio.to_thread(doing)
+    finally:
+        stop.set()
+    return await loading
+
+
+def reload(running: Gateway) -> dict[str, str]:
+    """Ask for a reload over the admin interface."""
+    from extproc.adapters.admin import token_file  # noqa: PLC0415 - beside its use
+
+    token = token_file(f"127.0.0.1:{running.admin}").read_text()
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    answer: dict[str, str] = ask(
+        running.admin, "/reload", method="POST", headers=headers, body=b"{}", seconds=30
+    ).json
+    return answer
+
+
+def test_a_change_is_noticed(echo: int) -> None:
+    """Saving the file is enough."""
+    with gateway(text(echo, "one")) as running:
+        running.write(text(echo, "two"))
+        until(lambda: running.ask("/x").json["marker"] == "two", "the change is in force")
+
+
+def test_a_broken_file_keeps_the_old_version(echo: int) -> None:
+    """The running version stays, status and metrics say why; a repaired file is taken."""
+    with gateway(text(echo, "one")) as running:
+        version = running.status()["version"]
+        running.write(text(echo, "two").replace("upstream: echo", "upstream: ehco"))
+        until(lambda: not r_ok(running), "refused")
+        last = running.status()["last_reload"]
+        assert "did you mean echo?" in last["error"]
+        assert "gateway.yaml:" in last["error"]
+        assert running.status()["version"] == version
+        assert running.ask("/x").json["marker"] == "one"
+        metrics = ask(running.admin, "/metrics").body.decode()
+        assert 'extproc_reloads_total{outcome="failed"} 1.0' in metrics
+        running.write(text(echo, "three"))
+        until(lambda: running.ask("/x").json["marker"] == "three", "the repaired file")
+        assert running.status()["last_reload"]["ok"]
+
+
+def r_ok(running: Gateway) -> bool:
+    """Say whether the last reload went well."""
+    return bool(running.status()["last_reload"]["ok"])
+
+
+def test_what_is_bound_needs_a_restart(echo: int) -> None:
+    """A reload that moves the listener is refused and says so."""
+    with gateway(text(echo, "one")) as running:
+        moved = running.headed(text(echo, "two")).replace(str(running.port), "1")
+        (running.folder / "gateway.yaml").write_text(moved)
+        until(lambda: not r_ok(running), "refused")
+        assert "listener.address" in running.status()["last_reload"]["error"]
+        assert running.ask("/x").json["marker"] == "one"
+
+
+def test_a_worker_is_replaced_while_the_file_is_broken(echo: int) -> None:
+    """A new worker starts with the version in force, not with the broken file."""
+    import os  # noqa: PLC0415 - beside its use
+    import signal  # noqa: PLC0415
+
+    with gateway(text(echo, "one")) as running:
+        (running.folder / "gateway.yaml").write_text("broken: [")
+        until(lambda: not r_ok(running), "refused")
+        victim = running.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: running.workers() not in ([], [victim]), "it is replaced")
+        until(lambda: running.ask("/x").status == 200, "requests are answered")
+        assert running.ask("/x").json["marker"] == "one"

@@ -1,0 +1,94 @@
+"""Workers under load: killed, stuck, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.load import Result, load
+from tests.support.processes import Gateway, gateway
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLAIN = """
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes:
+  - {{name: any, match: {{path: /*}}, upstream: echo}}
+"""
+
+
+async def under_load(running: Gateway, doing: Callable[[], None], loops: int = 8) -> Result:
+    """Load the gateway while something happens in a thread."""
+    stop = asyncio.Event()
+    loading = asyncio.ensure_future(
+        load(f"http://127.0.0.1:{running.port}/x", stop, loops=loops, keep_bodies=True)
+    )
+    try:
+        await asyncio.to_thread(doing)
+    finally:
+        stop.set()
+    return await loading
+
+
+def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
+    """With two workers, `kill -9` of one fails no request but those it was holding."""
+    with gateway(PLAIN.format(echo=echo), workers=2) as running:
+
+        def kill_three_times() -> None:
+            for _ in range(3):
+                until(lambda: len(running.workers()) == 2, "both serve")
+                victim = running.workers()[0]
+                os.kill(victim, signal.SIGKILL)
+                until(lambda: len(set(running.workers()) - {victim}) == 2, "it is replaced")  # noqa: B023 - waits here
+
+        result = asyncio.run(under_load(running, kill_three_times))
+    failed = sum(result.statuses.values()) - result.statuses[200]
+    assert result.statuses[200] > 200
+    # Each of the eight loops has at most one request in a worker's hands at each kill.
+    assert failed <= 3 * 8, result.statuses
+
+
+def test_a_paused_worker_is_replaced(echo: int) -> None:
+    """A worker that doesn't answer for two seconds is killed, and another takes its place."""
+    with gateway(PLAIN.format(echo=echo)) as running:
+        victim = running.workers()[0]
+        os.kill(victim, signal.SIGSTOP)
+        until(lambda: running.workers() not in ([], [victim]), "it is replaced", 20)
+        assert until(lambda: running.ask("/x").status == 200, "requests are answered")
+
+
+def test_nothing_is_left_behind(echo: int) -> None:
+    """Killed hard, the supervisor takes Envoy and workers with it."""
+    with gateway(PLAIN.format(echo=echo)) as running:
+        children = _descendants(running.process.pid)
+        assert len(children) >= 2
+        running.process.kill()
+        running.process.wait()
+        until(lambda: not any(map(_runs, children)), "every child is gone")
+
+
+def test_a_clean_stop(echo: int) -> None:
+    """SIGTERM ends everything within ten seconds, with status 0 and nothing left."""
+    with gateway(PLAIN.format(echo=echo)) as running:
+        children = _descendants(running.process.pid)
+        running.process.terminate()
+        assert running.process.wait(10) == 0
+        assert not any(map(_runs, children))
+
+
+def _descendants(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What tests share: free places, real processes, and clients that look at bytes."""
