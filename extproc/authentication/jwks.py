@@ -78,7 +78,11 @@ class KeySource:
             self._fetch()
         if self._fetching is not None:
             await asyncio.shield(self._fetching)
-        return self.keys
+        return self.keys if not self._location or self._age() <= self._pace.max_stale else None
+
+    def _age(self) -> float:
+        now = self._services.clock.monotonic() if self._services is not None else 0.0
+        return now - self._fetched
 
     def _fetch(self) -> None:
         """Start one fetch; there is never a second in flight."""

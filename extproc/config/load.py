@@ -108,13 +108,19 @@ class _Merge:
 
     def _included(self) -> Iterator[Path]:
         globs = self.data.get("include", [])
+        if not isinstance(globs, str | list):
+            return  # the schema says what is wrong with it
         for place, pattern in enumerate([globs] if isinstance(globs, str) else globs):
             key: Key = ("include",) if isinstance(globs, str) else ("include", place)
             if not isinstance(pattern, str) or pattern.startswith("/") or ".." in pattern:
                 self._trouble(key, "leaves the folder", "expected a glob below this file")
                 continue
             self.globs.append(pattern)
-            found = sorted(self.folder.glob(pattern))
+            try:
+                found = sorted(self.folder.glob(pattern))
+            except (ValueError, OSError, NotImplementedError):
+                self._trouble(key, "is no glob", "expected a glob such as teams/*.yaml")
+                continue
             if not found:
                 self._trouble(key, "matches no file")
             yield from (file for file in found if file.resolve() != self.files[0])
@@ -144,6 +150,8 @@ class _Merge:
 
     def _add_routes(self, document: Document, routes: list[Any]) -> None:
         present = self.data.setdefault("routes", [])
+        if not isinstance(present, list):
+            return  # the schema says what is wrong with it
         start = len(present)
         present.extend(routes)
         for place in range(len(routes)):
@@ -151,6 +159,8 @@ class _Merge:
 
     def _add_named(self, document: Document, kind: str, items: dict[str, Any]) -> None:
         present = self.data.setdefault(kind, {})
+        if not isinstance(present, dict):
+            return  # the schema says what is wrong with it
         for name, value in items.items():
             key: Key = (kind, name)
             if name in present:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,6 @@ from extproc.core.law import LAW, Law, Message, Reply, ReplyNotAllowed, Side, St
 from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route
 from extproc.testing import Counts, DirectRuntime, Events
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from extproc.core.values import Request, Response

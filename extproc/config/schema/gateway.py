@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from extproc.config.schema.listener import Admin, Listener
 from extproc.config.schema.routes import AuthenticationNames, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
-from extproc.config.schema.shapes import Strict, as_list
+from extproc.config.schema.shapes import Names, Strict
 from extproc.config.schema.upstreams import Upstream
 
 
@@ -34,7 +34,7 @@ class Gateway(Strict):
         {}, description="By name; or the folder of policy files."
     )
     defaults: Defaults = Field(Defaults(), description="For routes that say nothing else.")
-    include: Annotated[list[str], BeforeValidator(as_list)] = Field(
+    include: Names = Field(
         [], description="Globs of files that add routes, policies and upstreams."
     )
     routes: list[Route] = Field(min_length=1, description="In any order.")

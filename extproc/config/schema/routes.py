@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from extproc.config.schema.shapes import HeaderName, Names, Strict
+from extproc.config.schema.shapes import ONE_OR_MORE, HeaderName, Names, Strict
 from extproc.config.units import Duration, shown
 
 _METHOD = r"^[A-Z][A-Z-]{0,31}$"
@@ -37,7 +37,7 @@ def _condition(value: Any) -> Any:
 
 
 Condition = Annotated[Any, BeforeValidator(_condition)]
-AuthenticationNames = Annotated[list[str], BeforeValidator(_authentication)]
+AuthenticationNames = Annotated[list[str], BeforeValidator(_authentication), ONE_OR_MORE]
 
 
 class Match(Strict):

@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from extproc.config.source import below
 from extproc.config.units import shown
@@ -71,4 +78,7 @@ Address = Annotated[str, AfterValidator(_address)]
 AddressOrSocket = Annotated[str, AfterValidator(_address_or_socket)]
 File = Annotated[str, BeforeValidator(_file)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-Names = Annotated[list[str], BeforeValidator(as_list)]
+ONE_OR_MORE = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)
+Names = Annotated[list[str], BeforeValidator(as_list), ONE_OR_MORE]

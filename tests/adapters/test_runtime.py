@@ -1,0 +1,172 @@
+"""The runtime under uvloop: hooks that block are interrupted, nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+
+from extproc.adapters.journal import Journal, running
+from extproc.adapters.runtime import LoopRuntime
+from extproc.core.errors import DeadlinePassed, HookInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+
+def on_uvloop(test: Callable[[LoopRuntime], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a coroutine with a runtime on uvloop."""
+
+    async def run() -> Any:
+        runtime = LoopRuntime()
+        try:
+            return await test(runtime)
+        finally:
+            runtime.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+def _sleeps() -> None:
+    threading.Event().wait(60)
+
+
+def _locks() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _spins() -> None:
+    while True:
+        pass
+
+
+def _reads() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        one.recv(1)
+
+
+def _swallows() -> None:
+    while True:
+        with contextlib.suppress(Exception):
+            threading.Event().wait(60)
+
+
+def _armed(runtime: LoopRuntime, block: Callable[[], None]) -> None:
+    runtime.arm("bad", 0.05)
+    block()
+
+
+@pytest.mark.parametrize("block", [_sleeps, _locks, _spins, _reads, _swallows])
+def test_blocking_is_interrupted(block: Callable[[], None]) -> None:
+    """Sleeps, locks, loops, sockets, and code that swallows every Exception."""
+
+    async def test(runtime: LoopRuntime) -> float:
+        began = time.monotonic()
+        with pytest.raises(HookInterrupted):
+            _armed(runtime, block)
+        return time.monotonic() - began
+
+    assert on_uvloop(test) < 5
+
+
+def test_blocking_in_a_step_is_interrupted() -> None:
+    """A coroutine that blocks between two awaits is interrupted like any other hook."""
+
+    async def hook() -> None:
+        await asyncio.sleep(0)
+        _sleeps()
+
+    async def test(runtime: LoopRuntime) -> None:
+        with pytest.raises(HookInterrupted):
+            await runtime.wait(hook(), "bad", 0.05)
+
+    on_uvloop(test)
+
+
+def test_nothing_is_interrupted_that_isnt_armed() -> None:
+    """Work outside hooks takes as long as it takes."""
+
+    async def test(runtime: LoopRuntime) -> str:
+        runtime.arm("fine", 0.01)
+        runtime.disarm()
+        ends = time.monotonic() + 0.2
+        while time.monotonic() < ends:
+            pass
+        return "done"
+
+    assert on_uvloop(test) == "done"
+
+
+def test_waiting_ends_at_the_deadline_even_if_the_hook_refuses() -> None:
+    """A hook that swallows its cancellation is left behind."""
+
+    async def stubborn() -> None:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(0.2)
+            except asyncio.CancelledError:
+                continue
+
+    async def test(runtime: LoopRuntime) -> float:
+        began = time.monotonic()
+        with pytest.raises(DeadlinePassed):
+            await runtime.wait(stubborn(), "bad", 0.05)
+        return time.monotonic() - began
+
+    assert on_uvloop(test) < 2
+
+
+def test_threads_that_spin_are_ended() -> None:
+    """A pure loop in a thread would slow everyone; it is told to end at its deadline."""
+
+    async def test(runtime: LoopRuntime) -> int:
+        before = threading.active_count()
+        with pytest.raises(DeadlinePassed):
+            await runtime.offload(_spins, "bad", 0.05)
+        for _ in range(500):
+            if threading.active_count() <= before:
+                break
+            await asyncio.sleep(0.01)
+        return threading.active_count() - before
+
+    assert on_uvloop(test) <= 0
+
+
+def test_results_and_errors_come_back_from_threads() -> None:
+    """Of functions and of coroutine functions."""
+
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return number * 2
+
+    async def test(runtime: LoopRuntime) -> None:
+        assert await runtime.offload(lambda: 7, "fine", 1) == 7
+        assert await runtime.offload(lambda: double(7), "fine", 1) == 14
+        with pytest.raises(KeyError):
+            await runtime.offload(lambda: os.environ["NO_SUCH_VARIABLE"], "fine", 1)
+
+    on_uvloop(test)
+
+
+def test_the_journal_tells_whose_hook_runs(tmp_path: Path) -> None:
+    """For the supervisor of a process that can say nothing itself."""
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    assert running(path) == ""
+    journal.armed("Tenant")
+    assert running(path) == "Tenant"
+    journal.disarmed()
+    assert running(path) == ""
+    assert running(tmp_path / "absent") == ""

@@ -1,0 +1,240 @@
+"""ext_proc and ext_authz messages: what we read, and exactly what we write."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.adapters import wire_authz
+from extproc.adapters.messages import ext_authz_pb2
+from extproc.adapters.messages import ext_proc_pb2 as pb
+from extproc.adapters.wire import Codec, address_only, host_only, may_set, override_timeout
+from extproc.core.errors import PeerFault
+from extproc.core.exchange import (
+    BodyAnswer,
+    Continue,
+    GiveUp,
+    Immediate,
+    RequestHeaders,
+    ResponseHeaders,
+    TrailersAnswer,
+)
+from extproc.core.headers import Changes, Headers
+from extproc.core.law import Side
+from extproc.core.values import Response
+from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
+
+
+def request(
+    *pairs: tuple[str, bytes], end: bool = True, attributes: dict[str, str] | None = None
+) -> bytes:
+    """Return a ProcessingRequest with request headers."""
+    message = pb.ProcessingRequest()
+    message.request_headers.end_of_stream = end
+    for key, value in pairs:
+        message.request_headers.headers.headers.add(key=key, raw_value=value)
+    message.attributes["envoy.filters.http.ext_proc"].update(attributes or {})
+    return message.SerializeToString()
+
+
+def written(answer: object, codec: Codec | None = None) -> pb.ProcessingResponse:
+    """Return the one message of an answer."""
+    (data,) = (codec or Codec()).encode(answer)  # type: ignore[arg-type]
+    return pb.ProcessingResponse.FromString(data)
+
+
+def test_a_request_is_read() -> None:
+    """Pseudo headers and attributes become fields; bytes become text one to one."""
+    data = request(
+        (":method", b"GET"),
+        (":path", b"/a?b=1"),
+        (":authority", b"Shop.Example:8080"),
+        ("x-bytes", b"\xff\x00"[:1]),
+        ("x-request-id", b"id-1"),
+        attributes={ADDRESS_ATTRIBUTE: "192.0.2.7:1234", ROUTE_ATTRIBUTE: "r@v"},
+    )
+    event = Codec().decode(data)
+    assert isinstance(event, RequestHeaders)
+    assert (event.method, event.target, event.host) == ("GET", "/a?b=1", "shop.example")
+    assert (event.address, event.route_key, event.request_id) == ("192.0.2.7", "r@v", "id-1")
+    assert event.headers["x-bytes"] == "\xff"
+    assert event.end
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_an_event_or_the_declared_error(data: bytes) -> None:
+    """F5: a peer can't make the codec raise anything else."""
+    with contextlib.suppress(PeerFault):
+        Codec().decode(data)
+    with contextlib.suppress(PeerFault):
+        wire_authz.decode(data)
+
+
+def test_values_travel_raw_and_append_by_the_old_field() -> None:
+    """H6: `value` would give an empty header; the first value replaces, others append."""
+    changes = Changes(["x-gone"], [("x-one", ["1"]), ("x-two", ["1", "2"])])
+    mutation = written(Continue(Side.REQUEST, changes)).request_headers.response.header_mutation
+    assert list(mutation.remove_headers) == ["x-gone"]
+    sent = [
+        (o.header.key, o.header.raw_value, o.header.value, o.HasField("append") and o.append.value)
+        for o in mutation.set_headers
+    ]
+    assert sent == [
+        ("x-one", b"1", "", False),
+        ("x-two", b"1", "", False),
+        ("x-two", b"2", "", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["host", "content-length", "transfer-encoding", "connection", "x-envoy-x", ":path"]
+)
+def test_some_headers_are_never_sent(name: str) -> None:
+    """What Envoy refuses, or what would make a request hang, isn't passed on."""
+    changes = Changes([name], [(name, ["1"])])
+    mutation = written(Continue(Side.REQUEST, changes)).request_headers.response.header_mutation
+    assert not mutation.set_headers
+    assert not mutation.remove_headers
+    assert not may_set(name)
+
+
+def test_the_verdict_travels_as_metadata() -> None:
+    """In the namespace that only the service may write, with the route's key."""
+    message = written(Continue(Side.REQUEST, verdict="r@v"))
+    namespace = message.dynamic_metadata.fields["extproc"].struct_value
+    assert namespace.fields["verdict"].string_value == "r@v"
+    assert not written(Continue(Side.REQUEST)).HasField("dynamic_metadata")
+
+
+@pytest.mark.parametrize("had_length", [True, False])
+def test_a_changed_body_states_its_length_where_one_was_stated(*, had_length: bool) -> None:
+    """B5: a wrong content-length is a 500 or a hang; one that wasn't there isn't added."""
+    codec = Codec()
+    pairs = [(":method", b"POST"), (":path", b"/")]
+    codec.decode(request(*pairs, *([("content-length", b"9")] if had_length else []), end=False))
+    answer = BodyAnswer(Side.REQUEST, b"four", buffered=True)
+    response = written(answer, codec).request_body.response
+    assert response.body_mutation.body == b"four"
+    lengths = [
+        o.header.raw_value
+        for o in response.header_mutation.set_headers
+        if o.header.key == "content-length"
+    ]
+    assert lengths == ([b"4"] if had_length else [])
+
+
+def test_a_body_where_there_was_none_replaces() -> None:
+    """CONTINUE_AND_REPLACE adds a body to a message without one."""
+    response = written(Continue(Side.REQUEST, body=b"x")).request_headers.response
+    assert response.status == pb.CommonResponse.CONTINUE_AND_REPLACE
+    assert response.body_mutation.body == b"x"
+
+
+def test_immediate_responses() -> None:
+    """Status, headers with repeated values, body, and details that say whose answer it is."""
+    response = Response(201, {"content-type": "text/plain"}, b"body")
+    response.headers.add("set-cookie", "a=1")
+    response.headers.add("set-cookie", "b=2")
+    immediate = written(Immediate(response)).immediate_response
+    assert (immediate.status.code, immediate.body) == (201, b"body")
+    assert immediate.details == "extproc_answered"
+    cookies = [o for o in immediate.headers.set_headers if o.header.key == "set-cookie"]
+    assert [(o.header.raw_value, o.append.value) for o in cookies] == [
+        (b"a=1", False),
+        (b"b=2", True),
+    ]
+
+
+def test_a_body_without_a_type_takes_the_streamed_form() -> None:
+    """Envoy's local reply would call it text/plain."""
+    head, rest = Codec().encode(Immediate(Response(200, {}, b"raw"), streamed=True))
+    first = pb.ProcessingResponse.FromString(head).streamed_immediate_response
+    headers = {h.key: h.raw_value for h in first.headers_response.headers.headers}
+    assert headers == {":status": b"200", "content-length": b"3"}
+    last = pb.ProcessingResponse.FromString(rest).streamed_immediate_response.body_response
+    assert (last.body, last.end_of_stream) == (b"raw", True)
+
+
+def test_giving_up_sends_nothing() -> None:
+    """The stream is closed instead."""
+    assert Codec().encode(GiveUp()) == ()
+
+
+def test_trailers_and_more_time() -> None:
+    """The two small messages."""
+    assert written(TrailersAnswer(Side.RESPONSE)).HasField("response_trailers")
+    more = pb.ProcessingResponse.FromString(override_timeout(1.5))
+    assert more.override_message_timeout.ToMilliseconds() == 1500
+
+
+def test_a_response_is_read() -> None:
+    """Status and where it comes from."""
+    message = pb.ProcessingRequest()
+    message.response_headers.headers.headers.add(key=":status", raw_value=b"204")
+    message.attributes["envoy.filters.http.ext_proc"].update(
+        {"response.code_details": "via_upstream"}
+    )
+    event = Codec().decode(message.SerializeToString())
+    assert isinstance(event, ResponseHeaders)
+    assert (event.status, event.code_details) == (204, "via_upstream")
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [("Shop.Example.:443", "shop.example"), ("[::1]:80", "[::1]"), ("h", "h"), ("", "")],
+)
+def test_one_host(authority: str, host: str) -> None:
+    """H13: case, port and trailing dot make no difference."""
+    assert host_only(authority) == host
+
+
+def test_addresses() -> None:
+    """The port goes; IPv6 loses its brackets."""
+    assert address_only("192.0.2.1:99") == "192.0.2.1"
+    assert address_only("[2001:db8::1]:99") == "2001:db8::1"
+
+
+def test_ext_authz_reads_the_other_field() -> None:
+    """Only `value` counts there, and several values are joined by us."""
+    changes = Changes(["x-gone"], [("x-two", ["1", "2"])])
+    data = wire_authz.encode(Continue(Side.REQUEST, changes, verdict="r@v"))
+    message = ext_authz_pb2.CheckResponse.FromString(data)
+    assert message.status.code == 0
+    (option,) = message.ok_response.headers
+    assert (option.header.key, option.header.value, option.header.raw_value) == (
+        "x-two",
+        "1, 2",
+        b"",
+    )
+    assert list(message.ok_response.headers_to_remove) == ["x-gone"]
+
+
+def test_ext_authz_denies_what_it_can_not_carry() -> None:
+    """Without a verdict, or with a body to change, the answer is a denial."""
+    for answer in (
+        Continue(Side.REQUEST),
+        Continue(Side.REQUEST, body=b"x", verdict="r@v"),
+        Immediate(Response.problem(403, "No")),
+    ):
+        message = ext_authz_pb2.CheckResponse.FromString(wire_authz.encode(answer))
+        assert message.status.code != 0
+        assert message.denied_response.status.code in {403, 500}
+
+
+def test_ext_authz_requests_are_read() -> None:
+    """Path with query, raw headers, the route by context extension."""
+    message = ext_authz_pb2.CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.host = "GET", "/a?b=1", "Shop:80"
+    http.header_map.headers.add(key="x-a", raw_value=b"1")
+    http.header_map.headers.add(key=":path", raw_value=b"/")
+    message.attributes.context_extensions["extproc_route"] = "r@v"
+    message.attributes.source.address.socket_address.address = "192.0.2.9"
+    event, body = wire_authz.decode(message.SerializeToString())
+    assert (event.target, event.host, event.route_key) == ("/a?b=1", "shop", "r@v")
+    assert (event.address, body) == ("192.0.2.9", b"")
+    assert list(event.headers.items()) == [("x-a", "1")]
+    assert isinstance(event.headers, Headers)

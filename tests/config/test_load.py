@@ -1,0 +1,355 @@
+"""The gateway file: what is read, and every error with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
+
+from extproc.config import units
+from extproc.config.build import assemble
+from extproc.config.errors import ConfigError
+from extproc.config.load import Loaded, json_schema, load
+from extproc.config.source import compose
+from tests.support.places import short_folder
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop" / "gateway.yaml"
+GOOD = """
+version: 1
+listener: {address: "127.0.0.1:8080"}
+upstreams:
+  echo: {endpoints: ["http://127.0.0.1:9108"]}
+authentication:
+  shop: {jwt: {issuer: "http://issuer", audiences: [shop], discovery: true}}
+policies:
+  readers: {rules: [{name: reader, allow: '"read" in principal.scopes'}]}
+defaults: {authentication: [shop]}
+routes:
+  - name: any
+    match: {path: "/any/{id}", methods: [GET]}
+    upstream: echo
+    authorization: readers
+"""
+
+
+def written(folder: Path, text: str, name: str = "gateway.yaml") -> Path:
+    """Write a file and return it."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def troubles(path: Path, environment: dict[str, str] | None = None) -> list[str]:
+    """Load and build; return the errors without the folder's name."""
+    with pytest.raises(ConfigError) as caught:
+        assemble(load(path, environment or {}))
+    return [line.removeprefix(f"{path.parent}/") for line in str(caught.value).splitlines()]
+
+
+def loaded(folder: Path, text: str, environment: dict[str, str] | None = None) -> Loaded:
+    """Write, load and build."""
+    result = load(written(folder, text), environment or {})
+    assemble(result)
+    return result
+
+
+CHANGES = {
+    "a misspelt key": (
+        ("authorization: readers", "authorisation: readers"),
+        "gateway.yaml:15:5: routes[0].authorisation: unknown key, did you mean authorization?",
+    ),
+    "a misspelt name": (
+        ("upstream: echo", "upstream: ecco"),
+        (
+            "gateway.yaml:14:15: routes[0].upstream: names ecco, which isn't an upstream, "
+            "did you mean echo?"
+        ),
+    ),
+    "a missing key": (
+        ('    match: {path: "/any/{id}", methods: [GET]}\n', ""),
+        "gateway.yaml:12:5: routes[0].match: is missing",
+    ),
+    "a key twice": (
+        ("    upstream: echo\n", "    upstream: echo\n    upstream: echo\n"),
+        "gateway.yaml:15:5: routes[0].upstream: is there twice, first at line 14",
+    ),
+    "a wrong kind": (
+        ("methods: [GET]", "methods: GET"),
+        (
+            "gateway.yaml:13:41: routes[0].match.methods: is 'GET', "
+            "expected a list such as [GET, POST], or any"
+        ),
+    ),
+    "a bad condition": (
+        ("in principal.scopes", "in principal.scope"),
+        (
+            "gateway.yaml:9:63: policies.readers.rules[0].allow: reads principal.scope, "
+            "which doesn't exist, did you mean principal.scopes?"
+        ),
+    ),
+    "a condition that isn't one": (
+        ("'\"read\" in principal.scopes'", "principal.subject"),
+        (
+            "gateway.yaml:9:44: policies.readers.rules[0].allow: is string, "
+            "expected a condition (true or false)"
+        ),
+    ),
+    "a version of the future": (
+        ("version: 1", "version: 2"),
+        "gateway.yaml:2:10: version: is 2, expected 1",
+    ),
+    "something not built yet": (
+        ("authorization: readers", "limits: {}"),
+        "gateway.yaml:15:5: routes[0].limits: isn't built yet in this version, take it out",
+    ),
+    "a bad duration": (
+        ("endpoints: [", "timeout: 5, endpoints: ["),
+        (
+            "gateway.yaml:5:19: upstreams.echo.timeout: is '5', "
+            "expected a duration such as 250ms, 2s, 5m, 1h or 30d"
+        ),
+    ),
+    "a path that isn't normal": (
+        ("/any/{id}", "/any//{id}"),
+        "gateway.yaml:13:19: routes[0].match.path: has the segment '', expected a normalised path",
+    ),
+    "no authentication at all": (
+        ("defaults: {authentication: [shop]}\n", ""),
+        (
+            "gateway.yaml:11:5: routes[0].authentication: is missing, "
+            "say `none` out loud, or set defaults"
+        ),
+    ),
+    "text that isn't YAML": (
+        ("routes:", "routes: ]"),
+        "gateway.yaml:11:9: isn't YAML: did not find expected node content",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_errors_say_where_what_and_what_instead(name: str, tmp_path: Path) -> None:
+    """F8: file:line:column: key: what is wrong, what was expected."""
+    (old, new), expected = CHANGES[name]
+    assert old in GOOD
+    assert troubles(written(tmp_path, GOOD.replace(old, new))) == [expected]
+
+
+def test_several_troubles_are_told_at_once(tmp_path: Path) -> None:
+    """Nobody has to find them one by one."""
+    text = GOOD.replace("upstream: echo", "upstrem: echo").replace("discovery", "discovry")
+    assert len(troubles(written(tmp_path, text))) >= 2
+
+
+def test_the_shop_is_right() -> None:
+    """The example loads without any environment."""
+    assert len(load(SHOP, {}).gateway.routes) == 7
+
+
+def test_values_from_the_environment_and_from_files(tmp_path: Path) -> None:
+    """They are filled in and typed like text that stands there."""
+    written(tmp_path, "shop\n", "audience")
+    text = GOOD.replace("9108", "${env:PORT}").replace("[shop], disc", '["${file:audience}"], disc')
+    text = text.replace('address: "127.0.0.1:8080"', 'address: "${env:AT:-127.0.0.1:1}"')
+    text += "    cache: {ttl: '${env:TTL}'}\n"
+    gateway = loaded(tmp_path, text, {"PORT": "77", "TTL": "5s"}).gateway
+    assert gateway.upstreams["echo"].endpoints == ["http://127.0.0.1:77"]
+    assert gateway.authentication["shop"].jwt.audiences == ["shop"]
+    assert gateway.listener.address == "127.0.0.1:1"
+    assert gateway.routes[0].cache is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("${env:NOT_SET}", "needs the environment variable NOT_SET, which isn't set"),
+        ("${file:absent}", "names absent, which doesn't exist"),
+        ("${file:../outside}", "isn't below the gateway file's folder"),
+        ("${http:x}", "expected ${env:NAME} or ${file:PATH}"),
+    ],
+)
+def test_what_can_not_be_filled_in(value: str, problem: str, tmp_path: Path) -> None:
+    """F9, L8: missing values and files elsewhere are errors that name them."""
+    written(tmp_path.parent, "secret", "outside")
+    (found,) = troubles(written(tmp_path, GOOD.replace("http://issuer", value)))
+    assert problem in found
+
+
+def test_includes_add_and_collide(tmp_path: Path) -> None:
+    """Teams add routes, policies and upstreams; a name twice is an error naming both places."""
+    team = "upstreams: {b: {endpoints: ['http://127.0.0.1:1']}}\nroutes:\n"
+    team += "  - {name: b, match: {path: /b}, upstream: b}\n"
+    written(tmp_path, team, "teams/b.yaml")
+    result = loaded(tmp_path, GOOD + "include: [teams/*.yaml]\n")
+    assert [route.name for route in result.gateway.routes] == ["any", "b"]
+    assert [file.name for file in result.files] == ["gateway.yaml", "b.yaml"]
+    written(tmp_path, team.replace("b: {end", "echo: {end"), "teams/b.yaml")
+    (found,) = troubles(tmp_path / "gateway.yaml")
+    assert found.startswith("teams/b.yaml:1:13: upstreams.echo: is there twice, first at ")
+    assert found.endswith("gateway.yaml:5")
+
+
+def test_errors_in_included_files_have_their_place(tmp_path: Path) -> None:
+    """Routes keep the position they were written at."""
+    written(tmp_path, "routes:\n  - {name: b, match: {path: /b}, upstream: no}\n", "teams/b.yaml")
+    (found,) = troubles(written(tmp_path, GOOD + "include: teams/*.yaml\n"))
+    assert found.startswith("teams/b.yaml:2:44: routes[1].upstream: names no")
+
+
+def test_policies_from_a_folder(tmp_path: Path) -> None:
+    """Every file below it but tests of policies."""
+    policy = "policies: {readers: {rules: [{name: r, allow: 'true'}]}}\n"
+    written(tmp_path, policy, "policies/deep/orders.yaml")
+    written(tmp_path, "tests: []", "policies/orders_test.yaml")
+    start = GOOD.index("policies:")
+    text = GOOD[:start] + "policies: policies/\n" + GOOD[GOOD.index("defaults:") :]
+    assert list(loaded(tmp_path, text).gateway.policies) == ["readers"]
+    written(tmp_path, policy.replace("'true'", "'tru'"), "policies/deep/orders.yaml")
+    (found,) = troubles(tmp_path / "gateway.yaml")
+    assert found.startswith("policies/deep/orders.yaml:1:48: policies.readers.rules[0].allow:")
+
+
+def test_the_version_is_of_the_content(tmp_path: Path) -> None:
+    """The same content has the same version anywhere; another one, or another file, another."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = loaded(tmp_path / "a", GOOD).version
+    assert loaded(tmp_path / "b", GOOD).version == one
+    assert loaded(tmp_path / "b", GOOD + "# a comment\n").version == one
+    assert loaded(tmp_path / "b", GOOD.replace("any", "all")).version != one
+
+
+def test_own_plugins_are_checked(tmp_path: Path) -> None:
+    """Class, fields and their kinds, with the position in the gateway file."""
+    plugin = "from extproc import Plugin\nclass Mine(Plugin):\n    limit: int = 1\n"
+    written(tmp_path, plugin, "mine.py")
+    text = GOOD + "    plugins: [{use: 'mine.py:Mine', with: {limit: many}}]\n"
+    (found,) = troubles(written(tmp_path, text))
+    assert found.startswith("gateway.yaml:16:51: routes[0].plugins[0].with.limit: is 'many'")
+    (found,) = troubles(written(tmp_path, text.replace("limit:", "limmit:")))
+    assert found.endswith("unknown key, did you mean limit?")
+    (found,) = troubles(written(tmp_path, text.replace("mine.py:Mine", "mine.py:Other")))
+    assert "names Other, which isn't a class made from extproc.Plugin" in found
+
+
+def test_routes_that_match_the_same_collide(tmp_path: Path) -> None:
+    """Still equal is an error that names both."""
+    other = '  - {name: other, match: {path: "/any/{x}", methods: [GET]}, upstream: echo}\n'
+    (found,) = troubles(written(tmp_path, GOOD + other))
+    assert "routes[1].match: matches what any matches" in found
+    assert loaded(tmp_path, GOOD + other.replace("[GET]", "[POST]"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a: !!python/object:os.system x", "&a [*a]", "- 1", "a: 1\n---\nb: 2", "\ta: 1"],
+)
+def test_hostile_yaml_is_refused(text: str, tmp_path: Path) -> None:
+    """F8: tags, recursion, several documents, tabs, nothing at all."""
+    assert troubles(written(tmp_path, text))
+
+
+def test_aliases_can_not_grow_without_bound(tmp_path: Path) -> None:
+    """F8: nine levels of nine aliases would be 400 million nodes."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    (found,) = troubles(written(tmp_path, "\n".join(lines)))
+    assert "nests too deep or is too large" in found
+
+
+def test_plain_words_stay_words() -> None:
+    """`no` isn't false, and a date isn't a date."""
+    data = compose("{a: no, b: 2026-01-01, c: 010, d: true, e: 1.5, f: '1', g: }", "f", _no).data
+    assert data == {
+        "a": "no",
+        "b": "2026-01-01",
+        "c": "010",
+        "d": True,
+        "e": 1.5,
+        "f": "1",
+        "g": None,
+    }
+
+
+def _no(_kind: str, _argument: str) -> str:
+    raise ValueError
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200)
+def test_any_text_is_a_document_or_an_error(text: str) -> None:
+    """Nothing else comes out of the reader."""
+    try:
+        compose(text, "file", _no)
+    except ConfigError:
+        return
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8))
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(sorted(json_schema()["properties"])), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+@settings(max_examples=150, deadline=None)
+def test_any_tree_is_a_gateway_or_an_error(tree: object) -> None:
+    """Whatever stands in the file, errors are ours and have a place."""
+    with short_folder() as folder:
+        path = written(folder, yaml.safe_dump(tree))
+        try:
+            load(path, {})
+        except ConfigError as error:
+            places = [trouble.at.line for trouble in error.troubles]
+        else:
+            places = [1]
+    assert min(places, default=0) >= 1
+
+
+def test_the_schema_accepts_the_shop_and_refuses_a_misspelling() -> None:
+    """What editors get is true."""
+    validator = Draft202012Validator(json_schema())
+    shop = yaml.safe_load(SHOP.read_text())
+    assert validator.is_valid(json.loads(json.dumps(shop)))
+    assert not validator.is_valid(shop | {"rotues": []})
+
+
+@given(st.floats(0.001, 9e8), st.sampled_from(["ms", "s", "m", "h", "d"]))
+def test_durations(number: float, unit: str) -> None:
+    """A number and a unit; three decimals are kept."""
+    text = f"{number:.3f}{unit}"
+    if float(text.rstrip("mshd")) > 0:
+        assert units.duration(text) == pytest.approx(
+            float(f"{number:.3f}") * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+        )
+
+
+@pytest.mark.parametrize("value", ["", "5", "5 s", "-5s", "0s", "1e3s", "s", 5, None, True])
+def test_no_durations(value: object) -> None:
+    """Everything else is refused with what was expected."""
+    with pytest.raises(ValueError, match="expected a duration"):
+        units.duration(value)
+
+
+def test_sizes() -> None:
+    """Powers of two, by name."""
+    assert [units.size(t) for t in ("512B", "64KiB", "1MiB", "2GiB")] == [
+        512,
+        65_536,
+        1_048_576,
+        2_147_483_648,
+    ]
+    for value in ("1MB", "1", 1, None, "0B"):
+        with pytest.raises(ValueError, match="expected a size"):
+            units.size(value)
