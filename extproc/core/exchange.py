@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
 from extproc.core.law import Law, Message, Reply, Side
-from extproc.core.values import MalformedRequest, Outcome, Request, Response
+from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -220,6 +220,8 @@ class Exchange:
             return self._no_route(request)
         request.route = route.name
         try:
+            if not is_host(request.host):
+                raise MalformedRequest("the host is not one name")  # noqa: TRY301 - one answer for both
             request.params = route.params(request.path)
         except MalformedRequest as error:
             malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")

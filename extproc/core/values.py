@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROBLEM_TYPE = "application/problem+json"
+_HOST = re.compile(r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])\Z")
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -237,6 +238,11 @@ class Outcome:
     reason: str
     by: str
     duration: float
+
+
+def is_host(text: str) -> bool:
+    """Say whether a host is one name or address; two Host headers joined are not."""
+    return bool(_HOST.match(text))
 
 
 def parse_query(query: str) -> dict[str, list[str]]:

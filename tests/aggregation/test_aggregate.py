@@ -1,0 +1,142 @@
+"""Aggregation: what waits for what, what is called, what fails."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.aggregation.plan import Call, Plan, PlanFault, plan
+from extproc.aggregation.plugin import Aggregate
+from extproc.core.errors import UpstreamFault
+from extproc.core.plugin import Plugin
+from extproc.core.principal import Principal
+from extproc.expressions.projections import Projection
+from extproc.expressions.templates import template
+from extproc.testing import Trial, answered
+
+if TYPE_CHECKING:
+    from extproc.core.values import Request
+
+PARTS = ("profile", "orders", "ads")
+
+
+def call(part: str, path: str, *, required: bool = True, default: object = None) -> Call:
+    """Return a call to an upstream named like its part."""
+    return Call(part, part, template(path, parts=PARTS), required=required, default=default)
+
+
+def made(**views: str) -> Plan:
+    """Return a plan of a profile, orders that wait for it, and ads."""
+    return plan(
+        [
+            call("profile", "/users/{principal.subject}"),
+            call("orders", "/orders?user={profile.id}"),
+            call("ads", "/ads", required=False, default=[]),
+        ],
+        Projection("{name: profile.name, orders: orders[].id, ads: ads}"),
+        {name: Projection(view) for name, view in views.items()},
+        1.0,
+    )
+
+
+class Alice(Plugin):
+    """Everybody is Alice, on a phone."""
+
+    def on_request(self, request: Request) -> None:
+        """Set the principal."""
+        request.principal = Principal("jwt", "shop", "al/ice")
+        request.consumer = "mobile"
+
+
+def trial(subject: Plan) -> Trial:
+    """Return a trial with every upstream well."""
+    result = Trial(Alice(), Aggregate(plan=subject))
+    result.outside.answers |= {
+        "profile/users/al%2Fice": answered(b'{"id": "a&b", "name": "Alice"}'),
+        "orders/orders?user=a%26b": answered(b'[{"id": 1}, {"id": 2}]'),
+        "ads/ads": answered(b'["ad"]'),
+    }
+    return result
+
+
+async def test_parts_wait_for_what_they_name() -> None:
+    """Values are encoded for their place; the answer has its shape."""
+    subject = trial(made())
+    response = await subject.request()
+    assert json.loads(response.body or b"") == {"name": "Alice", "orders": [1, 2], "ads": ["ad"]}
+    assert "x-gateway-partial" not in response.headers
+
+
+async def test_a_view_makes_only_the_calls_it_reads() -> None:
+    """What a client doesn't get is never asked for."""
+    subject = trial(made(mobile="{name: profile.name}"))
+    response = await subject.request()
+    assert json.loads(response.body or b"") == {"name": "Alice"}
+    assert [name for name, _ in subject.outside.calls] == ["profile/users/al%2Fice"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        UpstreamFault("connect", "x"),
+        UpstreamFault("timeout", "x"),
+        answered(b"no json"),
+        answered(b"[]", 500),
+        answered(b"NaN"),
+    ],
+)
+async def test_a_part_that_isnt_required_is_left_out_and_named(answer: Exception) -> None:
+    """Its default stands in; the status stays 200."""
+    subject = trial(made())
+    subject.outside.answers["ads/ads"] = answer
+    response = await subject.request()
+    assert response.status == 200
+    assert json.loads(response.body or b"")["ads"] == []
+    assert response.headers["x-gateway-partial"] == "ads"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (UpstreamFault("connect", "10.0.0.1 refused"), 502),
+        (UpstreamFault("timeout", "x"), 504),
+        (UpstreamFault("too_large", "x"), 502),
+        (answered(b"no json"), 502),
+        (answered(b"[]", 500), 502),
+    ],
+)
+async def test_a_required_part_that_fails_fails_all(answer: Exception, status: int) -> None:
+    """502, or 504 past a timeout; nothing of the upstream's address shows."""
+    subject = trial(made())
+    subject.outside.answers["orders/orders?user=a%26b"] = answer
+    response = await subject.request()
+    assert response.status == status
+    assert b"10.0.0.1" not in (response.body or b"")
+
+
+async def test_a_path_without_a_value_fails_its_call() -> None:
+    """B7: nothing is called with a hole that wasn't filled."""
+    subject = trial(made())
+    subject.outside.answers["profile/users/al%2Fice"] = answered(b'{"name": "Alice"}')
+    assert (await subject.request()).status == 502
+    assert not any(name.startswith("orders") for name, _ in subject.outside.calls)
+
+
+async def test_credentials_do_not_go_along() -> None:
+    """B10: what the client presented is the gateway's to know."""
+    subject = trial(made())
+    await subject.request(headers={"authorization": "Bearer secret", "x-request-id": "7"})
+    for _, headers in subject.outside.calls:
+        assert ("x-request-id", "7") in headers
+        assert "authorization" not in dict(headers)
+
+
+def test_circles_and_unknown_parts_are_found_when_loading() -> None:
+    """A plan that can't be run isn't made."""
+    circle = [call("profile", "/{orders.id}"), call("orders", "/{profile.id}")]
+    with pytest.raises(PlanFault, match="waits for itself: profile → orders → profile"):
+        plan(circle, Projection("profile"), {}, 1.0)
+    with pytest.raises(PlanFault, match="looks up nothing"):
+        plan([call("ads", "/")], Projection("lookup('nothing', ads)"), {}, 1.0)

@@ -1,0 +1,145 @@
+"""The command line and the administration interface, as people and scripts use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.client import ask
+from tests.support.processes import ROOT, gateway
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOP = str(ROOT / "examples" / "shop" / "gateway.yaml")
+
+
+def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "extproc", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "check", "envoy", "schema", "demo"])
+def test_help(command: str) -> None:
+    """Each command says what it does and takes."""
+    assert command in extproc("--help").stdout
+    done = extproc(command, "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["check"],
+        ["nothing"],
+        ["run", SHOP, "--workers", "0"],
+        ["serve", SHOP],
+        ["envoy", SHOP, "--for", "apache"],
+        ["envoy", SHOP, "--part", "x"],
+        ["serve", SHOP, "--listen", "nowhere"],
+        ["run", SHOP, "--server", "other"],
+    ],
+)
+def test_usage_errors(arguments: list[str]) -> None:
+    """Exit 2 and a message, never a traceback."""
+    done = extproc(*arguments)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_check(tmp_path: Path) -> None:
+    """0 and the version, or 1 and where it is wrong."""
+    good = extproc("check", SHOP, "--json")
+    assert good.returncode == 0
+    assert json.loads(good.stdout)["ok"]
+    broken = tmp_path / "gateway.yaml"
+    broken.write_text("version: 1\nlistner: {}\n")
+    for command in (["check"], ["run"], ["envoy"]):
+        done = extproc(*command, str(broken))
+        assert done.returncode == 1
+        assert "gateway.yaml:2:1: listner: unknown key, did you mean listener?" in done.stderr
+    troubles = json.loads(extproc("check", str(broken), "--json").stdout)["troubles"]
+    assert {trouble["key"] for trouble in troubles} >= {"listner"}
+    absent = extproc("check", str(tmp_path / "absent.yaml"))
+    assert absent.returncode == 1
+    assert "can't be read" in absent.stderr
+
+
+def test_schema_and_envoy_print_json() -> None:
+    """Both are for programs."""
+    assert json.loads(extproc("schema").stdout)["properties"]["routes"]
+    assert json.loads(extproc("envoy", SHOP).stdout)["static_resources"]
+    for part in ("filters", "routes", "clusters", "egress"):
+        assert json.loads(extproc("envoy", SHOP, "--part", part).stdout)
+
+
+def test_an_envoy_that_isnt_there() -> None:
+    """A message says what to do."""
+    done = extproc("run", SHOP, "--envoy", "/no/such/envoy")
+    assert done.returncode == 1
+    assert "is no program" in done.stderr
+
+
+def test_a_port_that_is_taken(echo: int) -> None:
+    """The gateway doesn't start, and says which address it was."""
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
+"""
+    with gateway(text) as running:
+        done = extproc("run", str(running.folder / "gateway.yaml"))
+        assert done.returncode == 1
+        assert str(running.port) in done.stderr or str(running.admin) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert running.ask("/x").status == 200
+
+
+def test_administration(echo: int) -> None:
+    """Health, readiness, status and metrics for all; changes for who has the token."""
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
+"""
+    from extproc.adapters.admin import token_file  # noqa: PLC0415 - beside its use
+
+    with gateway(text, workers=2) as running:
+        assert running.ask("/x").status == 200
+        assert ask(running.admin, "/healthz").status == 200
+        status = running.status()
+        assert [worker["number"] for worker in status["workers"]] == [0, 1]
+        assert status["routes"] == ["any"]
+        assert status["upstreams"]["echo"] == {"endpoints": 1, "healthy": 1}
+        metrics = ask(running.admin, "/metrics").body.decode()
+        assert 'extproc_exchanges_total{decision="allow",route="any"}' in metrics
+        assert ask(running.admin, "/nowhere").status == 404
+        file = token_file(f"127.0.0.1:{running.admin}")
+        assert file.stat().st_mode & 0o777 == 0o600
+        good = {
+            "authorization": f"Bearer {file.read_text()}",
+            "content-type": "application/json",
+        }
+        for change, status_code in (
+            ({}, 200),
+            ({"authorization": "Bearer wrong"}, 401),
+            ({"content-type": "text/plain"}, 415),
+            ({"Host": "evil.example"}, 403),
+        ):
+            reply = ask(running.admin, "/reload", method="POST", headers=good | change, body=b"{}")
+            assert reply.status == status_code, change

@@ -1,0 +1,97 @@
+"""`extproc serve`: the service alone, for an Envoy that someone else runs."""
+
+# ruff: noqa: E501 - a route of the gateway file below is one line
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from extproc.adapters.messages import ext_authz_pb2
+from extproc.adapters.wire_authz import CHECK
+from extproc.config.load import load
+from tests.support.client import ask
+from tests.support.places import free_port, short_folder
+from tests.support.processes import envoy, head, printed_envoy, service
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROUTES = """
+defaults: {authentication: none}
+routes:
+  - {name: open, match: {path: /open/*}, upstream: echo, request: {headers: {set: {x-set: "{request.path}"}}}}
+  - {name: shaped, match: {path: /shaped}, upstream: echo, request: {body: "@"}}
+  - name: sum
+    match: {path: /sum}
+    aggregate: {calls: {one: {upstream: echo, path: /one}}, response: "{path: one.path}"}
+"""
+
+
+@pytest.fixture
+def place(echo: int) -> Iterator[tuple[Path, int]]:
+    """Return a gateway file and the port its listener has."""
+    with short_folder() as folder:
+        port = free_port()
+        file = folder / "gateway.yaml"
+        upstream = f"upstreams: {{echo: {{endpoints: ['http://127.0.0.1:{echo}']}}}}"
+        file.write_text(head(port, free_port()) + upstream + ROUTES)
+        yield file, port
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None:
+    """What `extproc envoy` prints and `extproc serve` serves belong together."""
+    file, port = place
+    listen = f"unix:{file.parent}/s" if kind == "unix" else f"127.0.0.1:{free_port()}"
+    egress, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    config = printed_envoy(file, "--service", listen, "--egress", egress, "--admin", admin)
+    with service(file, listen, egress), envoy(config, port):
+        until(lambda: ask(port, "/open/x").status == 200, "the service is healthy")
+        assert ask(port, "/open/x").sent["x-set"] == "/open/x"
+        assert ask(port, "/sum").json == {"path": "/one"}
+
+
+def checked(channel: grpc.Channel, path: str, route: str = "") -> ext_authz_pb2.CheckResponse:
+    """Make one ext_authz Check."""
+    message = ext_authz_pb2.CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.host, http.scheme = "GET", path, "shop", "http"
+    if route:
+        message.attributes.context_extensions["extproc_route"] = route
+    call: Any = channel.unary_unary(CHECK)
+    return ext_authz_pb2.CheckResponse.FromString(call(message.SerializeToString(), timeout=10))
+
+
+def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
+    """The same plugins over Check; the route by extension, or by our own reading of the path."""
+    file, _ = place
+    listen = f"127.0.0.1:{free_port()}"
+    version = load(file, {}).version
+    with service(file, listen), grpc.insecure_channel(listen) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        for route in ("", f"open@{version}"):
+            response = checked(channel, "/open/x", route)
+            assert response.status.code == 0
+            (option,) = response.ok_response.headers
+            assert (option.header.key, option.header.value) == ("x-set", "/open/x")
+        for path in ("/nowhere", "/open/../x", "/open//x", "/open/%2e%2e/x", "/open/a%2fb"):
+            response = checked(channel, path)
+            assert response.status.code != 0, path
+        aggregate = checked(channel, "/sum")
+        assert aggregate.denied_response.status.code in {502, 504}  # no Envoy to call through
+        unknown: Any = channel.unary_unary("/envoy.service.auth.v3.Authorization/Nothing")
+        with pytest.raises(grpc.RpcError) as caught:
+            unknown(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        broken: Any = channel.unary_unary(CHECK)
+        with pytest.raises(grpc.RpcError) as caught:
+            broken(b"\xff", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

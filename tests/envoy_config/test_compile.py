@@ -1,0 +1,203 @@
+"""The compiler: what Envoy gets for a gateway file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from extproc.adapters.envoy_process import binary
+from extproc.config.build import assemble
+from extproc.config.load import load
+from extproc.core.routes import PathPattern
+from extproc.envoy_config import compile as compiler
+from extproc.envoy_config.matching import covers, in_order, refused_methods
+from extproc.envoy_config.shapes import Facts
+from tests.support.processes import ROOT, head
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLES = sorted((ROOT / "examples").rglob("gateway.yaml"))
+FACTS = Facts(("unix:/tmp/s0", "unix:/tmp/s1"), "unix:/tmp/e", "unix:/tmp/a", "")
+
+
+def compiled(path: Path) -> Any:
+    """Return the whole bootstrap of a gateway file."""
+    assembly = assemble(load(path, {}))
+    loaded = assembly.loaded
+    return compiler.static(loaded.gateway, assembly.modes, assembly.longest, FACTS, loaded.version)
+
+
+def validated(config: Any, folder: Path) -> None:
+    """Have Envoy validate a configuration, and complain of nothing."""
+    file = folder / "envoy.json"
+    file.write_text(json.dumps(config))
+    done = subprocess.run(
+        [binary(None), "--mode", "validate", "-c", str(file), "--log-level", "warning"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Deprecated" not in done.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.parent.name)
+def test_envoy_accepts_every_example(path: Path, tmp_path: Path) -> None:
+    """Whole, and in the files that a supervised Envoy reads."""
+    validated(compiled(path), tmp_path)
+    assembly = assemble(load(path, {}))
+    facts = Facts(FACTS.service, FACTS.egress, FACTS.admin, str(tmp_path))
+    files = compiler.files(
+        assembly.loaded.gateway, assembly.modes, assembly.longest, facts, assembly.loaded.version
+    )
+    for name in ("clusters", "listeners", "routes", "egress"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(getattr(files, name)))
+    validated(compiler.bootstrap(facts), tmp_path)
+
+
+def gateway(folder: Path, routes: str, more: str = "") -> Path:
+    """Write a gateway file with these routes."""
+    path = folder / "gateway.yaml"
+    path.write_text(
+        head(8080, 9900)
+        + "upstreams: {echo: {endpoints: ['http://127.0.0.1:9108'], retries: 1}}\n"
+        + "defaults: {authentication: none}\n"
+        + more
+        + "routes:\n"
+        + routes
+    )
+    return path
+
+
+def entries(config: Any) -> list[Any]:
+    """Return Envoy's routes of the first virtual host."""
+    for listener in config["static_resources"]["listeners"]:
+        if listener["name"] == "ingress":
+            manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+            found: list[Any] = manager["route_config"]["virtual_hosts"][0]["routes"]
+            return found
+    raise AssertionError("no ingress")
+
+
+def test_each_route_accepts_only_its_own_verdict(tmp_path: Path) -> None:
+    """P13: a request that changes its route is refused there."""
+    routes = "  - {name: a, match: {path: /a}, upstream: echo}\n"
+    path = gateway(tmp_path, routes + "  - {name: b, match: {path: /b}, upstream: echo}\n")
+    version = load(path, {}).version
+    for entry in entries(compiled(path)):
+        if "route" in entry:
+            text = json.dumps(entry["typed_per_filter_config"]["envoy.filters.http.rbac"])
+            key = f"{entry['name']}@{version}"
+            assert f'"exact": "{key}"' in text
+            assert entry["metadata"]["filter_metadata"]["extproc"]["id"] == key
+
+
+def test_no_reachable_route_is_without_its_filters(tmp_path: Path) -> None:
+    """F7: every route that has an upstream asks the service and needs its verdict."""
+    path = gateway(tmp_path, "  - {name: a, match: {path: /*, methods: any}, upstream: echo}\n")
+    for entry in entries(compiled(path)):
+        if "route" in entry:
+            filters = entry["typed_per_filter_config"]
+            mode = filters["envoy.filters.http.ext_proc"]["overrides"]["processing_mode"]
+            assert mode["request_header_mode"] == "SEND"
+            assert "rbac" in filters["envoy.filters.http.rbac"]
+
+
+@pytest.mark.parametrize(
+    ("more", "modes"),
+    [
+        ("", {"request_header_mode": "SEND", "response_header_mode": "SKIP"}),
+        (
+            ", response: {headers: {remove: [server]}}",
+            {"response_header_mode": "SEND"},
+        ),
+        (
+            ', response: {body: "@"}',
+            {"response_header_mode": "SEND", "response_body_mode": "BUFFERED"},
+        ),
+        (
+            ", cache: {ttl: 1s}",
+            {"response_header_mode": "SEND", "response_body_mode": "STREAMED"},
+        ),
+        (', request: {body: "@"}', {"request_body_mode": "BUFFERED"}),
+    ],
+)
+def test_a_route_pays_for_what_it_uses(more: str, modes: dict[str, str], tmp_path: Path) -> None:
+    """The processing mode is derived from the hooks of the chain."""
+    path = gateway(tmp_path, f"  - {{name: a, match: {{path: /a}}, upstream: echo{more}}}\n")
+    overrides = entries(compiled(path))[0]["typed_per_filter_config"][
+        "envoy.filters.http.ext_proc"
+    ]["overrides"]
+    mode = overrides["processing_mode"]
+    assert {name: mode.get(name, "NONE") for name in modes} == modes
+    for trailers in ("request_trailer_mode", "response_trailer_mode"):
+        assert mode[trailers] == "SKIP"
+
+
+def test_the_filter_itself_is_off_and_closed(tmp_path: Path) -> None:
+    """Traffic that takes no route never reaches the service, and nothing fails open."""
+    path = gateway(tmp_path, "  - {name: a, match: {path: /a}, upstream: echo}\n")
+    config = compiled(path)
+    filters = {f["name"]: f for f in compiler.part_of(config, "filters")}
+    ext_proc = filters["envoy.filters.http.ext_proc"]["typed_config"]
+    assert not ext_proc.get("failure_mode_allow")
+    assert ext_proc["processing_mode"]["request_header_mode"] == "SKIP"
+    assert not any("xds.node" in name for name in ext_proc["request_attributes"])
+    names = list(filters)
+    assert names.index("envoy.filters.http.compressor.gzip") < names.index(
+        "envoy.filters.http.ext_proc"
+    )
+    assert names.index("envoy.filters.http.ext_proc") < names.index("envoy.filters.http.rbac")
+
+
+def test_unsafe_methods_are_retried_only_if_nothing_arrived(tmp_path: Path) -> None:
+    """A POST is never sent twice to an upstream that may have it."""
+    path = gateway(tmp_path, "  - {name: a, match: {path: /a}, upstream: echo}\n")
+    for entry in entries(compiled(path)):
+        if "route" not in entry:
+            continue
+        methods = json.dumps(entry["match"]["headers"])
+        retry = entry["route"]["retry_policy"]["retry_on"]
+        assert ("POST" in methods) == ("gateway-error" not in retry)
+
+
+def test_order_and_methods(tmp_path: Path) -> None:
+    """Literal before parameter before rest; 405 with what is allowed, after every route."""
+    routes = [
+        ("rest", "/*", "[PUT]"),
+        ("deep", "/a/*", "[GET]"),
+        ("one", "/a/{x}", "[POST]"),
+        ("exact", "/a/b", "[GET]"),
+    ]
+    text = "".join(
+        f'  - {{name: {n}, match: {{path: "{p}", methods: {m}}}, upstream: echo}}\n'
+        for n, p, m in routes
+    )
+    model = load(gateway(tmp_path, text), {}).gateway.routes
+    assert [route.name for route in in_order(model)] == ["exact", "one", "deep", "rest"]
+    allowed = {refused.path: refused.allow for refused in refused_methods(model)}
+    assert set(allowed["/a/b"]) == {"GET", "HEAD", "POST", "PUT"}
+    assert set(allowed["/*"]) == {"PUT"}
+
+
+@pytest.mark.parametrize(
+    ("wider", "narrower", "does"),
+    [
+        ("/*", "/a", True),
+        ("/a/*", "/a", False),
+        ("/a/*", "/a/{x}", True),
+        ("/{x}", "/a", True),
+        ("/a", "/{x}", False),
+        ("/{x}/*", "/a/*", True),
+        ("/a/b", "/a/*", False),
+    ],
+)
+def test_covering(wider: str, narrower: str, *, does: bool) -> None:
+    """Whether every path of one pattern is one of another."""
+    assert covers(wider, narrower) == does
+    if does and "*" not in narrower:
+        assert PathPattern.parse(wider).matches(narrower.replace("{x}", "q"))

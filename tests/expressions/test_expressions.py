@@ -1,0 +1,199 @@
+"""Conditions, text with holes, and shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.core.headers import Headers
+from extproc.core.principal import Principal
+from extproc.core.values import MalformedRequest, Request
+from extproc.expressions.conditions import Context, EvaluationFailed, NotAnExpression, condition
+from extproc.expressions.projections import NotJson, Projection, parsed
+from extproc.expressions.templates import NoValue, template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def context(target: str = "/orders/7?a=1&b=x%20y", **claims: object) -> Context:
+    """Return a request of Alice's."""
+    request = Request(target=target, headers=Headers([("x-a", "1"), ("x-a", "2")]))
+    request.params = {"id": "a/b c"}
+    request.principal = Principal("jwt", "shop", "alice", "issuer", ("r", "w"), dict(claims))
+    return Context(request, 1_800_000_000.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "holds"),
+    [
+        ('"r" in principal.scopes', True),
+        ('request.headers["x-a"] == "1, 2"', True),
+        ('request.query.a == "1" && request.query.b == "x y"', True),
+        ('request.path.startsWith("/orders")', True),
+        ("request.time > timestamp('2026-01-01T00:00:00Z')", True),
+        ("has(principal.claims.vip) && principal.claims.vip", False),
+        ('principal.kind == "jwt" || principal.claims.missing == 1', True),
+    ],
+)
+def test_conditions(source: str, *, holds: bool) -> None:
+    """CEL over declared names."""
+    assert condition(source).holds(context()) == holds
+
+
+@pytest.mark.parametrize(
+    "source", ["principal.claims.missing", 'request.headers["no"] == "x"', "principal.claims.n"]
+)
+def test_errors_are_neither_true_nor_false(source: str) -> None:
+    """A missing key or a number where a condition belongs."""
+    with pytest.raises(EvaluationFailed):
+        condition(source).holds(context(n=1))
+
+
+def test_a_repeated_parameter_can_not_be_read_as_one() -> None:
+    """H3: the first or the last would both be wrong."""
+    reads_a = condition('request.query.a == "1"')
+    with pytest.raises(MalformedRequest):
+        reads_a.holds(context("/?a=1&a=2"))
+    assert reads_a.holds(context("/?a=1&b=1&b=2"))
+    assert condition("request.queries.a.size() == 2").holds(context("/?a=1&a=2"))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("request.hots", "did you mean request.host"),
+        ("1 +", "doesn't compile"),
+        ("request.path", "is string"),
+        ('request.path.matches("(")', ""),
+    ],
+)
+def test_conditions_that_do_not_compile(source: str, problem: str) -> None:
+    """They are found when the file loads, or have no value."""
+    try:
+        made = condition(source)
+    except NotAnExpression as error:
+        assert problem in str(error)  # noqa: PT017 - one of two right outcomes
+        return
+    with pytest.raises(EvaluationFailed):
+        made.holds(context())
+
+
+@pytest.mark.parametrize(
+    ("source", "as_header", "as_target"),
+    [
+        ("/x/{request.params.id}", "/x/a/b c", "/x/a%2Fb%20c"),
+        ("{principal.scopes}", "r,w", "r%2Cw"),
+        ("{{}}", "{}", "{}"),
+        ("/x?q={request.params.id}", "/x?q=a/b c", "/x?q=a%2Fb%20c"),
+        ("{principal.claims.n}{principal.claims.t}", "7true", "7true"),
+        ("{principal.claims.u}", "caf%C3%A9", "caf%C3%A9"),
+    ],
+)
+def test_holes(source: str, as_header: str, as_target: str) -> None:
+    """Each place has its encoding."""
+    made = template(source)
+    values = context(n=7, t=True, u="café")
+    assert made.header(values) == as_header
+    assert made.target(values) == as_target
+
+
+@pytest.mark.parametrize(
+    "source", ["{principal.claims.no}", "{principal.claims.map}", "{principal.claims.nil}"]
+)
+def test_no_value(source: str) -> None:
+    """A map, null or an error fills no hole."""
+    with pytest.raises(NoValue):
+        template(source).header(context(map={}, nil=None))
+
+
+@pytest.mark.parametrize("value", ["", ".", ".."])
+def test_b7_a_segment_can_not_climb(value: str) -> None:
+    """B7: empty and dotted segments are refused, also when put together."""
+    with pytest.raises(NoValue):
+        template("/x/{principal.claims.v}").target(context(v=value))
+    with pytest.raises(NoValue):
+        template("/x/.{principal.claims.v}/y").target(context(v="."))
+
+
+@given(st.text(max_size=20))
+def test_j26_b6_whatever_the_value_a_header_is_one_line(value: str) -> None:
+    """J26, B6: printable ASCII stays, everything else is encoded."""
+    made = template("x{principal.claims.v}")
+    values = context(v=value.encode("utf-8", "ignore").decode().replace("\0", ""))
+    header = made.header(values)
+    headers = Headers()
+    headers["x"] = header
+    assert header.isascii()
+    assert header.isprintable()
+
+
+@given(st.text(max_size=20))
+def test_b7_whatever_the_value_a_path_keeps_its_segments(value: str) -> None:
+    """B7: a value is one segment, or there is no path."""
+    clean = value.encode("utf-8", "ignore").decode().replace("\0", "")
+    try:
+        target = template("/a/{principal.claims.v}/b").target(context(v=clean))
+    except NoValue:
+        assert clean in {"", ".", ".."}
+        return
+    assert target.count("/") == 3
+    assert not set(target) & set("?#\\ \r\n")
+
+
+@pytest.mark.parametrize("source", ["{", "}", "{}", "{ }", "a{b", "{'}'", "{request.nope}"])
+def test_templates_that_do_not_compile(source: str) -> None:
+    """Braces without their pair, empty holes, unknown names."""
+    with pytest.raises(NotAnExpression):
+        template(source)
+
+
+def test_braces_inside_holes() -> None:
+    """Quotes and maps don't close a hole."""
+    assert template('{"}" + {"a": "b"}["a"]}').text(context()) == "}b"
+
+
+@pytest.mark.parametrize(
+    ("source", "fields"),
+    [
+        ("{a: x.y, b: z[0].x}", {"x", "z"}),
+        ("x[?y > `1`].z | [0]", {"x"}),
+        ("sort_by(x, &y)", {"x"}),
+        ("keys(@)", {"*"}),
+        ("x[].{p: lookup('parts', id)}", {"x", "parts"}),
+    ],
+)
+def test_what_a_shape_reads(source: str, fields: set[str]) -> None:
+    """It decides which calls are made."""
+    assert Projection(source).fields == fields
+
+
+def test_lookup() -> None:
+    """Keys compare by their JSON text; no match is null."""
+    shape = Projection("x[].lookup('p', @)")
+    index = {"p": {"7": "seven"}}
+    assert shape.of({"x": [7, "7", 8]}, index) == ["seven", "seven"]
+    with pytest.raises(NotAnExpression, match="no literal"):
+        Projection("lookup(a, b)")
+
+
+@pytest.mark.parametrize("make", [Projection, template, condition])
+@given(text=st.text(max_size=30))
+def test_any_text_compiles_or_is_refused(make: Callable[[str], object], text: str) -> None:
+    """Nothing else comes out."""
+    try:
+        make(text)
+    except NotAnExpression:
+        return
+
+
+@pytest.mark.parametrize(
+    "body", [b"NaN", b"[1,]", b"\xff", b'{"a":1}x', b"[" * 2000 + b"]" * 2000, b""]
+)
+def test_b1_b3_json_is_strict(body: bytes) -> None:
+    """B1, B3: bounded depth, UTF-8, no constants, nothing after the value."""
+    with pytest.raises(NotJson):
+        parsed(body)
