@@ -26,7 +26,7 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 	$(BIN)/python -m pytest tests/architecture tests/docs
 
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 protos: $(STAMP)  ## generated code from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \

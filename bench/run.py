@@ -1,0 +1,291 @@
+"""What a request costs in the service and in Envoy, beside the yardstick, in one run.
+
+CPU is read from the kernel for every thread of every process, so what else the machine does
+changes it little; rounds are interleaved and medians are shown. Results go to results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import uvloop
+from cryptography.hazmat.primitives.asymmetric import rsa
+from rich.console import Console
+from rich.table import Table
+
+from bench.load import Taken, load
+from extproc.adapters.envoy_process import binary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HERE = Path(__file__).parent
+_CONNECTIONS = 32
+_READY_WITHIN = 30.0
+
+
+@dataclass(slots=True)
+class Scenario:
+    """One thing to measure.
+
+    Attributes:
+        name: in the table.
+        port: where to send.
+        request: what to send.
+        requests: how many in each round.
+        service: process ids that decide.
+        envoy: process id.
+    """
+
+    name: str
+    port: int
+    request: bytes
+    requests: int
+    service: list[int]
+    envoy: int
+    rounds: list[dict[str, float]] = field(default_factory=list)
+
+
+def cpu(pids: list[int]) -> float:
+    """Return the CPU time of processes, all threads, seconds."""
+    total = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def measured(scenario: Scenario, requests: int) -> dict[str, float]:
+    """Run one round of a scenario."""
+    service, envoy = cpu(scenario.service), cpu([scenario.envoy])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        taken: Taken = runner.run(load(scenario.port, scenario.request, requests, _CONNECTIONS))
+    if taken.wrong:
+        sys.exit(f"{scenario.name}: {taken.wrong} of {taken.requests} answers were no 200")
+    return {
+        "requests": taken.requests,
+        "service_us": (cpu(scenario.service) - service) / taken.requests * 1e6,
+        "envoy_us": (cpu([scenario.envoy]) - envoy) / taken.requests * 1e6,
+        "p50_ms": taken.percentile(0.5) * 1e3,
+        "p99_ms": taken.percentile(0.99) * 1e3,
+        "rps": taken.requests / taken.seconds,
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--requests", type=int, default=3000)
+    arguments.add_argument("--output", type=Path, default=_HERE / "results.json")
+    options = arguments.parse_args()
+    with ExitStack() as stack:
+        scenarios = _started(stack, options.requests)
+        for scenario in scenarios:
+            measured(scenario, 200)  # warm: connections, caches, code
+        for number in range(options.rounds):
+            for scenario in scenarios:
+                scenario.rounds.append(measured(scenario, scenario.requests))
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+    results = _summarised(scenarios, options.rounds)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    _show(results)
+
+
+def _summarised(scenarios: list[Scenario], rounds: int) -> dict[str, Any]:
+    figures = {
+        s.name: {
+            name: round(statistics.median(r[name] for r in s.rounds), 3) for name in s.rounds[0]
+        }
+        for s in scenarios
+    }
+    yardstick = [r["service_us"] for r in scenarios[0].rounds]
+    for scenario in scenarios:
+        ratios = [r["service_us"] / y for r, y in zip(scenario.rounds, yardstick, strict=True)]
+        figures[scenario.name]["of_yardstick"] = round(statistics.median(ratios), 3)
+    return {
+        "command": "make bench",
+        "rounds": rounds,
+        "connections": _CONNECTIONS,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "scenarios": figures,
+    }
+
+
+def _show(results: dict[str, Any]) -> None:
+    table = Table(
+        title=f"medians of {results['rounds']} interleaved rounds, "
+        f"{results['connections']} connections"
+    )
+    table.add_column("scenario")
+    for name in ("requests", "service µs", "of yardstick", "Envoy µs", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="right")
+    for name, f in results["scenarios"].items():
+        table.add_row(
+            name,
+            f"{f['requests']:.0f}",
+            f"{f['service_us']:.0f}",
+            f"{f['of_yardstick']:.2f}",
+            f"{f['envoy_us']:.0f}",
+            f"{f['p50_ms']:.2f}",
+            f"{f['p99_ms']:.2f}",
+        )
+    Console(width=100).print(table)
+
+
+def _started(stack: ExitStack, requests: int) -> list[Scenario]:
+    folder = Path(tempfile.mkdtemp(prefix="xb-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    origin = _origin(stack)
+    token, keys = _issuer(stack)
+    port, envoy, service = _gateway(stack, origin, keys)
+    yard_port, yard_envoy, yard_service = _yardstick(stack, folder)
+    bearer = f"authorization: Bearer {token}\r\n"
+
+    def ours(name: str, extra: str = "", count: int = requests) -> Scenario:
+        request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
+        return Scenario(name, port, request, count, service, envoy)
+
+    plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
+    return [
+        Scenario("yardstick", yard_port, plain, requests, [yard_service], yard_envoy),
+        ours("noop"),
+        ours("jwt", bearer),
+        ours("cache"),
+        ours("aggregate", count=max(requests // 4, 1)),
+    ]
+
+
+def _process(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command, text=True, **options)
+
+    def end() -> None:
+        process.terminate()
+        process.wait(20)
+
+    stack.callback(end)
+    return process
+
+
+def _origin(stack: ExitStack) -> int:
+    command = [sys.executable, str(_HERE / "origin.py")]
+    process = _process(stack, command, stdout=subprocess.PIPE)
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    return int(process.stdout.readline())
+
+
+def _issuer(stack: ExitStack) -> tuple[str, int]:
+    """Return a token and the port of its keys."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": "k"}
+    document = json.dumps({"keys": [public]}).encode()
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(document)))
+            self.end_headers()
+            self.wfile.write(document)
+
+        def log_message(self, *_arguments: Any) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Keys)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stack.callback(server.shutdown)
+    claims = {
+        "iss": "http://bench",
+        "aud": "bench",
+        "sub": "alice",
+        "scope": "read write",
+        "exp": int(time.time()) + 3600,
+    }
+    return jwt.encode(claims, key, "RS256", {"kid": "k"}), server.server_port
+
+
+def _gateway(stack: ExitStack, origin: int, keys: int) -> tuple[int, int, list[int]]:
+    """Return the port, Envoy's process id, and those of supervisor and worker."""
+    port, admin = _free_port(), _free_port()
+    environment = os.environ | {
+        "BENCH_PORT": str(port),
+        "BENCH_ADMIN": str(admin),
+        "BENCH_ORIGIN": str(origin),
+        "BENCH_KEYS": str(keys),
+    }
+    command = [sys.executable, "-m", "extproc", "run", str(_HERE / "gateway.yaml")]
+    command += ["--concurrency", "1"]
+    process = _process(
+        stack, command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _until(lambda: _answers(admin, "/readyz"), "the gateway")
+    document = json.loads(_fetched(admin, "/status"))
+    workers = [worker["pid"] for worker in document["workers"]]
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    envoy = next(int(child) for child in children if int(child) not in workers)
+    return port, envoy, [process.pid, *workers]
+
+
+def _yardstick(stack: ExitStack, folder: Path) -> tuple[int, int, int]:
+    address, port = f"unix:{folder}/y", _free_port()
+    service = _process(stack, [sys.executable, str(_HERE / "yardstick.py"), address])
+    template = json.loads((_HERE / "yardstick.json").read_text())
+    text = json.dumps(template).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/y")
+    (folder / "envoy.json").write_text(text)
+    command = [binary(None), "-c", str(folder / "envoy.json"), "--disable-hot-restart"]
+    command += ["--concurrency", "1", "--log-level", "error"]
+    envoy = _process(stack, command)
+    _until(lambda: _answers(port, "/"), "the yardstick")
+    return port, envoy.pid, service.pid
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found: int = server.getsockname()[1]
+    return found
+
+
+def _fetched(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        data: bytes = response.read()
+    return data
+
+
+def _answers(port: int, path: str) -> bool:
+    try:
+        _fetched(port, path)
+    except OSError:
+        return False
+    return True
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    ends = time.monotonic() + _READY_WITHIN
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > ends:
+            sys.exit(f"{what} doesn't start")
+        pause.wait(0.05)
+
+
+if __name__ == "__main__":
+    main()
