@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: demo test check bench protos install clean
+.PHONY: demo test check bench protos reference install clean
 
 install: $(STAMP)
 
@@ -31,6 +31,9 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 protos: $(STAMP)  ## generated code from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \
 	  protos/extproc/adapters/messages/*.proto
+
+reference: $(STAMP)  ## the tables of docs/gateway-file.md from the schema
+	$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -127,3 +129,18 @@ def _port(name: str, process: subprocess.Popen[str]) -> int:
     if not line.startswith("listening on "):
         raise NotStarted(f"{name} didn't start; is its port taken?")
     return int(line.rpartition(":")[2])
+
+
+def _main() -> None:
+    """Run the upstreams on the demonstration's ports until SIGTERM or Ctrl-C."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with Shop(DEMO_PORTS):
+        sys.stdout.write("every upstream listens\n")
+        sys.stdout.flush()
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    _main()
