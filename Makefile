@@ -17,7 +17,8 @@ demo: $(STAMP)  ## the shop example behind a real Envoy; CHECK=1 tries every pri
 	$(BIN)/extproc demo $(if $(CHECK),--check)
 
 test: $(STAMP)  ## every test, with a real Envoy and a real Redis
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not alone' $(ARGS)
+	$(BIN)/python -m pytest -m alone $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, architecture, docs
 	$(BIN)/ruff check .

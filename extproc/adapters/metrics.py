@@ -93,7 +93,7 @@ def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
 def _add(histogram: Any, numbers: list[float]) -> None:
     """Add a batch to a histogram: its buckets and its sum, which `observe` adds one by one."""
     histogram._sum.inc(numbers[0])  # noqa: SLF001 - the library has no call for a batch
-    for bucket, number in zip(histogram._buckets, numbers[1:], strict=True):  # noqa: SLF001
+    for bucket, number in zip(histogram._buckets, numbers[1:], strict=True):  # noqa: SLF001 - as above
         if number:
             bucket.inc(number)
 
@@ -107,7 +107,7 @@ def use_folder(folder: Path) -> None:
 def exposition(folder: Path) -> bytes:
     """Return every worker's metrics added up, in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see above
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]

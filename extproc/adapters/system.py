@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import ssl
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO
 
 import orjson
+
+_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+)
 
 
 class SystemClock:
@@ -15,6 +24,24 @@ class SystemClock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+class _LibraryHandler(logging.Handler):
+    """Writes what libraries log in the same form as our own events."""
+
+    def __init__(self, log: JsonLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; a traceback's values may be secrets, its kind is enough."""
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        self._log.warning(record.getMessage(), logger=record.name, error=kind)
+
+
+def capture_logging(log: JsonLog) -> None:
+    """Have every library's log go through ours: one JSON line per event."""
+    logging.basicConfig(handlers=[_LibraryHandler(log)], level=logging.WARNING, force=True)
 
 
 class JsonLog:
@@ -47,3 +74,10 @@ class JsonLog:
         stream = self._stream if self._stream is not None else sys.stderr
         stream.write(orjson.dumps(record, default=str).decode() + "\n")
         stream.flush()
+
+
+def system_roots() -> str:
+    """Return the file with the certificates this system trusts, as OpenSSL knows it."""
+    paths = ssl.get_default_verify_paths()
+    candidates = (paths.cafile, paths.openssl_cafile, *_ROOTS)
+    return next((path for path in candidates if path and Path(path).is_file()), _ROOTS[0])

@@ -86,6 +86,7 @@ class Aggregate(Plugin):
         finally:
             for task in run.tasks.values():
                 task.cancel()
+                task.add_done_callback(_seen)
 
     async def _make(self, run: _Run, shape: Shape) -> None:
         """Start every call; each waits for its own needs; the first failure ends all.
@@ -181,6 +182,12 @@ class Aggregate(Plugin):
 
     def _count(self, call: Call, outcome: str) -> None:
         self._services.metrics.count("extproc_calls_total", (call.upstream, outcome))
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Look at a failure that another one came before, so that asyncio doesn't report it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _answer(run: _Run, shape: Shape) -> Response:

@@ -61,7 +61,23 @@ class KeySource:
         """Begin to fetch; doesn't wait."""
         self._services = services
         if self._location:
+            self._take_over(services)
             self._fetch()
+
+    def _take_over(self, services: Services) -> None:
+        """Use the keys that an earlier version of the gateway file fetched, until fresh ones come.
+
+        Without them a reload while the issuer is away would refuse every token.
+        """
+        kept = services.store.get(self._place)
+        if isinstance(kept, bytes):
+            at, _, document = kept.partition(b" ")
+            self.keys = KeySet.read(document)
+            self._fetched = float(at)
+
+    @property
+    def _place(self) -> str:
+        return f"jwks {self._issuer} {self._location}"
 
     def current(self, now: float) -> KeySet | None:
         """Return the keys to use at a monotonic time; fetches ahead of need in the background."""
@@ -97,13 +113,18 @@ class KeySource:
 
     async def _load(self, services: Services) -> None:
         try:
-            self.keys = KeySet.read(await self._document(services))
+            document = await self._document(services)
+            self.keys = KeySet.read(document)
         except (UpstreamFault, NotAKeySet) as error:
             self.problem = str(error)
             services.log.warning("keys not fetched", issuer=self._issuer, error=str(error))
             services.metrics.count("extproc_key_fetches_total", ("failed",))
         else:
             self._fetched, self.problem = services.clock.monotonic(), ""
+            kept = f"{self._fetched} ".encode() + document
+            pending = services.store.set(self._place, kept, self._pace.max_stale)
+            if pending is not None:
+                await pending
             services.metrics.count("extproc_key_fetches_total", ("ok",))
 
     async def _document(self, services: Services) -> bytes:

@@ -21,9 +21,9 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
 
 
 def _as_json(gateway: GatewayFile) -> None:
-    from extproc.config.build import assemble  # noqa: PLC0415 - so that --help needs none of it
-    from extproc.config.errors import ConfigError  # noqa: PLC0415
-    from extproc.config.load import load  # noqa: PLC0415
+    from extproc.config.build import assemble
+    from extproc.config.errors import ConfigError
+    from extproc.config.load import load
 
     try:
         loaded = assemble(load(gateway, os.environ)).loaded

@@ -38,10 +38,11 @@ def envoy(
         fail(f"--part {part}: expected one of {', '.join(_PARTS)}", 2)
     assembly = assembled(gateway)
 
-    from extproc.envoy_config.compile import part_of, static  # noqa: PLC0415 - a second's import
-    from extproc.envoy_config.shapes import Facts  # noqa: PLC0415
+    from extproc.adapters.system import system_roots
+    from extproc.envoy_config.compile import part_of, static
+    from extproc.envoy_config.shapes import Facts
 
-    facts = Facts(tuple(service or ["127.0.0.1:9191"]), egress, admin, "")
+    facts = Facts(tuple(service or ["127.0.0.1:9191"]), egress, admin, "", system_roots())
     loaded = assembly.loaded
     bootstrap = static(loaded.gateway, assembly.modes, assembly.longest, facts, loaded.version)
     typer.echo(json.dumps(part_of(bootstrap, part) if part else bootstrap, indent=2))

@@ -37,11 +37,11 @@ def only_grpcio(server: str) -> None:
 
 def assembled(gateway: Path) -> Assembly:
     """Load and compile a gateway file, or end with every trouble."""
-    import os  # noqa: PLC0415 - so that --help needs none of what follows
+    import os
 
-    from extproc.config.build import assemble  # noqa: PLC0415
-    from extproc.config.load import load  # noqa: PLC0415
-    from extproc.core.errors import ConfigFault  # noqa: PLC0415
+    from extproc.config.build import assemble
+    from extproc.config.load import load
+    from extproc.core.errors import ConfigFault
 
     try:
         return assemble(load(gateway, os.environ))

@@ -20,11 +20,11 @@ def run(
 ) -> None:
     """Run Envoy and the service, supervised, reloading when the gateway file changes."""
     only_grpcio(server)
-    from extproc.adapters.envoy_process import EnvoyNotFound  # noqa: PLC0415 - --help needs none
-    from extproc.core.errors import ConfigFault  # noqa: PLC0415
-    from extproc.host.crew import LoadRefused  # noqa: PLC0415
-    from extproc.host.proxy import EnvoyFailed  # noqa: PLC0415
-    from extproc.host.supervisor import RunOptions, Supervisor  # noqa: PLC0415
+    from extproc.adapters.envoy_process import EnvoyNotFound
+    from extproc.core.errors import ConfigFault
+    from extproc.host.crew import LoadRefused
+    from extproc.host.proxy import EnvoyFailed
+    from extproc.host.supervisor import RunOptions, Supervisor
 
     options = RunOptions(gateway, workers, envoy, concurrency, announce)
 

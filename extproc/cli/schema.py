@@ -9,6 +9,6 @@ import typer
 
 def schema() -> None:
     """Print the JSON Schema of the gateway file, for editors."""
-    from extproc.config.load import json_schema  # noqa: PLC0415 - so that --help is quick
+    from extproc.config.load import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

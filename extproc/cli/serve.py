@@ -34,8 +34,8 @@ def serve(
     for address in listen:
         _checked(address, secure=tls_cert is not None)
     assembled(gateway)
-    from extproc.host.crew import LoadRefused  # noqa: PLC0415 - --help needs none
-    from extproc.host.serving import ServeOptions, Serving  # noqa: PLC0415
+    from extproc.host.crew import LoadRefused
+    from extproc.host.serving import ServeOptions, Serving
 
     options = ServeOptions(gateway, tuple(listen), egress, tls_cert, tls_key, tls_client_ca)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import uvloop
 
-from extproc.core.errors import ConfigFault
 from extproc.host.worker import WorkerOptions, main
 
 
@@ -33,5 +32,5 @@ if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(main(_options()))
-        except (ConfigFault, RuntimeError) as error:
-            sys.exit(f"worker: {error}")
+        except Exception as error:  # noqa: BLE001 - a message for the supervisor's log
+            sys.exit(f"worker: {type(error).__name__}: {error}")

@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from extproc.config.schema import Upstream
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 _POLICIES = {
     "round_robin": ClusterLbPolicy.ROUND_ROBIN,
     "least_request": ClusterLbPolicy.LEAST_REQUEST,
@@ -109,12 +108,12 @@ def service_cluster(facts: Facts) -> Cluster:
     )
 
 
-def upstream_clusters(upstreams: Mapping[str, Upstream]) -> list[Cluster]:
+def upstream_clusters(upstreams: Mapping[str, Upstream], facts: Facts) -> list[Cluster]:
     """Return a cluster for each upstream, in the file's order."""
-    return [_upstream(name, upstream) for name, upstream in upstreams.items()]
+    return [_upstream(name, upstream, facts) for name, upstream in upstreams.items()]
 
 
-def _upstream(name: str, upstream: Upstream) -> Cluster:
+def _upstream(name: str, upstream: Upstream, facts: Facts) -> Cluster:
     urls = [EndpointUrl.parse(str(url)) for url in upstream.endpoints]
     cluster = Cluster(
         name=upstream_cluster(name),
@@ -136,7 +135,7 @@ def _upstream(name: str, upstream: Upstream) -> Cluster:
     if upstream.health is not None:
         cluster.health_checks = [_http_health(upstream.health, urls[0].host)]
     if urls[0].secure:
-        cluster.transport_socket = _tls(upstream, urls[0].host)
+        cluster.transport_socket = _tls(upstream, urls[0].host, facts.roots)
     return cluster
 
 
@@ -227,12 +226,12 @@ def _http_health(path: str, host: str) -> HealthCheck:
     )
 
 
-def _tls(upstream: Upstream, host: str) -> TransportSocket:
+def _tls(upstream: Upstream, host: str, roots: str) -> TransportSocket:
     """Verify name and chain unless the file says otherwise out loud."""
     tls = upstream.tls
     name = (tls.sni if tls is not None else None) or host
     validation = CertificateValidationContext(
-        trusted_ca=file(str(tls.ca) if tls is not None and tls.ca else _SYSTEM_ROOTS),
+        trusted_ca=file(str(tls.ca) if tls is not None and tls.ca else roots),
         match_typed_subject_alt_names=[
             SubjectAltNameMatcher(
                 san_type=SubjectAltNameMatcherSanType.IP_ADDRESS

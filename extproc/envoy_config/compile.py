@@ -74,7 +74,7 @@ def files(
     ]
     return Files(
         clusters=_discovery(
-            version, Cluster, [plain(c) for c in upstream_clusters(gateway.upstreams)]
+            version, Cluster, [plain(c) for c in upstream_clusters(gateway.upstreams, facts)]
         ),
         listeners=_discovery(version, Listener, listeners),
         routes=_discovery(
@@ -103,7 +103,7 @@ def static(
     """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
     result = _bootstrap(facts)
     result.static_resources = BootstrapStaticResources(
-        clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams)],
+        clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams, facts)],
         listeners=[
             *public_listeners(gateway, facts, longest, ingress_routes(gateway, modes, version)),
             egress_listener(facts, egress_routes(gateway)),

@@ -119,7 +119,7 @@ CONTROL_HEADERS = (
     "x-forwarded-prefix",
     "x-forwarded-uri",
 )
-_BUFFER = 1 << 20
+_BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 
 
 def public_listeners(

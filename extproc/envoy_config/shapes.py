@@ -34,12 +34,14 @@ class Facts:
         admin: where Envoy's admin interface listens.
         folder: where listeners, clusters and routes are kept as files that are replaced; empty
             for a whole static bootstrap.
+        roots: file with the certificates that https upstreams are verified against.
     """
 
     service: tuple[str, ...]
     egress: str
     admin: str
     folder: str
+    roots: str = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def seconds(value: float) -> timedelta:

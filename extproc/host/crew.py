@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import journal, processes
 from extproc.adapters.control import Asker, WorkerGone
+from extproc.adapters.metrics import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from extproc.core.ports import Log
 
+# What gRPC's C core says isn't JSON; what matters of it comes as errors.
+_QUIET = {"GRPC_VERBOSITY": "NONE"}
 _PING_EVERY = 0.5
 _SILENT_FOR = 2.0
 _START_WITHIN = 30.0
@@ -87,7 +90,7 @@ class Crew:
         ours, theirs = socket.socketpair()
         place.process = await processes.start(
             self._command(place, theirs.fileno()),
-            environment=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)},
+            environment=os.environ | {FOLDER_VARIABLE: str(self._metrics)} | _QUIET,
             descriptors=[theirs.fileno()],
         )
         theirs.close()

@@ -17,7 +17,7 @@ from extproc.adapters import envoy_process
 from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
-from extproc.adapters.system import JsonLog
+from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import Facts
 from extproc.host import snapshot
@@ -70,7 +70,9 @@ class Supervisor:
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
-        self._log: Log = JsonLog("supervisor")
+        log = JsonLog("supervisor")
+        capture_logging(log)
+        self._log: Log = log
         # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
         # it gets past authentication.
         self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
@@ -110,7 +112,8 @@ class Supervisor:
         folder = self._folder
         addresses = [f"unix:{folder}/w{number}" for number in range(self._options.workers)]
         egress = f"unix:{folder}/egress"
-        facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder))
+        roots = system_roots()
+        facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
         self._assembly = original
         self._path = path
         self._crew = Crew(path, folder, addresses, egress, self._log)

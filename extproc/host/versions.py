@@ -63,11 +63,7 @@ class Versions:
         if dropping is not None:
             dropping.cancel()
         if version not in self._in_force:
-            entry = _InForce(assembly)
-            services = self._services(entry)
-            for plugin in assembly.plugins():
-                await _waited(plugin.on_start(services))
-            self._in_force[version] = entry
+            self._in_force[version] = await self._started(assembly)
         outside = self._outside
         self._routes.add(
             assembly.routes(outside.runtime, outside.observer, outside.log, self._threaded)
@@ -75,6 +71,18 @@ class Versions:
         # What was loaded lives as long as the version: the collector needn't look at it again.
         gc.collect()
         gc.freeze()
+
+    async def _started(self, assembly: Assembly) -> _InForce:
+        """Start every plugin; if one can't, stop them all."""
+        entry = _InForce(assembly)
+        services = self._services(entry)
+        try:
+            for plugin in assembly.plugins():
+                await _waited(plugin.on_start(services))
+        except BaseException:
+            await self._stop(entry)
+            raise
+        return entry
 
     def drop(self, version: str, after: float) -> None:
         """Take a version out of force once its exchanges had time to end, seconds from now."""

@@ -18,7 +18,7 @@ from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
-from extproc.adapters.system import JsonLog, SystemClock
+from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.core.routes import Routes
@@ -68,7 +68,9 @@ class Worker:
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
-        self.log: Log = JsonLog(f"worker-{options.number}")
+        log = JsonLog(f"worker-{options.number}")
+        capture_logging(log)
+        self.log: Log = log
         self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
         clock = SystemClock()
         self._metrics = BatchedMetrics()

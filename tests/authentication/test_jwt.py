@@ -461,6 +461,16 @@ async def test_j31_outages_keep_the_last_good_keys() -> None:
     assert (await subject.request(headers=bearer)).status == 200
 
 
+async def test_a_reload_keeps_the_keys() -> None:
+    """J31: a new version of the gateway file, loaded while the issuer is away, still verifies."""
+    before, after = trial(remote()), trial(remote())
+    published(before, {"keys": [jwk(RSA, "rsa")]})
+    bearer = {"authorization": f"Bearer {fresh()}"}
+    assert (await before.request(headers=bearer)).status == 200
+    after.store = before.store
+    assert (await after.request(headers=bearer)).status == 200
+
+
 @pytest.mark.parametrize(
     "document", [b"<html>", b"{}", b'{"keys":[]}', b'{"keys":', b'{"keys":{}}', b"[]", b"null"]
 )

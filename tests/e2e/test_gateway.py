@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from examples.shop.processes import Shop
 
 TEXT = """
+version: 1
+listener: {{address: "127.0.0.1:PORT", max_response_bytes: 512KiB}}
+admin: {{address: "127.0.0.1:ADMIN"}}
 upstreams:
   echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}
   gone: {{endpoints: ["http://127.0.0.1:1"]}}
@@ -36,6 +39,7 @@ routes:
   - {{name: gone, match: {{path: /gone}}, upstream: gone}}
   - {{name: slow, match: {{path: /ads}}, upstream: slow}}
   - {{name: host, match: {{path: /open/*, host: "*.example.com"}}, upstream: echo, rewrite: {{path: /host}}}}
+  - {{name: large, match: {{path: /large, methods: [POST]}}, upstream: echo, response: {{body: body}}}}
   - {{name: shaped, match: {{path: /shaped, methods: [POST]}}, upstream: echo, request: {{body: "{{doubled: [n, n]}}"}}}}
 """
 
@@ -44,7 +48,7 @@ routes:
 def running(shop: Shop) -> Iterator[Gateway]:
     """Run one gateway for this module."""
     text = TEXT.format_map(shop.ports)
-    with gateway(text) as started:
+    with gateway(text, whole=True) as started:
         yield started
 
 
@@ -206,6 +210,12 @@ def test_bodies_are_shaped(running: Gateway) -> None:
     assert json.loads(reply.json["body"]) == {"doubled": [5, 5]}
     assert reply.sent["content-length"] == str(len(reply.json["body"]))
     assert running.ask("/shaped", method="POST", body=b"no json").reason == "malformed_body"
+
+
+def test_an_answer_over_the_bound(running: Gateway) -> None:
+    """A response that a plugin must see whole is bounded; the upstream is to blame (502)."""
+    reply = running.ask("/large", method="POST", body=b"x" * 900_000)
+    assert (reply.status, reply.reason) == (502, "upstream_too_large")
 
 
 def test_hosts(running: Gateway) -> None:

@@ -82,6 +82,7 @@ async def both(running: Gateway, seconds: float) -> tuple[Result, Result]:
     return await good, await bad
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("plugin", BAD)
 def test_other_routes_lose_nothing(plugin: str, echo: int) -> None:
     """Under 200 concurrent requests to the bad route, the good one answers every request.

@@ -116,7 +116,7 @@ def test_what_is_bound_needs_a_restart(echo: int) -> None:
 def test_a_worker_is_replaced_while_the_file_is_broken(echo: int) -> None:
     """A new worker starts with the version in force, not with the broken file."""
     import os  # noqa: PLC0415 - beside its use
-    import signal  # noqa: PLC0415
+    import signal  # noqa: PLC0415 - as above
 
     with gateway(text(echo, "one")) as running:
         (running.folder / "gateway.yaml").write_text("broken: [")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.adapters.messages import ext_authz_pb2
@@ -15,7 +16,7 @@ from extproc.adapters.wire_authz import CHECK
 from extproc.config.load import load
 from tests.support.client import ask
 from tests.support.places import free_port, short_folder
-from tests.support.processes import envoy, head, printed_envoy, service
+from tests.support.processes import ROOT, envoy, head, printed_envoy, service
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -95,3 +96,16 @@ def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             broken(b"\xff", timeout=10)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_behind_an_envoy_that_speaks_ext_authz_only(place: tuple[Path, int], echo: int) -> None:
+    """The configuration in `envoy/` works as it stands, but for its ports."""
+    file, port = place
+    listen = free_port()
+    text = (ROOT / "envoy" / "ext_authz.yaml").read_text()
+    for old, new in ((8080, port), (9191, listen), (9108, echo)):
+        text = text.replace(f"port_value: {old}", f"port_value: {new}")
+    with service(file, f"127.0.0.1:{listen}"), envoy(yaml.safe_load(text), port):
+        until(lambda: ask(port, "/open/x").status == 200, "the service answers")
+        assert ask(port, "/open/x").sent["x-set"] == "/open/x"
+        assert ask(port, "/nowhere").status == 503

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.load import Result, load
 from tests.support.processes import Gateway, gateway
 from tests.support.waiting import until
@@ -73,11 +75,12 @@ def test_nothing_is_left_behind(echo: int) -> None:
         until(lambda: not any(map(_runs, children)), "every child is gone")
 
 
-def test_a_clean_stop(echo: int) -> None:
-    """SIGTERM ends everything within ten seconds, with status 0 and nothing left."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
+    """SIGTERM or Ctrl-C end everything within ten seconds, with status 0 and nothing left."""
     with gateway(PLAIN.format(echo=echo)) as running:
         children = _descendants(running.process.pid)
-        running.process.terminate()
+        running.process.send_signal(number)
         assert running.process.wait(10) == 0
         assert not any(map(_runs, children))
 
@@ -92,3 +95,31 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+CRASHES = """
+import ctypes
+from extproc import Plugin
+
+class HoldsTheLock(Plugin):
+    def on_request(self, request):
+        ctypes.PyDLL(None).sleep(3600)
+"""
+
+
+def test_a_plugin_that_can_not_be_interrupted(echo: int) -> None:
+    """C code that keeps the interpreter lock: the worker is replaced, the plugin in threads."""
+    text = (
+        PLAIN.format(echo=echo)
+        + """  - name: bad
+    match: {path: /bad}
+    upstream: echo
+    plugins: [{use: "plugins.py:HoldsTheLock", deadline: 100ms}]
+"""
+    )
+    with gateway(text, {"plugins.py": CRASHES}) as running:
+        victim = running.workers()[0]
+        assert running.ask("/bad").status in {503, 504}
+        until(lambda: running.workers() not in ([], [victim]), "it is replaced", 20)
+        until(lambda: running.ask("/x").status == 200, "requests are answered")
+        assert '"plugin":"HoldsTheLock"' in running.said()
