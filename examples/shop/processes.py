@@ -90,10 +90,6 @@ class Shop:
         """Return a variable for each port, as the example's gateway file names them."""
         return {f"SHOP_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
 
-    def process(self, name: str) -> subprocess.Popen[str]:
-        """Return an upstream's process."""
-        return self._processes[name]
-
     def _start(self, name: str) -> subprocess.Popen[str]:
         module, *arguments = _SERVICES[name]
         return subprocess.Popen(  # noqa: S603 - our own modules

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -133,8 +132,3 @@ def _headers(response: aiohttp.ClientResponse) -> Headers:
         (name.decode("latin-1").lower(), value.decode("latin-1"))
         for name, value in response.raw_headers
     )
-
-
-async def close_all(*clients: EgressCaller | HttpFetcher) -> None:
-    """Close several clients."""
-    await asyncio.gather(*(client.close() for client in clients))

@@ -31,7 +31,6 @@ class KeysMissing(Exception):
 class _Remembered:
     principal: Principal
     expires: float
-    not_before: float
     keys: KeySet
 
 
@@ -99,7 +98,7 @@ class JwtAuthenticator:
             raise Refused("signature")
         expires = tokens.judge(token.claims, self.rules, now)
         principal = _principal(self.name, token.claims)
-        self._remember(text, _Remembered(principal, expires, now, keys))
+        self._remember(text, _Remembered(principal, expires, keys))
         return principal
 
     def _remember(self, text: str, remembered: _Remembered) -> None:

@@ -71,10 +71,3 @@ def _matches(data: Any, pattern: tuple[str, ...], key: Key) -> Iterator[Key]:
     elif isinstance(data, list) and first == "*":
         for place, item in enumerate(data):
             yield from _matches(item, rest, (*key, place))
-
-
-def without(data: Any, key: Key) -> None:
-    """Take a key out, so that the rest can be validated."""
-    for part in key[:-1]:
-        data = data[part]
-    data.pop(key[-1], None)

@@ -39,7 +39,6 @@ class Document:
     data: Any
     keys: dict[Key, Position] = field(default_factory=dict)
     values: dict[Key, Position] = field(default_factory=dict)
-    referenced: list[str] = field(default_factory=list)
 
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
@@ -166,7 +165,6 @@ class _Reader:
     def _replace(self, match: re.Match[str]) -> str:
         if match[0].startswith("$$"):
             return match[0][1:]
-        self.document.referenced.append(match[0])
         return self._fill(match[1], match[2])
 
     def _no_tag(self, node: yaml.Node, usual: str, key: Key) -> None:

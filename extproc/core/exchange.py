@@ -240,7 +240,7 @@ class Exchange:
         return Continue(
             Side.REQUEST,
             request.headers.changes(),
-            request.take_rewritten(),
+            request.rewritten,
             body=body,
             verdict=verdict,
         )
@@ -271,7 +271,7 @@ class Exchange:
             body,
             buffered=True,
             changes=request.headers.changes(),
-            target=request.take_rewritten(),
+            target=request.rewritten,
             verdict=verdict,
         )
 

@@ -119,11 +119,6 @@ class Request:
             self._queries = parse_query(self.query)
         return self._queries
 
-    @property
-    def upstream_target(self) -> str:
-        """The path and query that the upstream gets."""
-        return self.target if self._rewritten is None else self._rewritten
-
     def rewrite(self, target: str) -> None:
         """Give the upstream another path and query; routing and policies keep the first.
 
@@ -134,8 +129,9 @@ class Request:
             raise ValueError("a rewritten path begins with / and holds no blank")
         self._rewritten = target
 
-    def take_rewritten(self) -> str | None:
-        """Return a rewrite that Envoy doesn't know of yet, for the wire adapter."""
+    @property
+    def rewritten(self) -> str | None:
+        """What the upstream gets in place of the target; None for the target itself."""
         return self._rewritten
 
 

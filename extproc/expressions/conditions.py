@@ -48,9 +48,6 @@ RESPONSE_NAMES: dict[str, Any] = {
     "response.status": _TYPES.INT,
     "response.headers": _TEXTS,
 }
-IDENTITY_NAMES = frozenset(
-    {name for name in REQUEST_NAMES if name.startswith("principal.")} | {"consumer"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +125,6 @@ class Expression:
         self._compiled = compiled
         self._query_names = _query_names(source) if "request.query" in names else ()
         self.type: str = compiled.return_type().name()
-
-    @property
-    def reads_identity(self) -> bool:
-        """Say whether the value depends on who is calling."""
-        return not IDENTITY_NAMES.isdisjoint(self.names)
 
     def value(self, context: Context) -> Any:
         """Evaluate to a plain Python value; `EvaluationFailed` where CEL says error.

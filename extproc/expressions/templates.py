@@ -46,11 +46,6 @@ class Template:
             dict.fromkeys(n for p in self.pieces if isinstance(p, Expression) for n in p.names)
         )
 
-    @property
-    def constant(self) -> bool:
-        """Say whether there are no holes."""
-        return all(isinstance(piece, str) for piece in self.pieces)
-
     def header(self, context: Context) -> str:
         """Fill in for a header: printable ASCII stays, other bytes are percent-encoded.
 
