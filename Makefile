@@ -9,8 +9,9 @@ WORKERS ?= 2
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "installing into .venv, which takes about half a minute ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)  ## the shop example behind a real Envoy; CHECK=1 tries every printed command

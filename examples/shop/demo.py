@@ -20,6 +20,7 @@ from examples.shop.tries import TRIES, Answer, Try, fetch
 _GATEWAY = Path(__file__).with_name("gateway.yaml")
 _READY_WITHIN = 60.0
 _ASK_AGAIN = 0.1
+_INTERRUPTED = 130  # as shells say it
 
 
 def main() -> int:
@@ -35,6 +36,7 @@ def main() -> int:
     listen, admin = (
         (_free_address(), _free_address()) if check else ("127.0.0.1:8080", "127.0.0.1:9900")
     )
+    _say("starting the shop's upstreams, the service and Envoy ...")
     try:
         with Shop(ports) as shop, tempfile.TemporaryFile("w+") as log:
             environment = os.environ | shop.environment()
@@ -44,6 +46,8 @@ def main() -> int:
     except NotStarted as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _with_gateway(
@@ -118,7 +122,9 @@ def _explained(process: subprocess.Popen[bytes], gateway: str, admin: str, issue
     _say(f"The gateway file is {_GATEWAY}; edit it and it is reloaded. Ctrl-C stops.")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.terminate())
-    return 0 if process.wait() == 0 else 1
+    status = process.wait()
+    _say("stopped")
+    return 0 if status == 0 else 1
 
 
 def _say(text: str) -> None:
