@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_LONGEST_LINE = 4 << 20  # that is read from a child's output
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -37,7 +38,7 @@ async def start(
         command: program and arguments.
         environment: all of it.
         descriptors: further file descriptors that the child keeps.
-        output: where its output and errors go; None for this process's own.
+        output: where its output and errors go, both together; None for this process's own.
     """
     parent = os.getpid()
     return await asyncio.create_subprocess_exec(
@@ -45,9 +46,10 @@ async def start(
         env=dict(environment),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
-        stderr=output,
+        stderr=asyncio.subprocess.STDOUT if output is not None else None,
         pass_fds=tuple(descriptors),
         start_new_session=True,
+        limit=_LONGEST_LINE,
         preexec_fn=lambda: _die_with_parent(parent),
     )
 

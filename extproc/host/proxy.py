@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import processes
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from extproc.envoy_config.compile import Files
     from extproc.envoy_config.shapes import Facts
 
+# One JSON line per event, as ours are; %j is the message, escaped.
+_LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","level":"%l","source":"envoy","event":"%j"}'
 _READY_WITHIN = 20.0
 _TAKEN_WITHIN = 5.0
 _ASK_AGAIN = 0.02
@@ -44,7 +48,8 @@ class Proxy:
         self._present: Files | None = None
         self.restarts = 0
         self.admin = EnvoyAdmin(facts.admin.removeprefix("unix:"))
-        self._output = (folder / "envoy.log").open("ab")
+        self._said: deque[str] = deque(maxlen=3)
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self, assembly: Assembly) -> None:
         """Write every file, start Envoy, and wait until it serves.
@@ -77,12 +82,24 @@ class Proxy:
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
+                "--log-format",
+                _LOG_FORMAT,
                 "--concurrency",
                 str(self._concurrency),
             ],
             environment=os.environ,
-            output=self._output.fileno(),
+            output=asyncio.subprocess.PIPE,
         )
+        self._following = asyncio.ensure_future(self._follow(self._process))
+
+    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what Envoy says, and remember the last of it."""
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        while line := await process.stdout.readline():
+            text = line.decode(errors="replace")
+            self._said.append(text.strip())
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
     async def _until_ready(self) -> None:
         """Wait until Envoy serves and has seen a healthy worker."""
@@ -103,9 +120,8 @@ class Proxy:
         )
 
     def said(self) -> str:
-        """Return the last lines of Envoy's log."""
-        lines = (self._folder / "envoy.log").read_text(errors="replace").splitlines()
-        return " | ".join(lines[-3:])
+        """Return the last lines Envoy wrote."""
+        return " | ".join(self._said)
 
     async def _keep(self) -> None:
         """Start Envoy again whenever it ends."""
@@ -172,8 +188,9 @@ class Proxy:
             self._task.cancel()
         if self._process is not None:
             await processes.stop(self._process, 2.0)
+        if self._following is not None:
+            await self._following
         await self.admin.close()
-        self._output.close()
 
 
 def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str, Any]:

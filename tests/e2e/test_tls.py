@@ -5,8 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +20,7 @@ from tests.support.places import free_port
 from tests.support.processes import gateway
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -92,3 +97,61 @@ def test_certificates_by_name_and_a_redirect(echo: int) -> None:
         connection.close()
         assert response.status == 308
         assert response.headers["location"] == f"https://a.example:{running.port}/x?y=1"
+
+
+@contextmanager
+def https_upstream(folder: Path) -> Iterator[int]:
+    """Serve "secure" over HTTPS as up.example; give the port."""
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "6")
+            self.end_headers()
+            self.wfile.write(b"secure")
+
+        def log_message(self, *_arguments: object) -> None:
+            return
+
+    for name, text in zip(("up.crt", "up.key"), certificate("up.example"), strict=True):
+        (folder / name).write_text(text)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "up.crt", folder / "up.key")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("tls", "status"),
+    [
+        ("{ca: up.crt, sni: up.example}", 200),
+        ("{ca: up.crt, sni: other.example}", 502),
+        ("{ca: other.crt, sni: up.example}", 502),
+        ("{sni: up.example}", 502),
+        ("{verify: false}", 200),
+    ],
+)
+def test_upstreams_are_verified(tls: str, status: int, tmp_path: Path) -> None:
+    """Name and chain, unless the file says otherwise out loud."""
+    with https_upstream(tmp_path) as port:
+        text = f"""
+upstreams: {{up: {{endpoints: ["https://127.0.0.1:{port}"], tls: {tls}}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: up}}]
+"""
+        files = {
+            "up.crt": (tmp_path / "up.crt").read_text(),
+            "other.crt": certificate("up.example")[0],
+        }
+        with gateway(text, files) as running:
+            assert running.ask("/x").status == status

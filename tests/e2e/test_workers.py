@@ -97,6 +97,15 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def test_a_killed_envoy_is_replaced(echo: int) -> None:
+    """Envoy comes back with the version in force, and status counts it."""
+    with gateway(PLAIN.format(echo=echo)) as running:
+        (victim,) = set(_descendants(running.process.pid)) - set(running.workers())
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: running.status()["envoy"]["restarts"] == 1, "it is counted")
+        until(lambda: running.ask("/x").status == 200, "requests are answered")
+
+
 CRASHES = """
 import ctypes
 from extproc import Plugin
