@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters.memory_store import MemoryStore
 from extproc.core.chain import BodyMode, Chain
 from extproc.core.errors import DeadlinePassed, UpstreamFault
-from extproc.core.exchange import (
+from extproc.core.exchange import Exchange
+from extproc.core.guard import Guard, Limits
+from extproc.core.headers import Headers
+from extproc.core.law import Side
+from extproc.core.messages import (
     Answer,
     Body,
     BodyAnswer,
     Continue,
-    Exchange,
     Immediate,
     RequestHeaders,
     ResponseHeaders,
 )
-from extproc.core.guard import Guard, Limits
-from extproc.core.headers import Headers
-from extproc.core.law import Side
 from extproc.core.ports import Answered, Services
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Response

@@ -12,7 +12,7 @@ from extproc.adapters import service
 from extproc.adapters.wire import PROCESS
 from extproc.adapters.wire_authz import CHECK
 from extproc.core.errors import PeerFault
-from extproc.core.exchange import Waiting, start
+from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

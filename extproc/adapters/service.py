@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz
 from extproc.adapters.wire import Codec, override_timeout
-from extproc.core.exchange import Body, Continue, Exchange, Waiting, start
+from extproc.core.exchange import Exchange
 from extproc.core.law import Side
+from extproc.core.messages import Body, Continue
 from extproc.core.verdict import MESSAGE_TIMEOUT
+from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from extproc.core.exchange import Answer
+    from extproc.core.messages import Answer
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.routes import Route, Routes
 

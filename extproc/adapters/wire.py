@@ -18,7 +18,9 @@ from google.protobuf.message import DecodeError
 
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.core.errors import PeerFault
-from extproc.core.exchange import (
+from extproc.core.headers import Changes, Headers
+from extproc.core.law import Side
+from extproc.core.messages import (
     Answer,
     Body,
     BodyAnswer,
@@ -31,8 +33,6 @@ from extproc.core.exchange import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.headers import Changes, Headers
-from extproc.core.law import Side
 from extproc.core.verdict import (
     ADDRESS_ATTRIBUTE,
     DETAILS_ATTRIBUTE,

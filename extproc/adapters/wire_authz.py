@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from extproc.adapters.messages import common_pb2, ext_authz_pb2
 from extproc.adapters.wire import address_only, host_only, may_set
 from extproc.core.errors import PeerFault
-from extproc.core.exchange import Answer, Continue, Immediate, RequestHeaders
 from extproc.core.headers import Headers
+from extproc.core.messages import Answer, Continue, Immediate, RequestHeaders
 from extproc.core.values import Response
 from extproc.core.verdict import NAMESPACE, ROUTE_EXTENSION
 

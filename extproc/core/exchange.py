@@ -2,126 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
 from extproc.core.law import Law, Message, Reply, Side
+from extproc.core.messages import (
+    Answer,
+    Body,
+    BodyAnswer,
+    Continue,
+    Event,
+    GiveUp,
+    Immediate,
+    RequestHeaders,
+    ResponseHeaders,
+    Trailers,
+    TrailersAnswer,
+)
 from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping
+    from collections.abc import Callable
 
-    from extproc.core.headers import Changes, Headers
     from extproc.core.ports import Observer
     from extproc.core.routes import Route
 
-
-@dataclass(slots=True)
-class RequestHeaders:
-    """The request's headers came; pseudo headers and attributes are fields."""
-
-    method: str
-    scheme: str
-    host: str
-    target: str
-    headers: Headers
-    request_id: str
-    address: str
-    route_key: str
-    end: bool
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class ResponseHeaders:
-    """The response's headers came."""
-
-    status: int
-    headers: Headers
-    end: bool
-    code_details: str = ""
-
-
-@dataclass(slots=True)
-class Body:
-    """A whole body or a piece of one."""
-
-    side: Side
-    data: bytes
-    end: bool
-
-
-@dataclass(slots=True)
-class Trailers:
-    """Trailers came."""
-
-    side: Side
-
-
-Event = RequestHeaders | ResponseHeaders | Body | Trailers
-
-
-@dataclass(slots=True)
-class Continue:
-    """Answer to headers: go on, with changes.
-
-    Attributes:
-        side: whose headers.
-        changes: of headers.
-        target: another `:path` for the upstream.
-        status: another `:status` for the client.
-        body: replaces (or adds) the body, and ends the side.
-        verdict: lets the request through to the upstream; None withholds it.
-    """
-
-    side: Side
-    changes: Changes | None = None
-    target: str | None = None
-    status: int | None = None
-    body: bytes | None = None
-    verdict: str | None = None
-
-
-@dataclass(slots=True)
-class BodyAnswer:
-    """Answer to a body: unchanged (`body` None) or other bytes; header changes if buffered."""
-
-    side: Side
-    body: bytes | None = None
-    buffered: bool = False
-    changes: Changes | None = None
-    target: str | None = None
-    status: int | None = None
-    verdict: str | None = None
-
-
-@dataclass(slots=True)
-class TrailersAnswer:
-    """Answer to trailers: go on."""
-
-    side: Side
-
-
-@dataclass(slots=True)
-class Immediate:
-    """Answer the client from here.
-
-    Attributes:
-        response: what it gets.
-        streamed: send it in the streamed form, which alone can leave out a content type.
-    """
-
-    response: Response
-    streamed: bool = False
-
-
-@dataclass(slots=True)
-class GiveUp:
-    """Close the stream cleanly: the rest of the response passes unseen."""
-
-
-Answer = Continue | BodyAnswer | TrailersAnswer | Immediate | GiveUp
 
 _REPLIES: dict[type, Reply] = {
     BodyAnswer: Reply.BODY,
@@ -371,49 +276,6 @@ class Exchange:
     def _chain(self) -> Any:
         assert self.route is not None  # noqa: S101 - as above
         return self.route.chain
-
-
-def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine until it ends or first waits.
-
-    An exchange whose hooks all return at once is done here, without a task.
-
-    Returns:
-        Its result, or a `Waiting` that a task must await.
-
-    Raises:
-        Whatever the coroutine raises before it first waits.
-    """
-    try:
-        first = coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    return Waiting(coroutine, first)
-
-
-class Waiting:
-    """The rest of a coroutine that has begun to wait."""
-
-    __slots__ = ("_coroutine", "_first")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
-        self._coroutine = coroutine
-        self._first = first
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Go on where the coroutine waits."""
-        coroutine, waited = self._coroutine, self._first
-        while True:
-            thrown: BaseException | None = None
-            value = None
-            try:
-                value = yield waited
-            except BaseException as error:  # noqa: BLE001 - cancellation belongs to the coroutine
-                thrown = error
-            try:
-                waited = coroutine.throw(thrown) if thrown else coroutine.send(value)
-            except StopIteration as stop:
-                return stop.value
 
 
 def _named(event: Event) -> tuple[Side, Message]:

@@ -13,7 +13,9 @@ from extproc.adapters.messages import ext_authz_pb2
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.wire import Codec, address_only, host_only, may_set, override_timeout
 from extproc.core.errors import PeerFault
-from extproc.core.exchange import (
+from extproc.core.headers import Changes, Headers
+from extproc.core.law import Side
+from extproc.core.messages import (
     BodyAnswer,
     Continue,
     GiveUp,
@@ -22,8 +24,6 @@ from extproc.core.exchange import (
     ResponseHeaders,
     TrailersAnswer,
 )
-from extproc.core.headers import Changes, Headers
-from extproc.core.law import Side
 from extproc.core.values import Response
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 

@@ -6,20 +6,12 @@ import asyncio
 import json
 from typing import ClassVar
 
-from extproc.core.exchange import (
-    Body,
-    BodyAnswer,
-    Continue,
-    GiveUp,
-    Immediate,
-    ResponseHeaders,
-    Waiting,
-    start,
-)
 from extproc.core.headers import Headers
 from extproc.core.law import Side
+from extproc.core.messages import Body, BodyAnswer, Continue, GiveUp, Immediate, ResponseHeaders
 from extproc.core.plugin import Plugin
 from extproc.core.values import Outcome, Request, Response
+from extproc.core.waiting import Waiting, start
 from extproc.testing import Trial
 from tests.core.test_law import exchange, request_headers
 

@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 
 from extproc.core.chain import Chain
 from extproc.core.errors import PeerFault
-from extproc.core.exchange import (
-    Body,
-    Event,
-    Exchange,
-    GiveUp,
-    RequestHeaders,
-    ResponseHeaders,
-    Trailers,
-)
+from extproc.core.exchange import Exchange
 from extproc.core.guard import Guard, Limits
 from extproc.core.headers import Headers
 from extproc.core.law import LAW, Law, Message, Reply, ReplyNotAllowed, Side, State
+from extproc.core.messages import Body, Event, GiveUp, RequestHeaders, ResponseHeaders, Trailers
 from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route
 from extproc.testing import Counts, DirectRuntime, Events

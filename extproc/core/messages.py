@@ -1,0 +1,120 @@
+"""What comes in an exchange and what is answered, free of any wire format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from extproc.core.headers import Changes, Headers
+    from extproc.core.law import Side
+    from extproc.core.values import Response
+
+
+@dataclass(slots=True)
+class RequestHeaders:
+    """The request's headers came; pseudo headers and attributes are fields."""
+
+    method: str
+    scheme: str
+    host: str
+    target: str
+    headers: Headers
+    request_id: str
+    address: str
+    route_key: str
+    end: bool
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ResponseHeaders:
+    """The response's headers came."""
+
+    status: int
+    headers: Headers
+    end: bool
+    code_details: str = ""
+
+
+@dataclass(slots=True)
+class Body:
+    """A whole body or a piece of one."""
+
+    side: Side
+    data: bytes
+    end: bool
+
+
+@dataclass(slots=True)
+class Trailers:
+    """Trailers came."""
+
+    side: Side
+
+
+Event = RequestHeaders | ResponseHeaders | Body | Trailers
+
+
+@dataclass(slots=True)
+class Continue:
+    """Answer to headers: go on, with changes.
+
+    Attributes:
+        side: whose headers.
+        changes: of headers.
+        target: another `:path` for the upstream.
+        status: another `:status` for the client.
+        body: replaces (or adds) the body, and ends the side.
+        verdict: lets the request through to the upstream; None withholds it.
+    """
+
+    side: Side
+    changes: Changes | None = None
+    target: str | None = None
+    status: int | None = None
+    body: bytes | None = None
+    verdict: str | None = None
+
+
+@dataclass(slots=True)
+class BodyAnswer:
+    """Answer to a body: unchanged (`body` None) or other bytes; header changes if buffered."""
+
+    side: Side
+    body: bytes | None = None
+    buffered: bool = False
+    changes: Changes | None = None
+    target: str | None = None
+    status: int | None = None
+    verdict: str | None = None
+
+
+@dataclass(slots=True)
+class TrailersAnswer:
+    """Answer to trailers: go on."""
+
+    side: Side
+
+
+@dataclass(slots=True)
+class Immediate:
+    """Answer the client from here.
+
+    Attributes:
+        response: what it gets.
+        streamed: send it in the streamed form, which alone can leave out a content type.
+    """
+
+    response: Response
+    streamed: bool = False
+
+
+@dataclass(slots=True)
+class GiveUp:
+    """Close the stream cleanly: the rest of the response passes unseen."""
+
+
+Answer = Continue | BodyAnswer | TrailersAnswer | Immediate | GiveUp
