@@ -21,7 +21,7 @@ from extproc.core.waiting import Waiting, start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from extproc.core.messages import Answer
+    from extproc.core.messages import Answer, RequestHeaders
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.routes import Route, Routes
 
@@ -36,7 +36,7 @@ class Deciding:
     clock: Clock
     observer: Observer
     log: Log
-    match: Callable[[str, str, str], Route | None] | None = None
+    match: Callable[[RequestHeaders], Route | None] | None = None
 
     def exchange(self) -> Exchange:
         """Begin an exchange."""
@@ -96,7 +96,7 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
     """
     event, body = wire_authz.decode(data)
     if not event.route_key and deciding.match is not None:
-        route = deciding.match(event.method, event.host, event.target)
+        route = deciding.match(event)
         event.route_key = route.key if route is not None else ""
     event.end = not body
     exchange = deciding.exchange()

@@ -118,6 +118,19 @@ def any_path(methods: Sequence[str]) -> RouteMatch:
     return RouteMatch(prefix="/", headers=[_method_in(methods)])
 
 
+def other_methods(path: str, allow: Sequence[str]) -> RouteMatch:
+    """Return the match of a path with any method but these.
+
+    With one of these the path is taken, or a route's other conditions don't hold: then there is
+    nothing here (404).
+    """
+    result = path_match(path)
+    refused = _method_in(allow)
+    refused.invert_match = True
+    result.headers.append(refused)
+    return result
+
+
 def route_match(match: Match, methods: Sequence[str] | None) -> RouteMatch:
     """Return the match of a route for some of its methods (None: any)."""
     result = path_match(match.path)

@@ -49,7 +49,7 @@ from extproc.envoy_config.matching import (
     hosts,
     in_order,
     methods_of,
-    path_match,
+    other_methods,
     refused_methods,
     route_match,
     serves,
@@ -104,7 +104,7 @@ def _virtual_host(
         for route in routes
         for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
     ]
-    entries += [_method_refused(refused) for refused in refused_methods(routes)]
+    entries += [_method_refused(refused) for refused in refused_methods(routes) if refused.allow]
     entries.append(_answer(RouteMatch(prefix=""), 404))
     return VirtualHost(name=host, domains=[host], routes=entries)
 
@@ -243,7 +243,7 @@ def _named(upstream: Upstream) -> bool:
 
 
 def _method_refused(refused: Refused) -> EnvoyRoute:
-    entry = _answer(path_match(refused.path), 405)
+    entry = _answer(other_methods(refused.path, refused.allow), 405)
     entry.response_headers_to_add = [
         HeaderValueOption(header=HeaderValue(key="allow", value=", ".join(refused.allow)))
     ]

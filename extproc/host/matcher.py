@@ -9,7 +9,10 @@ from extproc.envoy_config.matching import in_order, methods_of
 
 if TYPE_CHECKING:
     from extproc.config.build import Assembly
+    from extproc.config.schema import Match
     from extproc.config.schema import Route as RouteModel
+    from extproc.core.headers import Headers
+    from extproc.core.messages import RequestHeaders
     from extproc.core.routes import Route, Routes
 
 _AMBIGUOUS = ("%2f", "%5c", "\\", "//", "%00", ";", "#")
@@ -30,20 +33,20 @@ class Matcher:
         self._ordered = [
             (route, PathPattern.parse(route.match.path))
             for route in in_order(loaded.gateway.routes)
-            if not route.match.headers and not route.match.query
         ]
 
-    def match(self, method: str, host: str, target: str) -> Route | None:
+    def match(self, event: RequestHeaders) -> Route | None:
         """Return the route, or None: no route, or a path that has no single normal form."""
-        path = target.partition("?")[0]
+        path, _, query = event.target.partition("?")
         if not is_normal(path):
             return None
         for route, pattern in self._ordered:
             methods = methods_of(route.match)
             if (
                 pattern.matches(path)
-                and (methods is None or method in methods)
-                and _host_matches(route.match.host, host)
+                and (methods is None or event.method in methods)
+                and _host_matches(route.match.host, event.host)
+                and _conditions_hold(route.match, event.headers, query)
             ):
                 return self._routes.find(f"{route.name}@{self._version}")
         return None
@@ -62,3 +65,13 @@ def _host_matches(wanted: str | None, host: str) -> bool:
     if wanted is None or wanted == host:
         return True
     return wanted.startswith("*.") and host.endswith(wanted[1:])
+
+
+def _conditions_hold(match: Match, headers: Headers, query: str) -> bool:
+    """Compare headers and query parameters as they were sent, as Envoy does."""
+    sent = dict(pair.partition("=")[::2] for pair in reversed(query.split("&")) if pair)
+    return all(
+        name in known if wanted is True else known.get(name) == wanted
+        for known, conditions in ((headers, match.headers), (sent, match.query))
+        for name, wanted in conditions.items()
+    )

@@ -39,6 +39,7 @@ routes:
   - {{name: gone, match: {{path: /gone}}, upstream: gone}}
   - {{name: slow, match: {{path: /ads}}, upstream: slow}}
   - {{name: host, match: {{path: /open/*, host: "*.example.com"}}, upstream: echo, rewrite: {{path: /host}}}}
+  - {{name: beta, match: {{path: /beta, methods: [GET], headers: {{x-beta: "1"}}, query: {{on: true}}}}, upstream: echo}}
   - {{name: large, match: {{path: /large, methods: [POST]}}, upstream: echo, response: {{body: body}}}}
   - {{name: shaped, match: {{path: /shaped, methods: [POST]}}, upstream: echo, request: {{body: "{{doubled: [n, n]}}"}}}}
 """
@@ -88,6 +89,15 @@ def test_problems(running: Gateway, target: str, method: str, status: int, reaso
     assert reply.json["instance"] == reply.headers.get("x-request-id")
     assert reply.json["status"] == status
     assert "127.0.0.1" not in reply.body.decode()
+
+
+def test_conditions_on_headers_and_query(running: Gateway) -> None:
+    """All must hold; where they don't, there is nothing (404), and other methods are refused."""
+    beta = {"x-beta": "1"}
+    assert running.ask("/beta?on=1", headers=beta).status == 200
+    assert running.ask("/beta", headers=beta).reason == "no_route"
+    assert running.ask("/beta?on=1", headers={"x-beta": "2"}).reason == "no_route"
+    assert running.ask("/beta?on=1", headers=beta, method="PUT").reason == "method_not_allowed"
 
 
 def test_405_names_what_is_allowed(running: Gateway) -> None:

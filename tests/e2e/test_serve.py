@@ -27,6 +27,7 @@ ROUTES = """
 defaults: {authentication: none}
 routes:
   - {name: open, match: {path: /open/*}, upstream: echo, request: {headers: {set: {x-set: "{request.path}"}}}}
+  - {name: beta, match: {path: /open/*, headers: {x-beta: "1"}, query: {on: "1"}}, upstream: echo}
   - {name: shaped, match: {path: /shaped}, upstream: echo, request: {body: "@"}}
   - name: sum
     match: {path: /sum}
@@ -58,11 +59,15 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
         assert ask(port, "/sum").json == {"path": "/one"}
 
 
-def checked(channel: grpc.Channel, path: str, route: str = "") -> ext_authz_pb2.CheckResponse:
+def checked(
+    channel: grpc.Channel, path: str, route: str = "", **headers: str
+) -> ext_authz_pb2.CheckResponse:
     """Make one ext_authz Check."""
     message = ext_authz_pb2.CheckRequest()
     http = message.attributes.request.http
     http.method, http.path, http.host, http.scheme = "GET", path, "shop", "http"
+    for name, value in headers.items():
+        http.header_map.headers.add(key=name.replace("_", "-"), raw_value=value.encode())
     if route:
         message.attributes.context_extensions["extproc_route"] = route
     call: Any = channel.unary_unary(CHECK)
@@ -83,6 +88,9 @@ def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
             assert response.status.code == 0
             (option,) = response.ok_response.headers
             assert (option.header.key, option.header.value) == ("x-set", "/open/x")
+        beta = checked(channel, "/open/x?a=b&on=1", x_beta="1")
+        assert not beta.ok_response.headers  # the more specific route sets none
+        assert checked(channel, "/open/x?on=2", x_beta="1").ok_response.headers
         for path in ("/nowhere", "/open/../x", "/open//x", "/open/%2e%2e/x", "/open/a%2fb"):
             response = checked(channel, path)
             assert response.status.code != 0, path
