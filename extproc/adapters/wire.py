@@ -12,6 +12,7 @@ What this module alone knows (envoy.service.ext_proc.v3, Envoy 1.40):
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -169,8 +170,7 @@ class Codec:
             message = pb.ProcessingResponse(request_body=part)
         else:
             message = pb.ProcessingResponse(response_body=part)
-        _give_verdict(message, answer.verdict)
-        return message.SerializeToString()
+        return message.SerializeToString() + _verdict(answer.verdict)
 
 
 def override_timeout(seconds: float) -> bytes:
@@ -250,28 +250,31 @@ def _headers_answer(side: Side, common: pb.CommonResponse, verdict: str | None) 
         message = pb.ProcessingResponse(request_headers=part)
     else:
         message = pb.ProcessingResponse(response_headers=part)
-    _give_verdict(message, verdict)
+    return message.SerializeToString() + _verdict(verdict)
+
+
+# There are as many as there are routes in force; a bound, since versions come and go.
+_bounded = lru_cache(maxsize=20_000)
+
+
+@_bounded
+def _verdict(verdict: str | None) -> bytes:
+    """Return the bytes of a message that holds the verdict alone.
+
+    Messages written one after the other are read as one (protobuf's encoding guide, "Last One
+    Wins"), so these can follow any answer.
+    """
+    if verdict is None:
+        return b""
+    message = pb.ProcessingResponse()
+    message.dynamic_metadata.update({NAMESPACE: {"verdict": verdict}})
     return message.SerializeToString()
 
 
-def _give_verdict(message: pb.ProcessingResponse, verdict: str | None) -> None:
-    if verdict is not None:
-        message.dynamic_metadata.update({NAMESPACE: {"verdict": verdict}})
-
-
-_CONSTANT: dict[tuple[Side, str | None], bytes] = {}
-_MOST_CONSTANTS = 10_000
-
-
+@_bounded
 def _unchanged(side: Side, verdict: str | None) -> bytes:
     """Return the bytes of an answer that changes nothing; the same for each request."""
-    key = (side, verdict)
-    known = _CONSTANT.get(key)
-    if known is None:
-        if len(_CONSTANT) >= _MOST_CONSTANTS:
-            _CONSTANT.clear()
-        known = _CONSTANT[key] = _headers_answer(side, pb.CommonResponse(), verdict)
-    return known
+    return _headers_answer(side, pb.CommonResponse(), verdict)
 
 
 def _immediate(answer: Immediate) -> bytes:
