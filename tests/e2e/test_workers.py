@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.client import ask
 from tests.support.load import Result, load
 from tests.support.processes import Gateway, gateway
 from tests.support.waiting import until
@@ -95,6 +97,39 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+SLOW = """
+import asyncio
+from extproc import Plugin
+
+class Slow(Plugin):
+    async def on_request(self, request):
+        await asyncio.sleep(2)
+"""
+
+
+def test_a_stop_drains(echo: int) -> None:
+    """Readiness fails first; a request that is running gets its answer."""
+    text = (
+        PLAIN.format(echo=echo)
+        + """  - name: slow
+    match: {path: /slow}
+    upstream: echo
+    plugins: [{use: "plugins.py:Slow", deadline: 3s}]
+"""
+    )
+    statuses: list[int] = []
+    with gateway(text, {"plugins.py": SLOW}) as running:
+        asking = threading.Thread(target=lambda: statuses.append(running.ask("/slow").status))
+        asking.start()
+        asking.join(0.5)  # by then it is in the plugin's hands
+        assert not statuses
+        running.process.terminate()
+        until(lambda: ask(running.admin, "/readyz").status == 503, "readiness fails")
+        asking.join(10)
+        assert statuses == [200]
+        assert running.process.wait(10) == 0
 
 
 def test_a_killed_envoy_is_replaced(echo: int) -> None:
