@@ -303,7 +303,7 @@ TREES = st.recursive(
 
 
 @given(TREES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_tree_is_a_gateway_or_an_error(tree: object) -> None:
     """Whatever stands in the file, errors are ours and have a place."""
     with short_folder() as folder:
