@@ -46,7 +46,7 @@ class Cache(Plugin):
         state.pieces, state.size, state.answered = None, 0, False
         state.key = rules.primary_key(request, self.version)
         if not rules.may_answer(request):
-            state.forwarded = "bypass" if request.method not in {"GET", "HEAD"} else "request"
+            state.forwarded = "request" if request.method in {"GET", "HEAD"} else "method"
             return None
         state.forwarded = "uri-miss"
         found = self._services.store.get(state.key)

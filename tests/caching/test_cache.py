@@ -147,7 +147,8 @@ async def test_methods() -> None:
     """GET is stored and answers HEAD; nothing else touches the store."""
     trial, upstream = Trial(cache()), Counting()
     await trial.request("HEAD", upstream=upstream)
-    await trial.request("POST", body=b"x", upstream=upstream)
+    posted = await trial.request("POST", body=b"x", upstream=upstream)
+    assert posted.headers["cache-status"] == "extproc; fwd=method"
     assert (await trial.request(upstream=upstream)).body == b"3"
     assert (
         (await trial.request("HEAD", upstream=upstream))
