@@ -179,7 +179,9 @@ class Crew:
         """
         answers = await self._all("load", _LOAD_WITHIN, path=str(gateway), version=version)
         for answer in answers:
-            if not answer["ok"]:
+            if isinstance(answer, TimeoutError):
+                raise LoadRefused(f"a worker didn't load it within {_LOAD_WITHIN:.0f} s")
+            if isinstance(answer, dict) and not answer["ok"]:
                 raise LoadRefused(answer["error"])
         self._gateway = gateway
 
@@ -195,13 +197,14 @@ class Crew:
         """Have every worker write its metrics down."""
         await self._all("flush", _SILENT_FOR)
 
-    async def _all(self, question: str, seconds: float, **details: Any) -> list[dict[str, Any]]:
+    async def _all(
+        self, question: str, seconds: float, **details: Any
+    ) -> list[dict[str, Any] | BaseException]:
         """Ask all; one that died in the meantime comes back with the newest version."""
         askers = [place.asker for place in self.places if place.ready and place.asker is not None]
-        results = await asyncio.gather(
+        return await asyncio.gather(
             *(asker.ask(question, seconds, **details) for asker in askers), return_exceptions=True
         )
-        return [result for result in results if isinstance(result, dict)]
 
     def described(self) -> list[dict[str, Any]]:
         """Return what `/status` says of each worker."""

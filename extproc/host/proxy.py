@@ -143,7 +143,7 @@ class Proxy:
             NotTaken: Envoy refused a step; everything is as before.
         """
         before = self._present
-        files = self._compiled(assembly)
+        files = await asyncio.to_thread(self._compiled, assembly)
         assert before is not None  # noqa: S101 - start wrote them
         version = assembly.loaded.version
         try:

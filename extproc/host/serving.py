@@ -116,8 +116,8 @@ class Serving:
     async def reload(self) -> dict[str, object]:
         """Load the gateway file again, beside the versions in force."""
         try:
-            original, copied, path = snapshot.take(
-                self._options.gateway, os.environ, self._folder / "versions"
+            original, copied, path = await asyncio.to_thread(
+                snapshot.take, self._options.gateway, os.environ, self._folder / "versions"
             )
             if original.loaded.version != self.version:
                 async with self._crew.changing:

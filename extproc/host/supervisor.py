@@ -94,7 +94,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         try:
-            original, copied, path = self._take()
+            original, copied, path = await asyncio.to_thread(self._take)
             binary = envoy_process.binary(self._options.envoy)
             self._put_together(binary, original, path)
             try:
@@ -163,7 +163,7 @@ class Supervisor:
         """Load the gateway file again; on any trouble the running version stays."""
         async with self._reloading:
             try:
-                original, copied, path = self._take()
+                original, copied, path = await asyncio.to_thread(self._take)
                 if original.loaded.version != self.version:
                     _same_places(self._assembly.loaded.gateway, original.loaded.gateway)
                     await self._change(original, copied, path)

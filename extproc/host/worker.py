@@ -28,6 +28,7 @@ from extproc.host.versions import Outside, Versions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from extproc.config.build import Assembly
     from extproc.core.ports import Log
 
 _FLUSH_EVERY = 0.5
@@ -127,7 +128,8 @@ class Worker:
         Raises:
             ConfigError: the file can't be used.
         """
-        assembly = assemble(load(gateway, os.environ))
+        # In a thread: exchanges and pings go on while a large file is compiled.
+        assembly = await asyncio.to_thread(_assembled, gateway)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
         return assembly.loaded.version
@@ -184,6 +186,10 @@ class Worker:
         await self._fetcher.close()
         self._metrics.flush()
         self._runtime.close()
+
+
+def _assembled(gateway: Path) -> Assembly:
+    return assemble(load(gateway, os.environ))
 
 
 async def main(options: WorkerOptions) -> None:
