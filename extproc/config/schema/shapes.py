@@ -15,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from extproc.config.source import below
+from extproc.config.source import below, written_path
 from extproc.config.units import shown
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):(\d{1,5})\Z")
@@ -59,7 +59,7 @@ def _file(value: Any, info: ValidationInfo) -> str:
     path = below(Path(folder), value)
     if not path.is_file():
         raise ValueError(f"names {value}, which is no file")
-    context["files"].append(path)
+    context["files"].append(written_path(Path(folder), value))
     return str(path)
 
 
