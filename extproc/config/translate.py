@@ -153,6 +153,7 @@ def _expected(detail: ErrorDetails) -> str:
         return _KINDS[kind]
     simple = {
         "literal_error": "{expected}",
+        "string_unicode": "text in UTF-8",
         "greater_than_equal": "at least {ge}",
         "less_than_equal": "at most {le}",
         "string_pattern_mismatch": "text that matches {pattern}",
