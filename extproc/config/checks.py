@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from extproc.config.source import Key, below
+from extproc.config.source import Key, written_path
 from extproc.config.translate import near_name
 from extproc.core.routes import PathPattern
 
@@ -21,8 +21,26 @@ ANONYMOUS = "anonymous"
 _PARAMETER = re.compile(r"\{[a-z_][a-z0-9_]*\}\Z")
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%]*\Z")
 _RESERVED_IDENTITY = frozenset(
-    {"authorization", "connection", "content-length", "cookie", "host", "transfer-encoding"}
+    {
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-request-id",
+    }
 )
+_RESERVED_AUTHENTICATORS = (ANONYMOUS, "none")
 
 
 def check(gateway: Gateway, folder: Path) -> tuple[list[Path], list[Found]]:
@@ -34,6 +52,7 @@ def check(gateway: Gateway, folder: Path) -> tuple[list[Path], list[Found]]:
     files: list[Path] = []
     troubles = [
         *_identity(gateway),
+        *_reserved(gateway),
         *_defaults(gateway),
         *_same_names(gateway),
         *(found for i, route in enumerate(gateway.routes) for found in _route(gateway, i, route)),
@@ -46,6 +65,12 @@ def _identity(gateway: Gateway) -> Iterator[Found]:
     for name in gateway.identity.headers if gateway.identity is not None else ():
         if name in _RESERVED_IDENTITY or name.startswith("x-envoy-"):
             yield ("identity", "headers", name), "can't carry identity", "expected another header"
+
+
+def _reserved(gateway: Gateway) -> Iterator[Found]:
+    for name in _RESERVED_AUTHENTICATORS:
+        if name in gateway.authentication:
+            yield ("authentication", name), f"can't be called {name}", "expected another name"
 
 
 def _defaults(gateway: Gateway) -> Iterator[Found]:
@@ -72,8 +97,9 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
         for part, call in route.aggregate.calls.items():
             where = (*key, "aggregate", "calls", part, "upstream")
             yield from _known(call.upstream, gateway.upstreams, "an upstream", where)
-    for policy in route.authorization:
-        yield from _known(policy, gateway.policies, "a policy", (*key, "authorization"))
+    for number, policy in enumerate(route.authorization):
+        where = (*key, "authorization", number)
+        yield from _known(policy, gateway.policies, "a policy", where)
     if route.authentication is None and gateway.defaults.authentication is None:
         yield (*key, "authentication"), "is missing", "say `none` out loud, or set defaults"
     yield from _authenticators(gateway, route.authentication or [], (*key, "authentication"))
@@ -87,9 +113,9 @@ def _known(name: str, names: Iterable[str], what: str, key: Key) -> Iterator[Fou
 
 
 def _authenticators(gateway: Gateway, names: list[str], key: Key) -> Iterator[Found]:
-    for name in names:
+    for number, name in enumerate(names):
         if name != ANONYMOUS:
-            yield from _known(name, gateway.authentication, "an authenticator", key)
+            yield from _known(name, gateway.authentication, "an authenticator", (*key, number))
     if names == [ANONYMOUS]:
         yield key, "is anonymous alone", "expected `none`"
     issuers = [
@@ -116,7 +142,7 @@ def _path(path: str, key: Key) -> Iterator[Found]:
         last = place == len(pattern.segments) - 1 and not pattern.open_ended
         if segment in {".", ".."} or (segment == "" and not last):
             yield key, f"has the segment {segment!r}", "expected a normalised path"
-        elif segment not in names and (not _LITERAL.match(segment) or segment == "*"):
+        elif segment not in names and (not _LITERAL.match(segment) or "*" in segment):
             yield key, f"has the segment {segment!r}", "expected plain characters, or /* at the end"
 
 
@@ -144,29 +170,30 @@ def _own_plugins(gateway: Gateway, folder: Path, files: list[Path]) -> Iterator[
             if not source.endswith(".py"):
                 continue
             try:
-                files.append(below(folder, source))
+                files.append(written_path(folder, source))
             except ValueError as error:
                 yield ("routes", place, "plugins", number, "use"), str(error), ""
 
 
 def _collisions(gateway: Gateway) -> Iterator[Found]:
     """Find routes of which neither is more specific."""
+    alike: dict[object, list[Route]] = {}
     for place, route in enumerate(gateway.routes):
-        for other in gateway.routes[:place]:
-            if _equal(route.match, other.match):
+        others = alike.setdefault(_rank(route.match), [])
+        for other in others:
+            if _overlap(route.match, other.match):
                 problem = f"matches what {other.name} matches"
                 yield ("routes", place, "match"), problem, "expected a difference"
+        others.append(route)
 
 
-def _equal(one: Match, two: Match) -> bool:
-    conditions = [len(match.headers) + len(match.query) for match in (one, two)]
-    return (
-        _path_shape(one.path) == _path_shape(two.path)
-        and one.host == two.host
-        and conditions[0] == conditions[1]
-        and not _exclude_each_other(one, two)
-        and _methods_overlap(one, two)
-    )
+def _rank(match: Match) -> object:
+    """Return what makes a match more specific than another."""
+    return _path_shape(match.path), match.host, len(match.headers) + len(match.query)
+
+
+def _overlap(one: Match, two: Match) -> bool:
+    return _methods_overlap(one, two) and not _exclude_each_other(one, two)
 
 
 def _path_shape(path: str) -> tuple[str, ...]:

@@ -40,7 +40,12 @@ class Trouble:
         """Write `file:line:column: key: what is wrong, what was expected`."""
         place = f"{self.at.file}:{self.at.line}:{self.at.column}"
         text = f"{self.problem}, {self.expected}" if self.expected else self.problem
-        return f"{place}: {self.key}: {text}" if self.key else f"{place}: {text}"
+        return _one_line(f"{place}: {self.key}: {text}" if self.key else f"{place}: {text}")
+
+
+def _one_line(text: str) -> str:
+    """Write out what would break a line or drive a terminal; names come from the file."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class ConfigError(ConfigFault):

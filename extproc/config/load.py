@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from extproc.config import checks, not_built
 from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.schema import Gateway, PolicyFile
-from extproc.config.source import Document, Key, filler, read, written_key
+from extproc.config.source import Document, Key, filler, read, written_key, written_path
 from extproc.config.translate import Positions, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
     from pathlib import Path
 
 _INCLUDABLE = ("routes", "policies", "upstreams")
@@ -81,8 +81,8 @@ class _Merge:
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self.path = path
         self.folder = path.resolve().parent
-        self.fill: Callable[[str, str], str] = filler(self.folder, environment)
         self.files: list[Path] = [path.resolve()]
+        self.fill: Callable[[str, str], str] = filler(self.folder, environment, self.files)
         self.main = read(path, str(path), self.fill)
         if not isinstance(self.main.data, dict):
             raise ConfigError([Trouble(Position(str(path)), "", "is no mapping", "expected keys")])
@@ -101,10 +101,21 @@ class _Merge:
         """Merge the policy folder and the includes."""
         if isinstance(self.data.get("policies"), str):
             self._policy_folder(self.data.pop("policies"))
-        for file in self._included():
-            self._include(file)
+        for file in dict.fromkeys(self._included()):
+            self._collected(self._include, file)
         if self.troubles:
             raise ConfigError(self.troubles)
+
+    def _collected(self, add: Callable[[Path], None], file: Path) -> None:
+        """Go on with the next file if this one can't be used."""
+        if not file.resolve().is_relative_to(self.folder):
+            at = Position(self._name(file))
+            self.troubles.append(Trouble(at, "", "isn't below the gateway file's folder"))
+            return
+        try:
+            add(file)
+        except ConfigError as error:
+            self.troubles += error.troubles
 
     def _included(self) -> Iterator[Path]:
         globs = self.data.get("include", [])
@@ -112,25 +123,25 @@ class _Merge:
             return  # the schema says what is wrong with it
         for place, pattern in enumerate([globs] if isinstance(globs, str) else globs):
             key: Key = ("include",) if isinstance(globs, str) else ("include", place)
-            if not isinstance(pattern, str) or pattern.startswith("/") or ".." in pattern:
+            if not isinstance(pattern, str):
+                continue  # the schema says what is wrong with it
+            if pattern.startswith("/") or ".." in pattern.split("/"):
                 self._trouble(key, "leaves the folder", "expected a glob below this file")
                 continue
-            self.globs.append(pattern)
-            try:
-                found = sorted(self.folder.glob(pattern))
-            except (ValueError, OSError, NotImplementedError):
-                self._trouble(key, "is no glob", "expected a glob such as teams/*.yaml")
-                continue
-            if not found:
-                self._trouble(key, "matches no file")
-            yield from (file for file in found if file.resolve() != self.files[0])
+            yield from self._matched(pattern, key)
+
+    def _matched(self, pattern: str, key: Key) -> Iterator[Path]:
+        try:
+            found = sorted(self.folder.glob(pattern))
+        except (ValueError, OSError, NotImplementedError):
+            self._trouble(key, "is no glob", "expected a glob such as teams/*.yaml")
+            return
+        self.globs.append(pattern)
+        if not found:
+            self._trouble(key, "matches no file")
+        yield from (file for file in found if file.resolve() != self.files[0])
 
     def _include(self, file: Path) -> None:
-        if not file.resolve().is_relative_to(self.folder):
-            self.troubles.append(
-                Trouble(Position(self._name(file)), "", "isn't below the gateway file's folder")
-            )
-            return
         document = self._read(file)
         if not isinstance(document.data, dict):
             self.troubles.append(Trouble(Position(self._name(file)), "", "is no mapping"))
@@ -154,13 +165,13 @@ class _Merge:
             return  # the schema says what is wrong with it
         start = len(present)
         present.extend(routes)
-        for place in range(len(routes)):
-            self._move(document, ("routes", place), ("routes", start + place))
+        self._move(document, ("routes",), start)
 
     def _add_named(self, document: Document, kind: str, items: dict[str, Any]) -> None:
         present = self.data.setdefault(kind, {})
         if not isinstance(present, dict):
             return  # the schema says what is wrong with it
+        added: set[str] = set()
         for name, value in items.items():
             key: Key = (kind, name)
             if name in present:
@@ -169,25 +180,38 @@ class _Merge:
                 self.troubles.append(Trouble(document.keys[key], written_key(key), problem))
                 continue
             present[name] = value
-            self._move(document, key, key)
+            added.add(name)
+        self._move(document, (kind,), only=added)
 
-    def _move(self, document: Document, old: Key, new: Key) -> None:
-        size = len(old)
+    def _move(
+        self, document: Document, parent: Key, by: int = 0, only: Container[str] | None = None
+    ) -> None:
+        """Take over positions below a list, moved, or of some keys of a mapping."""
+        size = len(parent)
         for source, target in ((document.keys, self.keys), (document.values, self.values)):
             for key, position in source.items():
-                if key[:size] == old:
-                    target[new + key[size:]] = position
+                if len(key) <= size or key[:size] != parent:
+                    continue
+                name = key[size]
+                if isinstance(name, int):
+                    target[(*parent, name + by, *key[size + 1 :])] = position
+                elif only is not None and name in only:
+                    target[key] = position
 
     def _policy_folder(self, relative: str) -> None:
-        folder = (self.folder / relative).resolve()
-        if not folder.is_relative_to(self.folder) or not folder.is_dir():
+        try:
+            folder = written_path(self.folder, relative)
+        except ValueError as error:
+            self._trouble(("policies",), str(error))
+            return
+        if not folder.is_dir():
             self._trouble(("policies",), f"names {relative!r}", "expected a folder below this file")
             return
         self.data["policies"] = {}
         self.globs.append(f"{folder.relative_to(self.folder)}/**/*.yaml")
         for file in sorted(folder.rglob("*.yaml")):
             if not file.name.endswith("_test.yaml"):
-                self._policy_file(file)
+                self._collected(self._policy_file, file)
 
     def _policy_file(self, file: Path) -> None:
         document = self._read(file)
@@ -205,12 +229,12 @@ class _Merge:
         self._add_named(document, "policies", document.data["policies"])
 
     def _read(self, file: Path) -> Document:
-        self.files.append(file.resolve())
+        self.files.append(file)
         return read(file, self._name(file), self.fill)
 
     def _name(self, file: Path) -> str:
         """Return how errors call a file: beside the main file's own spelling."""
-        return str(self.path.parent / file.resolve().relative_to(self.folder))
+        return str(self.path.parent / file.relative_to(self.folder))
 
     def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
         at = self.positions.of_value(key)
@@ -227,22 +251,40 @@ def _validated(merge: _Merge) -> Loaded:
     positions = merge.positions
     not_yet = list(not_built.found(merge.data))
     if not_yet:
-        raise ConfigError(_refused(positions, key) for key in not_yet)
+        raise ConfigError(_beside(not_yet, merge, positions))
     try:
-        gateway = Gateway.model_validate(
-            merge.data, context={"folder": str(merge.folder), "files": merge.files}
-        )
+        gateway = _model(merge)
     except ValidationError as error:
         raise ConfigError(translated(error, Gateway, merge.data, positions)) from error
     used, troubles = checks.check(gateway, merge.folder)
     if troubles:
         raise ConfigError(
-            Trouble(positions.of_value(key), written_key(key), problem, expected)
+            Trouble(positions.of_value(key), positions.named(key), problem, expected)
             for key, problem, expected in troubles
         )
     files = tuple(dict.fromkeys((*merge.files, *used)))
     version = _version(merge.data, files, merge.folder)
     return Loaded(gateway, positions, merge.folder, files, tuple(merge.globs), version)
+
+
+def _model(merge: _Merge) -> Gateway:
+    context = {"folder": str(merge.folder), "files": merge.files}
+    return Gateway.model_validate(merge.data, context=context)
+
+
+def _beside(not_yet: list[Key], merge: _Merge, positions: Positions) -> list[Trouble]:
+    """Return what isn't built yet, and what is wrong elsewhere with the rest."""
+    refused = [_refused(positions, key) for key in not_yet]
+    for key in not_yet:
+        not_built.without(merge.data, key)
+    try:
+        _model(merge)
+    except ValidationError as error:
+        # What holds something refused may well be incomplete without it.
+        holders = {key[:-1] for key in not_yet}
+        found = translated(error, Gateway, merge.data, positions, holders)
+        return sorted([*refused, *found], key=lambda trouble: trouble.at)
+    return refused
 
 
 def _version(data: Any, files: tuple[Path, ...], folder: Path) -> str:

@@ -25,6 +25,7 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("consumers", "*", "plan"),
     ("policies", "*", "candidate"),
     ("routes", "*", "authentication", "all"),
+    ("routes", "*", "deadline"),
     ("routes", "*", "grpc"),
     ("routes", "*", "limits"),
     ("routes", "*", "validate"),
@@ -71,3 +72,11 @@ def _matches(data: Any, pattern: tuple[str, ...], key: Key) -> Iterator[Key]:
     elif isinstance(data, list) and first == "*":
         for place, item in enumerate(data):
             yield from _matches(item, rest, (*key, place))
+
+
+def without(data: Any, key: Key) -> None:
+    """Take a key out, so that the rest can be validated."""
+    for part in key[:-1]:
+        data = data[part]
+    if isinstance(data, dict):
+        data.pop(key[-1], None)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from yaml.resolver import Resolver
 
 from extproc.config.errors import ConfigError, Position, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 Key = tuple[str | int, ...]
 
-LARGEST = 4 << 20
+LARGEST = 1 << 20
 _DEEPEST = 40
 _MOST_NODES = 200_000
+_MOST_CHARACTERS = 4 * LARGEST
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
-_FILLED = re.compile(r"\$?\$\{([a-z]+):([^}]*)\}")
+_FILLED = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*):([^}]*)(\}?)")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+_BOM = "\ufeff"
 _LITERALS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _FLOAT_LIMIT = 300
+_RESOLVER = Resolver()
+_SHOWN = 60
 
 
 @dataclass(slots=True)
@@ -62,41 +69,73 @@ def read(path: Path, name: str, fill: Callable[[str, str], str]) -> Document:
 def _text(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > LARGEST:
-            raise ConfigError([Trouble(Position(name), "", f"is larger than {LARGEST >> 20} MiB")])
+            raise _refusal(name, f"is larger than {LARGEST >> 20} MiB", "split it with include")
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            [Trouble(Position(name), "", f"can't be read: {error.strerror or error}")]
-        ) from error
+        raise _refusal(name, f"can't be read: {error.strerror or error}") from error
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(
-            [Trouble(Position(name, line), "", "isn't UTF-8", "save it as UTF-8")]
+        raise _refusal(
+            _place(name, data, error.start), "isn't UTF-8", "save it as UTF-8"
         ) from error
+
+
+def _refusal(at: Position | str, problem: str, expected: str = "") -> ConfigError:
+    place = Position(at) if isinstance(at, str) else at
+    return ConfigError([Trouble(place, "", problem, expected)])
+
+
+def _place(name: str, data: bytes, offset: int) -> Position:
+    """Return where a byte stands; the text before it is UTF-8."""
+    start = data.rfind(b"\n", 0, offset) + 1
+    column = len(data[start:offset].decode()) + 1
+    return Position(name, data.count(b"\n", 0, offset) + 1, column)
 
 
 def compose(text: str, name: str, fill: Callable[[str, str], str]) -> Document:
     """Read YAML text; see `read`."""
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
-        problem = (error.problem or "isn't YAML").strip()
-        raise ConfigError([Trouble(at, "", f"isn't YAML: {problem}")]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = str(error).splitlines()[0]
-        raise ConfigError([Trouble(Position(name), "", f"isn't YAML: {problem}")]) from error
+    if text.startswith(_BOM):
+        raise _refusal(name, "starts with a byte order mark", "save it as UTF-8 without one")
+    node = _root(text, name)
     if node is None:
-        raise ConfigError([Trouble(Position(name), "", "is empty", "expected a mapping")])
+        raise _refusal(name, "is empty", "expected a mapping")
     reader = _Reader(name, fill)
     data = reader.value(node, ())
     if reader.troubles:
         raise ConfigError(reader.troubles)
     reader.document.data = data
     return reader.document
+
+
+def _root(text: str, name: str) -> yaml.Node | None:
+    try:
+        _bounded(text, name)
+        return yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
+        raise _refusal(at, f"isn't YAML: {(error.problem or 'no reason known').strip()}") from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].encode(errors="replace")
+        at = _place(name, before, len(before))
+        raise _refusal(at, "holds a control character", "take it out") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise _refusal(name, f"isn't YAML: {str(error).splitlines()[0]}") from error
+
+
+def _bounded(text: str, name: str) -> None:
+    """Refuse deep nesting before anything recurses: the composer, in C, would end the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            mark = event.start_mark
+            at = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
+            raise _refusal(at, "nests too deep", f"expected at most {_DEEPEST} levels")
 
 
 class _Reader:
@@ -106,6 +145,7 @@ class _Reader:
         self._name = name
         self._fill = fill
         self._nodes = 0
+        self._characters = 0
         self.document = Document(None)
         self.troubles: list[Trouble] = []
 
@@ -113,10 +153,7 @@ class _Reader:
         """Make a value; positions are recorded on the way."""
         at = self._at(node)
         self.document.values[key] = at
-        self._nodes += 1
-        if len(key) > _DEEPEST or self._nodes > _MOST_NODES:
-            # Every alias is written out, so a file that grows by aliases ends here.
-            raise ConfigError([Trouble(at, written_key(key), "nests too deep or is too large")])
+        self._count(node, key)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, key)
         if isinstance(node, yaml.SequenceNode):
@@ -126,13 +163,23 @@ class _Reader:
             return self._scalar(node, key)
         raise AssertionError(node)  # YAML has no fourth kind
 
+    def _count(self, node: yaml.Node, key: Key) -> None:
+        """Bound what aliases write out: nodes, text and depth."""
+        self._nodes += 1
+        if isinstance(node, yaml.ScalarNode):
+            self._characters += len(node.value)
+        grown = self._nodes > _MOST_NODES or self._characters > _MOST_CHARACTERS
+        if grown or len(key) > _DEEPEST:
+            raise ConfigError(
+                [Trouble(self._at(node), written_key(key), "nests too deep or is too large")]
+            )
+
     def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
         self._no_tag(node, "tag:yaml.org,2002:map", key)
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            name = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if name is None or key_node.tag == "tag:yaml.org,2002:merge":
-                self._trouble(key_node, key, "has a key that isn't plain text", "expected a name")
+            name = self._key(key_node, key)
+            if name is None:
                 continue
             if name in result:
                 first = self.document.keys[(*key, name)]
@@ -142,17 +189,22 @@ class _Reader:
             result[name] = self.value(value_node, (*key, name))
         return result
 
+    def _key(self, node: yaml.Node, key: Key) -> str | None:
+        """Return a mapping's key if it is text."""
+        if not isinstance(node, yaml.ScalarNode):
+            self._trouble(node, key, "has a key that isn't plain text", "expected a name")
+        elif node.tag == "tag:yaml.org,2002:merge":
+            self._trouble(node, key, "merges by <<", "write the keys out")
+        elif not _is_quoted(node) and not isinstance(plain(node.value), str):
+            self._trouble(node, key, f"has the key {node.value}", "expected text: quote it")
+        elif not _has_own_tag(node):
+            self._trouble(node, key, f"has a key with the tag {node.tag}", "expected a name")
+        else:
+            return str(node.value)
+        return None
+
     def _scalar(self, node: yaml.ScalarNode, key: Key) -> Any:
-        quoted = node.style in {"'", '"', "|", ">"}
-        if node.tag not in {
-            "tag:yaml.org,2002:str",
-            "tag:yaml.org,2002:int",
-            "tag:yaml.org,2002:float",
-            "tag:yaml.org,2002:bool",
-            "tag:yaml.org,2002:null",
-            "tag:yaml.org,2002:timestamp",
-            "tag:yaml.org,2002:value",
-        }:
+        if not _has_own_tag(node):
             self._trouble(node, key, f"has the tag {node.tag}", "expected a plain value")
             return None
         try:
@@ -160,11 +212,16 @@ class _Reader:
         except ValueError as error:
             self._trouble(node, key, str(error))
             return None
-        return text if quoted else plain(text)
+        self._characters += len(text) - len(node.value)
+        found = _FILLED.search(node.value)
+        whole = found is None or _FILLED.fullmatch(node.value) is not None
+        return plain(text) if whole and not _is_quoted(node) else text
 
     def _replace(self, match: re.Match[str]) -> str:
-        if match[0].startswith("$$"):
-            return match[0][1:]
+        if match[0] == "$${":
+            return "${"
+        if not match[3]:
+            raise ValueError(f"begins {match[0][:40]} without its }}, write $${{ for a plain ${{")
         return self._fill(match[1], match[2])
 
     def _no_tag(self, node: yaml.Node, usual: str, key: Key) -> None:
@@ -177,6 +234,17 @@ class _Reader:
     def _at(self, node: yaml.Node) -> Position:
         mark = node.start_mark
         return Position(self._name, mark.line + 1, mark.column + 1)
+
+
+def _is_quoted(node: yaml.ScalarNode) -> bool:
+    return node.style in {"'", '"', "|", ">"}
+
+
+def _has_own_tag(node: yaml.ScalarNode) -> bool:
+    """Say whether a tag is what the text has without one."""
+    implicit = (False, True) if _is_quoted(node) else (True, False)
+    usual = _RESOLVER.resolve(yaml.ScalarNode, node.value, implicit)  # type: ignore[no-untyped-call]
+    return bool(node.tag == usual)
 
 
 def plain(text: str) -> Any:
@@ -199,26 +267,56 @@ def written_key(key: Key) -> str:
     return text
 
 
-def filler(folder: Path, environment: Mapping[str, str]) -> Callable[[str, str], str]:
+def filler(
+    folder: Path, environment: Mapping[str, str], used: list[Path] | None = None
+) -> Callable[[str, str], str]:
     """Return what fills in `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}`.
 
-    The returned function raises ValueError saying what is missing.
+    Args:
+        folder: files stand below it.
+        environment: where names are looked up.
+        used: files that were read are added here.
+
+    Returns:
+        A function of kind and argument; it raises ValueError saying what is missing.
     """
+    files = used if used is not None else []
 
     def fill(kind: str, argument: str) -> str:
         if kind == "env":
-            name, has_default, default = argument.partition(":-")
-            if name not in environment and not has_default:
-                raise ValueError(f"needs the environment variable {name}, which isn't set")
-            return environment.get(name, default)
+            return _variable(environment, argument)
         if kind == "file":
-            try:
-                return below(folder, argument).read_text(encoding="utf-8").removesuffix("\n")
-            except OSError as error:
-                raise ValueError(f"names {argument}, which can't be read") from error
+            path = below(folder, argument)
+            files.append(written_path(folder, argument))
+            return _content(path, argument)
         raise ValueError(f"fills in ${{{kind}:…}}, expected ${{env:NAME}} or ${{file:PATH}}")
 
     return fill
+
+
+def _variable(environment: Mapping[str, str], argument: str) -> str:
+    name, has_default, default = argument.partition(":-")
+    if not _VARIABLE.match(name):
+        raise ValueError(f"names {name!r}, which can't be an environment variable")
+    if name not in environment and not has_default:
+        raise ValueError(f"needs the environment variable {name}, which isn't set")
+    value = environment.get(name, default)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"needs the environment variable {name}, which isn't UTF-8") from error
+    return value
+
+
+def _content(path: Path, name: str) -> str:
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ValueError(f"names {name}, which is no file of at most {LARGEST >> 20} MiB")
+        return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise ValueError(f"names {name}, which can't be read") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"names {name}, which isn't UTF-8") from error
 
 
 def below(folder: Path, relative: str) -> Path:
@@ -227,9 +325,30 @@ def below(folder: Path, relative: str) -> Path:
     Raises:
         ValueError: it isn't there, or lies elsewhere.
     """
-    path = (folder / relative).resolve()
+    if relative.startswith("/"):
+        raise ValueError(f"names {_shortened(relative)}, expected a path relative to the file")
+    try:
+        path = (folder / relative).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, a NUL
+        raise ValueError(f"names {_shortened(relative)}, which can't be a path") from error
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"names {relative}, which isn't below the gateway file's folder")
-    if not path.exists():
+    if not there:
         raise ValueError(f"names {relative}, which doesn't exist below {folder}")
     return path
+
+
+def written_path(folder: Path, relative: str) -> Path:
+    """Return a file as the gateway file names it: a link stays one, so that a copy has it too.
+
+    Raises:
+        ValueError: it isn't there, or lies elsewhere.
+    """
+    path = below(folder, relative)
+    written = Path(os.path.normpath(folder.resolve() / relative))
+    return written if written.resolve() == path else path
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

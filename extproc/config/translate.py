@@ -12,7 +12,7 @@ from extproc.config.source import Key, written_key
 from extproc.config.units import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -28,6 +28,7 @@ _KINDS = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_OF_A_KEY = "[key]"  # how a location ends if the name itself is wrong
 
 
 class Positions:
@@ -55,28 +56,59 @@ class Positions:
         return Positions(keys, values or {(): self.of_value(prefix)}, self._file, prefix)
 
     def named(self, key: Key) -> str:
-        """Write a key as the whole file sees it."""
+        """Write a key as the whole file sees it; one text in place of a list is its item."""
+        if key and isinstance(key[-1], int) and self._values and key not in self._values:
+            key = key[:-1]
         return written_key((*self._prefix, *key))
 
     def of_value(self, key: Key) -> Position:
         """Return where a value stands, or the nearest thing around it."""
         while key and key not in self._values:
-            key = key[:-1]
+            key = self._otherwise_written(key) or key[:-1]
         return self._values.get(key, Position(self._file))
 
     def of_key(self, key: Key) -> Position:
         """Return where a key stands, or its value."""
         return self._keys.get(key) or self.of_value(key)
 
+    def _otherwise_written(self, key: Key) -> Key | None:
+        """Find a header that the file writes with capitals."""
+        name = key[-1]
+        if not isinstance(name, str):
+            return None
+        size = len(key)
+        same = (
+            known
+            for known in self._values
+            if len(known) == size
+            and known[:-1] == key[:-1]
+            and isinstance(known[-1], str)
+            and known[-1].lower() == name
+        )
+        return next(same, None)
+
 
 def translated(
-    error: ValidationError, model: type[BaseModel], data: Any, positions: Positions
+    error: ValidationError,
+    model: type[BaseModel],
+    data: Any,
+    positions: Positions,
+    incomplete: Container[Key] = (),
 ) -> list[Trouble]:
-    """Return a trouble for each error, each place once."""
+    """Return a trouble for each error, each place once.
+
+    Args:
+        error: what the model said.
+        model: the model.
+        data: what it was given.
+        positions: where everything stands.
+        incomplete: parts of which nothing missing is told.
+    """
     troubles: dict[Key, Trouble] = {}
     for detail in error.errors(include_url=False):
         key = _real_key(detail["loc"], data)
-        if key not in troubles:
+        told = key in incomplete or (detail["type"] == "missing" and key[:-1] in incomplete)
+        if key not in troubles and not told:
             troubles[key] = _trouble(detail, key, model, positions)
     return list(troubles.values())
 
@@ -84,7 +116,7 @@ def translated(
 def _real_key(location: Iterable[str | int], data: Any) -> Key:
     """Leave out the parts of a location that aren't in the file (names of unions' members)."""
     key: list[str | int] = []
-    parts = list(location)
+    parts = [part for part in location if part != _OF_A_KEY]
     for place, part in enumerate(parts):
         last = place == len(parts) - 1
         if isinstance(data, dict) and (part in data or last):
@@ -105,7 +137,9 @@ def _trouble(
         return Trouble(positions.of_key(key), positions.named(key), "unknown key", near)
     if kind == "missing":
         return Trouble(positions.of_value(key[:-1]), positions.named(key), "is missing")
-    at, name = positions.of_value(key), positions.named(key)
+    of_a_key = detail["loc"][-1:] == (_OF_A_KEY,)
+    at = positions.of_key(key) if of_a_key else positions.of_value(key)
+    name = positions.named(key)
     if kind == "value_error":
         problem, _, expected = str(detail["ctx"]["error"]).partition(", expected ")
         return Trouble(at, name, problem, f"expected {expected}" if expected else "")
@@ -119,6 +153,7 @@ def _expected(detail: ErrorDetails) -> str:
         return _KINDS[kind]
     simple = {
         "literal_error": "{expected}",
+        "string_unicode": "text in UTF-8",
         "greater_than_equal": "at least {ge}",
         "less_than_equal": "at most {le}",
         "string_pattern_mismatch": "text that matches {pattern}",

@@ -9,7 +9,7 @@ from pydantic import Field
 from extproc.config.schema.listener import Admin, Listener
 from extproc.config.schema.routes import AuthenticationNames, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
-from extproc.config.schema.shapes import Names, Strict
+from extproc.config.schema.shapes import Name, Names, Strict
 from extproc.config.schema.upstreams import Upstream
 
 
@@ -26,11 +26,11 @@ class Gateway(Strict):
     listener: Listener = Field(description="Where clients come in.")
     admin: Admin = Field(Admin(), description="The administration interface.")
     store: Literal["memory"] = Field("memory", description="Where the cache is kept.")
-    upstreams: dict[str, Upstream] = Field({}, description="By name.")
-    authentication: dict[str, Authenticator] = Field({}, description="By name.")
+    upstreams: dict[Name, Upstream] = Field({}, description="By name.")
+    authentication: dict[Name, Authenticator] = Field({}, description="By name.")
     identity: Identity | None = Field(None, description="What upstreams are told.")
-    consumers: dict[str, Consumer] = Field({}, description="By name, first match wins.")
-    policies: dict[str, PolicyRules] = Field(
+    consumers: dict[Name, Consumer] = Field({}, description="By name, first match wins.")
+    policies: dict[Name, PolicyRules] = Field(
         {}, description="By name; or the folder of policy files."
     )
     defaults: Defaults = Field(Defaults(), description="For routes that say nothing else.")
@@ -38,3 +38,8 @@ class Gateway(Strict):
         [], description="Globs of files that add routes, policies and upstreams."
     )
     routes: list[Route] = Field(min_length=1, description="In any order.")
+
+    @property
+    def listeners(self) -> dict[str, Listener]:
+        """Return the listeners by name; this version has one, `main`."""
+        return {"main": self.listener}

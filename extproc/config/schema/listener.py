@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from extproc.config.schema.shapes import Address, AddressOrSocket, File, Strict
 from extproc.config.units import Size
 
+_SHORTEST_TOKEN = 16
 _DEFAULT_REQUEST = 1 << 20
 _DEFAULT_RESPONSE = 4 << 20
+
+
+def _token(value: Any) -> Any:
+    """Refuse without showing: errors go to the log and to /status."""
+    if value is None or (isinstance(value, str) and len(value) >= _SHORTEST_TOKEN):
+        return value
+    raise ValueError(f"is no token, expected quoted text of at least {_SHORTEST_TOKEN} characters")
 
 
 class NamedCertificate(Strict):
@@ -60,6 +68,6 @@ class Admin(Strict):
     """The administration interface."""
 
     address: AddressOrSocket = Field("127.0.0.1:9900", description="host:port or unix:/path.")
-    token: str | None = Field(
-        None, min_length=16, description="For POST; without it one is made at start."
+    token: Annotated[str, BeforeValidator(_token)] | None = Field(
+        None, min_length=_SHORTEST_TOKEN, description="For POST; without it one is made at start."
     )

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from extproc.config.schema.shapes import ONE_OR_MORE, HeaderName, Names, Strict
+from extproc.config.schema.shapes import (
+    HEADERS,
+    ONE_OR_MORE,
+    HeaderName,
+    Names,
+    Strict,
+    UrlPath,
+    worded,
+)
 from extproc.config.units import Duration, shown
 
+_CLASS = r"^[^:]+:[A-Za-z_]\w*$"
+_HOST = r"^(\*\.)?[a-z0-9.-]+$"
 _METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 _PART = r"^[a-z][a-z0-9_]{0,62}$"
 
 
 def _methods(value: Any) -> Any:
-    if value == "any" or isinstance(value, list):
+    if value == "any" or value is None:
         return value
-    raise ValueError(f"is {shown(value)}, expected a list such as [GET, POST], or any")
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"is {shown(value)}, expected a list such as [GET, POST], or any")
+    for method in value:
+        if not isinstance(method, str) or not re.fullmatch(_METHOD, method):
+            raise ValueError(f"has {shown(method)}, expected methods in capitals such as GET")
+    return value
 
 
 def _authentication(value: Any) -> Any:
@@ -36,36 +52,54 @@ def _condition(value: Any) -> Any:
     raise ValueError(f"is {shown(value)}, expected text, or true for present")
 
 
-Condition = Annotated[Any, BeforeValidator(_condition)]
+Condition = Annotated[
+    Any,
+    BeforeValidator(_condition),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"const": True}]}),
+]
+Host = Annotated[
+    str, Field(pattern=_HOST), worded(_HOST, "a host in lower case, or *. and a suffix")
+]
+RouteName = Annotated[
+    str,
+    Field(pattern=_NAME),
+    worded(_NAME, "a name of lower-case letters, digits, `_`, `.` and `-`"),
+]
+PartName = Annotated[
+    str, Field(pattern=_PART), worded(_PART, "a name of lower-case letters, digits and `_`")
+]
+ClassName = Annotated[str, Field(pattern=_CLASS), worded(_CLASS, "module:Class or file.py:Class")]
 AuthenticationNames = Annotated[list[str], BeforeValidator(_authentication), ONE_OR_MORE]
 
 
 class Match(Strict):
     """Which requests a route takes."""
 
-    path: str = Field(pattern="^/", description="Exact, with {name} segments, or ending in /*.")
+    path: UrlPath = Field(description="Exact, with {name} segments, or ending in /*.")
     methods: Annotated[
         Literal["any"] | list[Annotated[str, Field(pattern=_METHOD)]] | None,
         BeforeValidator(_methods),
     ] = Field(None, description="By default GET, HEAD, POST, PUT, PATCH and DELETE.")
-    host: str | None = Field(
-        None, pattern=r"^(\*\.)?[a-z0-9.-]+$", description="Exact, or *. and a suffix."
+    host: Host | None = Field(None, description="Exact, or *. and a suffix.")
+    headers: Annotated[dict[HeaderName, Condition], HEADERS] = Field(
+        {}, description="Name to text, or true."
     )
-    headers: dict[HeaderName, Condition] = Field({}, description="Name to text, or true.")
     query: dict[str, Condition] = Field({}, description="Name to text, or true.")
 
 
 class Rewrite(Strict):
     """What the upstream gets in place of the path."""
 
-    path: str = Field(pattern="^/", description="Text with holes; the query stays without a ?.")
+    path: UrlPath = Field(description="Text with holes; the query stays without a ?.")
 
 
 class Headers(Strict):
     """Changes of headers; removals come first."""
 
     remove: list[HeaderName] = Field([], description="Names.")
-    set: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+    set: Annotated[dict[HeaderName, str], HEADERS] = Field(
+        {}, description="Name to text with holes."
+    )
 
 
 class Message(Strict):
@@ -91,8 +125,10 @@ class AggregateCall(Strict):
     """One call of an aggregation."""
 
     upstream: str = Field(description="A name under `upstreams`.")
-    path: str = Field(pattern="^/", description="Text with holes; names the parts it waits for.")
-    headers: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+    path: UrlPath = Field(description="Text with holes; names the parts it waits for.")
+    headers: Annotated[dict[HeaderName, str], HEADERS] = Field(
+        {}, description="Name to text with holes."
+    )
     required: bool = Field(True, description="false: the answer goes on without this part.")
     timeout: Duration | None = Field(None, description="By default the upstream's.")
     default: Any = Field(None, description="Stands in for a part that failed.")
@@ -102,7 +138,7 @@ class Aggregate(Strict):
     """One answer out of many calls."""
 
     deadline: Duration = Field(1.0, description="For all calls together.")
-    calls: dict[Annotated[str, Field(pattern=_PART)], AggregateCall] = Field(
+    calls: dict[PartName, AggregateCall] = Field(
         min_length=1, description="By the name of the part."
     )
     response: str = Field(description="JMESPath over the parts.")
@@ -112,7 +148,7 @@ class Aggregate(Strict):
 class OwnPlugin(Strict):
     """A plugin of yours."""
 
-    use: str = Field(pattern=r"^[^:]+:[A-Za-z_]\w*$", description="module:Class or file.py:Class.")
+    use: ClassName = Field(description="module:Class or file.py:Class.")
     configuration: dict[str, Any] = Field({}, alias="with", description="The plugin's fields.")
     on_failure: Literal["deny", "skip"] = Field("deny", description="What its failure means.")
     deadline: Duration = Field(0.5, description="For each of its hooks.")
@@ -121,7 +157,7 @@ class OwnPlugin(Strict):
 class Route(Strict):
     """A match and what happens to the requests it takes."""
 
-    name: str = Field(pattern=_NAME, description="For records, metrics and the verdict.")
+    name: RouteName = Field(description="For records, metrics and the verdict.")
     match: Match = Field(description="Which requests.")
     upstream: str | None = Field(None, description="A name under `upstreams`.")
     aggregate: Aggregate | None = Field(None, description="In place of an upstream.")

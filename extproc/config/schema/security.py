@@ -6,14 +6,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from extproc.config.schema.shapes import File, HeaderName, Strict
-from extproc.config.units import Duration
+from extproc.config.schema.shapes import HEADERS, File, HeaderName, Name, Strict, worded
+from extproc.config.units import Duration, Pause
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 _USUAL: list[Algorithm] = ["RS256", "PS256", "ES256", "EdDSA"]
 _DAY = 86_400.0
+_REASON = r"^[a-z][a-z0-9_]*$"
+_URL = r"^https?://[!-~]+$"
+Reason = Annotated[
+    str, Field(pattern=_REASON), worded(_REASON, "lower-case letters, digits and `_`")
+]
+HttpUrl = Annotated[str, Field(pattern=_URL), worded(_URL, "a URL with http or https")]
 
 
 class Jwt(Strict):
@@ -21,19 +27,19 @@ class Jwt(Strict):
 
     issuer: str = Field(min_length=1, description="Exactly the token's `iss`.")
     audiences: list[str] = Field(min_length=1, description="One of them must be in `aud`, exactly.")
-    discovery: Literal[True] | None = Field(
+    discovery: bool | None = Field(
         None, description="Find the keys by the issuer's /.well-known/openid-configuration."
     )
-    jwks_uri: str | None = Field(None, pattern="^https?://", description="Where the keys are.")
+    jwks_uri: HttpUrl | None = Field(None, description="Where the keys are.")
     jwks: File | None = Field(None, description="A file with the keys.")
     algorithms: list[Algorithm] = Field(_USUAL, min_length=1, description="What is accepted.")
-    leeway: Duration = Field(5.0, description="How far clocks may differ.")
+    leeway: Pause = Field(5.0, description="How far clocks may differ.")
     max_lifetime: Duration = Field(_DAY, description="The latest `exp` from now.")
     header: HeaderName = Field("authorization", description="Where the bearer token is.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [n for n in ("discovery", "jwks_uri", "jwks") if getattr(self, n) is not None]
+        named = [n for n in ("discovery", "jwks_uri", "jwks") if getattr(self, n)]
         if len(named) != 1:
             said = " and ".join(named) or "none"
             raise ValueError(f"names {said}, expected one of discovery, jwks_uri or jwks")
@@ -49,7 +55,9 @@ class Authenticator(Strict):
 class Identity(Strict):
     """What upstreams are told."""
 
-    headers: dict[HeaderName, str] = Field({}, description="Name to text with holes.")
+    headers: Annotated[dict[HeaderName, str], HEADERS] = Field(
+        {}, description="Name to text with holes."
+    )
 
 
 class Consumer(Strict):
@@ -65,9 +73,7 @@ class PolicyRule(Strict):
     name: str = Field(min_length=1, description="For records.")
     allow: str | None = Field(None, description="CEL; an error doesn't allow.")
     deny: str | None = Field(None, description="CEL; an error denies.")
-    reason: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")] | None = Field(
-        None, description="For records and the problem's type."
-    )
+    reason: Reason | None = Field(None, description="For records and the problem's type.")
     detail: str | None = Field(None, description="For the client.")
 
     @model_validator(mode="after")
@@ -86,4 +92,4 @@ class PolicyRules(Strict):
 class PolicyFile(Strict):
     """A file in the folder of policies."""
 
-    policies: dict[str, PolicyRules] = Field(description="By name.")
+    policies: dict[Name, PolicyRules] = Field(description="By name.")

@@ -11,16 +11,19 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationInfo,
     WithJsonSchema,
 )
 
-from extproc.config.source import below
+from extproc.config.source import below, written_path
 from extproc.config.units import shown
 
-_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):(\d{1,5})\Z")
+_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):([0-9]{1,5})\Z")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-_MOST_PORTS = 65_535
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+_PATH = r"^/"
+MOST_PORTS = 65_535
 _LONGEST_SOCKET = 107
 
 
@@ -32,7 +35,7 @@ class Strict(BaseModel):
 
 def _address(value: str) -> str:
     found = _ADDRESS.match(value)
-    if found is None or int(found[1]) > _MOST_PORTS:
+    if found is None or int(found[1]) > MOST_PORTS:
         raise ValueError(f"is {shown(value)}, expected host:port such as 127.0.0.1:8080")
     return value
 
@@ -59,8 +62,36 @@ def _file(value: Any, info: ValidationInfo) -> str:
     path = below(Path(folder), value)
     if not path.is_file():
         raise ValueError(f"names {value}, which is no file")
-    context["files"].append(path)
+    context["files"].append(written_path(Path(folder), value))
     return str(path)
+
+
+def worded(pattern: str, words: str) -> BeforeValidator:
+    """Say in words what a text should be, before its pattern is told as an expression.
+
+    Args:
+        pattern: for the text.
+        words: what it stands for, after `expected`.
+    """
+    compiled = re.compile(pattern.removesuffix("$") + r"\Z" * pattern.endswith("$"))
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not compiled.match(value):
+            raise ValueError(f"is {shown(value)}, expected {words}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _different(value: Any) -> Any:
+    """Refuse header names that differ by capitals alone: one would be lost without a word."""
+    if isinstance(value, dict):
+        seen: dict[str, str] = {}
+        for name in value:
+            if name.lower() in seen:
+                raise ValueError(f"names {seen[name.lower()]} and {name}, expected one of them")
+            seen[name.lower()] = name
+    return value
 
 
 def _header_name(value: str) -> str:
@@ -78,6 +109,11 @@ Address = Annotated[str, AfterValidator(_address)]
 AddressOrSocket = Annotated[str, AfterValidator(_address_or_socket)]
 File = Annotated[str, BeforeValidator(_file)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+HEADERS = BeforeValidator(_different)
+UrlPath = Annotated[str, Field(pattern=_PATH), worded(_PATH, "a path that begins with /")]
+Name = Annotated[
+    str, Field(pattern=_NAME), worded(_NAME, "a name of letters, digits, `_`, `.` and `-`")
+]
 ONE_OR_MORE = WithJsonSchema(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 )

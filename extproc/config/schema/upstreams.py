@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from extproc.config.schema.shapes import File, Strict
+from extproc.config.schema.shapes import MOST_PORTS, File, Strict, UrlPath
 from extproc.config.units import Duration, shown
 
-_SCHEMES = ("http", "https", "grpc", "grpcs")
+_ENDPOINT = re.compile(
+    r"(?:https?|grpcs?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)"
+    r"(?::([0-9]{1,5}))?/?\Z"
+)
 _MOST_RETRIES = 10
 
 
 def _endpoint(value: str) -> str:
     """Accept scheme://host[:port] and nothing more."""
     wanted = "expected http, https, grpc or grpcs://host[:port] without path"
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is {shown(value)}, {wanted}") from error
-    extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme not in _SCHEMES or not parts.hostname or extra or port == 0:
+    found = _ENDPOINT.match(value)
+    if found is None or not 0 < int(found[2] or 1) <= MOST_PORTS or not _is_host(found[1]):
         raise ValueError(f"is {shown(value)}, {wanted}")
-    return value.rstrip("/")
+    return value.removesuffix("/")
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return True
+    try:
+        return bool(IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
 
 
 class UpstreamTls(Strict):
@@ -46,7 +55,7 @@ class Upstream(Strict):
     retries: int = Field(
         0, ge=0, le=_MOST_RETRIES, description="Further tries; unsafe methods if nothing arrived."
     )
-    health: str | None = Field(None, pattern="^/", description="Path of an active health check.")
+    health: UrlPath | None = Field(None, description="Path of an active health check.")
     balance: Literal["round_robin", "least_request", "random"] = Field(
         "round_robin", description="How requests are spread over endpoints."
     )
