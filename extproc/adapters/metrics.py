@@ -8,6 +8,7 @@ batch. The mode is chosen by an environment variable before the library is impor
 from __future__ import annotations
 
 import os
+import struct
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ COUNTERS = (
 )
 HISTOGRAMS = (Metric("extproc_plugin_seconds", "Time in one hook.", ("plugin", "phase")),)
 BUCKETS = (0.00002, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-_MOST_SERIES = 5000
+_TRIES = 5
 
 
 class BatchedMetrics:
@@ -109,6 +110,14 @@ def exposition(folder: Path) -> bytes:
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see above
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 - as above
 
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    tries = _TRIES
+    while True:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+        try:
+            return generate_latest(registry)
+        except (RuntimeError, ValueError, KeyError, struct.error):
+            # A worker's file was read in the middle of a write.
+            tries -= 1
+            if tries == 0:
+                raise
