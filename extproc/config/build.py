@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from extproc.aggregation.plan import Call, PlanFault, plan
@@ -36,7 +37,6 @@ from extproc.transformation.plugins import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
-    from pathlib import Path
 
     from extproc.config.load import Loaded
     from extproc.config.schema import Jwt
@@ -292,7 +292,7 @@ class _Builder:
             location = jwt.jwks_uri or discovery_url(jwt.issuer)
             return KeySource(jwt.issuer, location, discovery=jwt.jwks_uri is None, pace=Pace())
         try:
-            return KeySource.fixed(jwt.issuer, KeySet.read(_bytes(self._loaded.folder, jwt.jwks)))
+            return KeySource.fixed(jwt.issuer, KeySet.read(Path(jwt.jwks).read_bytes()))
         except NotAKeySet as error:
             self._trouble(key, str(error), "expected a JSON Web Key Set")
             return KeySource.fixed(jwt.issuer, KeySet(()))
@@ -349,7 +349,3 @@ class _Builder:
 def _step(plugin: Plugin, *, deadline: float = 0.5) -> Step:
     """Return a built-in plugin as a step; it fails closed."""
     return Step(type(plugin).__name__.lower(), plugin, Limits(deadline))
-
-
-def _bytes(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()

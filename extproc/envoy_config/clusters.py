@@ -126,9 +126,7 @@ def _upstream(name: str, upstream: Upstream, facts: Facts) -> Cluster:
         load_assignment=_assignment(
             upstream_cluster(name), [_endpoint_address(url) for url in urls], urls
         ),
-        typed_extension_protocol_options=_protocol(
-            http2=urls[0].scheme in {"grpc", "grpcs"}, negotiated=urls[0].scheme == "https"
-        ),
+        typed_extension_protocol_options=_protocol(http2=upstream.speaks_grpc),
         circuit_breakers=_open_breakers(),
         outlier_detection=_connection_failures(5, 1.0) if len(urls) > 1 else None,
     )
@@ -165,26 +163,16 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _protocol(*, http2: bool, negotiated: bool = False) -> dict[str, AnyMessage]:
-    if negotiated:
-        options = HttpProtocolOptions(
-            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                http_protocol_options=Http1ProtocolOptions()
-            )
-        )
-    elif http2:
-        options = HttpProtocolOptions(
-            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                http2_protocol_options=Http2ProtocolOptions()
-            )
+def _protocol(*, http2: bool) -> dict[str, AnyMessage]:
+    if http2:
+        explicit = HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=Http2ProtocolOptions()
         )
     else:
-        options = HttpProtocolOptions(
-            explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                http_protocol_options=Http1ProtocolOptions()
-            )
+        explicit = HttpProtocolOptionsExplicitHttpConfig(
+            http_protocol_options=Http1ProtocolOptions()
         )
-    return {_HTTP_OPTIONS: packed(options)}
+    return {_HTTP_OPTIONS: packed(HttpProtocolOptions(explicit_http_config=explicit))}
 
 
 def _open_breakers() -> CircuitBreakers:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,6 @@ class LastReload:
     at: str = ""
     ok: bool = True
     error: str = ""
-    count: int = field(default=0)
 
 
 class Supervisor:
@@ -191,7 +190,6 @@ class Supervisor:
             datetime.now(UTC).isoformat(timespec="milliseconds"),
             not error,
             error,
-            self._last.count + 1,
         )
         self._metrics.count("extproc_reloads_total", ("failed" if error else "ok",))
         self._metrics.flush()

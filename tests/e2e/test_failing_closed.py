@@ -16,7 +16,7 @@ from tests.support.bad_services import bad_service
 from tests.support.client import ask
 from tests.support.mutants import failing_open, without_verdict_filter
 from tests.support.places import free_port, short_folder
-from tests.support.processes import envoy, gateway, head, printed_envoy, service
+from tests.support.processes import children, envoy, gateway, head, printed_envoy, service
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class TestServiceGone:
     def _paused(self, place: Place, config: Any) -> None:
         with service(place.file, place.socket) as running, envoy(config, place.port):
             until(lambda: ask(place.port, "/warm").status == 200, "the service is healthy")
-            stopped = _workers(running.pid)
+            stopped = children(running.pid)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
             try:
@@ -159,7 +159,7 @@ class TestServiceGone:
         statuses: list[int] = []
         with service(place.file, place.socket) as running, envoy(change(place.config), place.port):
             until(lambda: ask(place.port, "/warm").status == 200, "the service is healthy")
-            workers = _workers(running.pid)
+            workers = children(running.pid)
             asking = threading.Thread(
                 target=lambda: statuses.append(ask(place.port, "/slow/secret").status)
             )
@@ -185,13 +185,6 @@ def _held(place: Place) -> bool:
     admin = place.config["admin"]["address"]["socket_address"]["port_value"]
     stats = ask(admin, "/stats?format=json&filter=^cluster.extproc.upstream_rq_active$").json
     return bool(stats["stats"] and stats["stats"][0]["value"] > 0)
-
-
-def _workers(supervisor: int) -> list[int]:
-    from pathlib import Path  # noqa: PLC0415 - beside its use
-
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
-    return [int(pid) for pid in children.split()]
 
 
 BEHAVIOURS = {

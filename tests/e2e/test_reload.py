@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from tests.support.client import ask
-from tests.support.load import Result, load
+from tests.support.load import during
 from tests.support.processes import Gateway, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def text(echo: int, marker: str) -> str:
@@ -39,7 +35,9 @@ def test_fifty_reloads_under_load(echo: int) -> None:
                 if reload(running)["version"] == before:
                     until(lambda old=before: running.status()["version"] != old, "a new version")  # type: ignore[misc]
 
-        result = asyncio.run(under_load(running, reload_fifty_times))
+        result = asyncio.run(
+            during(f"http://127.0.0.1:{running.port}/x", reload_fifty_times, loops=4)
+        )
     assert set(result.statuses) == {200}
     seen = set()
     for body in result.bodies:
@@ -47,18 +45,6 @@ def test_fifty_reloads_under_load(echo: int) -> None:
         assert path == f"/{marker}", body
         seen.add(marker)
     assert len(seen) > 10
-
-
-async def under_load(running: Gateway, doing: Callable[[], None]) -> Result:
-    """Load the gateway while something happens in a thread."""
-    stop = asyncio.Event()
-    url = f"http://127.0.0.1:{running.port}/x"
-    loading = asyncio.ensure_future(load(url, stop, loops=4, keep_bodies=True))
-    try:
-        await asyncio.to_thread(doing)
-    finally:
-        stop.set()
-    return await loading
 
 
 def reload(running: Gateway) -> dict[str, str]:

@@ -7,17 +7,13 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.client import ask
-from tests.support.load import Result, load
-from tests.support.processes import Gateway, gateway
+from tests.support.load import during
+from tests.support.processes import children, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PLAIN = """
 upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
@@ -25,19 +21,6 @@ defaults: {{authentication: none}}
 routes:
   - {{name: any, match: {{path: /*}}, upstream: echo}}
 """
-
-
-async def under_load(running: Gateway, doing: Callable[[], None], loops: int = 8) -> Result:
-    """Load the gateway while something happens in a thread."""
-    stop = asyncio.Event()
-    loading = asyncio.ensure_future(
-        load(f"http://127.0.0.1:{running.port}/x", stop, loops=loops, keep_bodies=True)
-    )
-    try:
-        await asyncio.to_thread(doing)
-    finally:
-        stop.set()
-    return await loading
 
 
 def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
@@ -51,7 +34,9 @@ def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
                 os.kill(victim, signal.SIGKILL)
                 until(lambda: len(set(running.workers()) - {victim}) == 2, "it is replaced")  # noqa: B023 - waits here
 
-        result = asyncio.run(under_load(running, kill_three_times))
+        result = asyncio.run(
+            during(f"http://127.0.0.1:{running.port}/x", kill_three_times, loops=8)
+        )
     failed = sum(result.statuses.values()) - result.statuses[200]
     assert result.statuses[200] > 200
     # Each of the eight loops has at most one request in a worker's hands at each kill.
@@ -70,26 +55,21 @@ def test_a_paused_worker_is_replaced(echo: int) -> None:
 def test_nothing_is_left_behind(echo: int) -> None:
     """Killed hard, the supervisor takes Envoy and workers with it."""
     with gateway(PLAIN.format(echo=echo)) as running:
-        children = _descendants(running.process.pid)
-        assert len(children) >= 2
+        started = children(running.process.pid)
+        assert len(started) >= 2
         running.process.kill()
         running.process.wait()
-        until(lambda: not any(map(_runs, children)), "every child is gone")
+        until(lambda: not any(map(_runs, started)), "every child is gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
     """SIGTERM or Ctrl-C end everything within ten seconds, with status 0 and nothing left."""
     with gateway(PLAIN.format(echo=echo)) as running:
-        children = _descendants(running.process.pid)
+        started = children(running.process.pid)
         running.process.send_signal(number)
         assert running.process.wait(10) == 0
-        assert not any(map(_runs, children))
-
-
-def _descendants(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+        assert not any(map(_runs, started))
 
 
 def _runs(pid: int) -> bool:
@@ -135,7 +115,7 @@ def test_a_stop_drains(echo: int) -> None:
 def test_a_killed_envoy_is_replaced(echo: int) -> None:
     """Envoy comes back with the version in force, and status counts it."""
     with gateway(PLAIN.format(echo=echo)) as running:
-        (victim,) = set(_descendants(running.process.pid)) - set(running.workers())
+        (victim,) = set(children(running.process.pid)) - set(running.workers())
         os.kill(victim, signal.SIGKILL)
         until(lambda: running.status()["envoy"]["restarts"] == 1, "it is counted")
         until(lambda: running.ask("/x").status == 200, "requests are answered")

@@ -7,8 +7,12 @@ import statistics
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(slots=True)
@@ -73,3 +77,14 @@ async def load(
 
         await asyncio.gather(*(loop() for _ in range(loops)))
     return result
+
+
+async def during(url: str, doing: Callable[[], None], *, loops: int) -> Result:
+    """Load a URL while something happens in a thread; bodies are counted."""
+    stop = asyncio.Event()
+    loading = asyncio.ensure_future(load(url, stop, loops=loops, keep_bodies=True))
+    try:
+        await asyncio.to_thread(doing)
+    finally:
+        stop.set()
+    return await loading

@@ -194,3 +194,8 @@ def printed_envoy(file: Path, *options: str) -> Any:
     command = [sys.executable, "-m", "extproc", "envoy", str(file), *options]
     done = subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     return json.loads(done.stdout)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
