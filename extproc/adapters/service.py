@@ -14,7 +14,7 @@ from extproc.adapters import wire_authz
 from extproc.adapters.wire import Codec, override_timeout
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
-from extproc.core.messages import Body, Continue
+from extproc.core.messages import Body, Continue, Immediate
 from extproc.core.verdict import MESSAGE_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
@@ -102,7 +102,10 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
     exchange = deciding.exchange()
     try:
         answer = await exchange.receive(event)
-        if isinstance(answer, Continue) and answer.verdict is None:
+        if body and exchange.judges_pieces:
+            # The verdict came with the headers; over ext_authz no piece would ever be judged.
+            answer = Immediate(wire_authz.unsupported())
+        elif isinstance(answer, Continue) and answer.verdict is None:
             answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
         return wire_authz.encode(answer)
     finally:

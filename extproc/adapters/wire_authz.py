@@ -6,6 +6,8 @@ onto a header that exists, so several values are joined by us and replace what i
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from google.protobuf.message import DecodeError
 
 from extproc.adapters.messages import common_pb2, ext_authz_pb2
@@ -67,7 +69,7 @@ def encode(answer: Answer) -> bytes:
     """Write the CheckResponse of an answer to request headers."""
     if isinstance(answer, Immediate):
         return _denied(answer.response)
-    if not isinstance(answer, Continue) or answer.verdict is None or answer.body is not None:
+    if not _carried(answer):
         return _denied(unsupported())
     message = ext_authz_pb2.CheckResponse(status=ext_authz_pb2.Status(code=_OK))
     ok = message.ok_response
@@ -81,12 +83,22 @@ def encode(answer: Answer) -> bytes:
     return message.SerializeToString()
 
 
+def _carried(answer: Answer) -> TypeGuard[Continue]:
+    """Say whether ext_authz can do what the answer says: headers, but no body and no path."""
+    return (
+        isinstance(answer, Continue)
+        and answer.verdict is not None
+        and answer.body is None
+        and answer.target is None
+    )
+
+
 def unsupported() -> Response:
     """Return the answer for what ext_authz can't carry; closed, not silently left out."""
     response = Response.problem(
         500,
         "Not possible over ext_authz",
-        "This route changes a body; it needs ext_proc.",
+        "This route changes a body or a path; it needs ext_proc.",
         reason="needs_ext_proc",
     )
     response.bind("")

@@ -92,6 +92,11 @@ class Exchange:
         self._law.answered(_reply(answer))
         return answer
 
+    @property
+    def judges_pieces(self) -> bool:
+        """Say whether the route's plugins see the request's body in pieces, after the verdict."""
+        return self.route is not None and self.route.chain.modes.request_body is BodyMode.STREAMED
+
     async def finish(self) -> None:
         """Run every `on_finish` and count the exchange."""
         if self.route is None or self.request is None:

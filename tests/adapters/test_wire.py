@@ -217,6 +217,7 @@ def test_ext_authz_denies_what_it_can_not_carry() -> None:
     for answer in (
         Continue(Side.REQUEST),
         Continue(Side.REQUEST, body=b"x", verdict="r@v"),
+        Continue(Side.REQUEST, target="/other", verdict="r@v"),
         Immediate(Response.problem(403, "No")),
     ):
         message = ext_authz_pb2.CheckResponse.FromString(wire_authz.encode(answer))

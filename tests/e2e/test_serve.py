@@ -28,10 +28,21 @@ defaults: {authentication: none}
 routes:
   - {name: open, match: {path: /open/*}, upstream: echo, request: {headers: {set: {x-set: "{request.path}"}}}}
   - {name: beta, match: {path: /open/*, headers: {x-beta: "1"}, query: {on: "1"}}, upstream: echo}
+  - {name: moved, match: {path: /moved}, upstream: echo, rewrite: {path: /elsewhere}}
+  - {name: pieces, match: {path: /pieces}, upstream: echo, plugins: [{use: "pieces.py:Pieces"}]}
   - {name: shaped, match: {path: /shaped}, upstream: echo, request: {body: "@"}}
   - name: sum
     match: {path: /sum}
     aggregate: {calls: {one: {upstream: echo, path: /one}}, response: "{path: one.path}"}
+"""
+
+PIECES = """
+from extproc import Plugin
+
+class Pieces(Plugin):
+    streaming = True
+    def on_request_body(self, request, body):
+        pass
 """
 
 
@@ -42,6 +53,7 @@ def place(echo: int) -> Iterator[tuple[Path, int]]:
         port = free_port()
         file = folder / "gateway.yaml"
         upstream = f"upstreams: {{echo: {{endpoints: ['http://127.0.0.1:{echo}']}}}}"
+        (folder / "pieces.py").write_text(PIECES)
         file.write_text(head(port, free_port()) + upstream + ROUTES)
         yield file, port
 
@@ -60,7 +72,7 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
 
 
 def checked(
-    channel: grpc.Channel, path: str, route: str = "", **headers: str
+    channel: grpc.Channel, path: str, route: str = "", body: bytes = b"", **headers: str
 ) -> ext_authz_pb2.CheckResponse:
     """Make one ext_authz Check."""
     message = ext_authz_pb2.CheckRequest()
@@ -68,6 +80,7 @@ def checked(
     http.method, http.path, http.host, http.scheme = "GET", path, "shop", "http"
     for name, value in headers.items():
         http.header_map.headers.add(key=name.replace("_", "-"), raw_value=value.encode())
+    http.raw_body = body
     if route:
         message.attributes.context_extensions["extproc_route"] = route
     call: Any = channel.unary_unary(CHECK)
@@ -91,6 +104,10 @@ def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
         beta = checked(channel, "/open/x?a=b&on=1", x_beta="1")
         assert not beta.ok_response.headers  # the more specific route sets none
         assert checked(channel, "/open/x?on=2", x_beta="1").ok_response.headers
+        # What ext_authz can't carry is denied, not left out.
+        assert checked(channel, "/moved").denied_response.status.code == 500
+        assert checked(channel, "/pieces").status.code == 0
+        assert checked(channel, "/pieces", body=b"x").denied_response.status.code == 500
         for path in ("/nowhere", "/open/../x", "/open//x", "/open/%2e%2e/x", "/open/a%2fb"):
             response = checked(channel, path)
             assert response.status.code != 0, path
