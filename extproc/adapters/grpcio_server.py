@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from extproc.adapters import service
 from extproc.adapters.wire import PROCESS
 from extproc.adapters.wire_authz import CHECK
+from extproc.adapters.wire_log import STREAM_ACCESS_LOGS
 from extproc.core.errors import PeerFault
 from extproc.core.waiting import Waiting, start
 
@@ -34,17 +35,20 @@ type_of_context = grpc.aio.ServicerContext[Any, Any]
 
 
 class GrpcioServer:
-    """Serves ext_proc, ext_authz and grpc.health.v1 on any number of addresses."""
+    """Serves ext_proc, ext_authz, access logs and grpc.health.v1 on any number of addresses."""
 
-    def __init__(self, deciding: Deciding) -> None:
+    def __init__(
+        self, deciding: Deciding, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self._deciding = deciding
+        self._credentials = credentials
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._finishing: set[asyncio.Task[None]] = set()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((_Handler(self),))
 
-    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+    def listen(self, address: str) -> str:
         """Bind `unix:/path` or `host:port`.
 
         Returns:
@@ -53,8 +57,8 @@ class GrpcioServer:
         Raises:
             RuntimeError: the address can't be bound.
         """
-        if credentials is not None:
-            port = self._server.add_secure_port(address, credentials)
+        if self._credentials is not None:
+            port = self._server.add_secure_port(address, self._credentials)
         else:
             port = self._server.add_insecure_port(address)
         if address.startswith("unix:"):
@@ -116,6 +120,15 @@ class GrpcioServer:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
 
+    async def access_logs(self, _iterator: object, context: type_of_context) -> bytes:
+        """Serve one `StreamAccessLogs` stream."""
+        while (data := await context.read()) is not grpc.aio.EOF:
+            try:
+                service.access_log(self._deciding, data)
+            except PeerFault as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return service.ACCESS_LOG_DONE
+
 
 class _Handler(grpc.GenericRpcHandler):
     """Hands raw bytes on: the wire module alone decodes."""
@@ -124,6 +137,7 @@ class _Handler(grpc.GenericRpcHandler):
         self._methods: dict[str, Any] = {
             PROCESS: grpc.stream_stream_rpc_method_handler(server.process),
             CHECK: grpc.unary_unary_rpc_method_handler(server.check),
+            STREAM_ACCESS_LOGS: grpc.stream_unary_rpc_method_handler(server.access_logs),
         }
 
     def service(self, handler_call_details: Any) -> Any:

@@ -39,6 +39,11 @@ COUNTERS = (
     Metric("extproc_cache_total", "Lookups and stores.", ("route", "outcome")),
     Metric("extproc_calls_total", "Calls of aggregations.", ("upstream", "outcome")),
     Metric("extproc_key_fetches_total", "Fetches of key sets.", ("outcome",)),
+    Metric(
+        "extproc_access_log_entries_total",
+        "Requests in Envoy's access log stream, by class of status.",
+        ("route", "outcome"),
+    ),
     Metric("extproc_reloads_total", "Loads of the gateway file.", ("outcome",)),
 )
 HISTOGRAMS = (Metric("extproc_plugin_seconds", "Time in one hook.", ("plugin", "phase")),)

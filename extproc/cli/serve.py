@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import GatewayFile, Server, assembled, fail, only_grpcio
+from extproc.cli.options import GatewayFile, assembled, fail, known_server
 
 
 def serve(
@@ -17,7 +17,16 @@ def serve(
     listen: Annotated[
         list[str], typer.Option(help="unix:/path or host:port; one worker for each.")
     ],
-    server: Server = "grpcio",
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            help="Which gRPC server: local (ours, for an Envoy on this host) or grpcio (any "
+            "host, TLS). By default local where every address is this host's own, without TLS.",
+            metavar="local|grpcio",
+            show_default=False,
+        ),
+    ] = None,
     egress: Annotated[
         str, typer.Option(help="Envoy's egress listener, for the service's own calls.")
     ] = "127.0.0.1:9901",
@@ -28,16 +37,16 @@ def serve(
     ] = None,
 ) -> None:
     """Serve ext_proc, ext_authz and grpc.health.v1 on each address."""
-    only_grpcio(server)
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
         fail("--tls-cert and --tls-key go together, --tls-client-ca needs both", 2)
     for address in listen:
         _checked(address, secure=tls_cert is not None)
+    chosen = _server(server, listen, secure=tls_cert is not None)
     assembled(gateway)
     from extproc.host.crew import LoadRefused
     from extproc.host.serving import ServeOptions, Serving
 
-    options = ServeOptions(gateway, tuple(listen), egress, tls_cert, tls_key, tls_client_ca)
+    options = ServeOptions(gateway, tuple(listen), egress, chosen, tls_cert, tls_key, tls_client_ca)
 
     async def serving() -> None:
         await Serving(options).run()
@@ -46,6 +55,25 @@ def serve(
         asyncio.run(serving())
     except (LoadRefused, OSError) as error:
         fail(error)
+
+
+def _server(asked: str | None, listen: list[str], *, secure: bool) -> str:
+    """Choose the server, or refuse the one that was asked for."""
+    from extproc.adapters.local.server import check_address
+    from extproc.core.errors import ConfigFault
+
+    if asked is not None and known_server(asked) == "grpcio":
+        return asked
+    try:
+        for address in listen:
+            check_address(address)
+    except ConfigFault as refused:
+        if asked is not None:
+            fail(f"--listen {refused}", 2)
+        return "grpcio"
+    if secure and asked is not None:
+        fail("--server local has no TLS; leave out --tls-cert, or use --server grpcio", 2)
+    return "grpcio" if secure else "local"
 
 
 def _checked(address: str, *, secure: bool) -> None:

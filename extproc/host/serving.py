@@ -29,6 +29,7 @@ class ServeOptions:
     gateway: Path
     listen: tuple[str, ...]
     egress: str
+    server: str = "local"
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
@@ -69,19 +70,20 @@ class Serving:
                 list(self._options.listen),
                 self._options.egress,
                 self._log,
-                self._tls(),
+                self._extra(),
             )
             await self._serve()
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _tls(self) -> tuple[str, ...]:
+    def _extra(self) -> tuple[str, ...]:
         named = (
             ("--certificate", self._options.certificate),
             ("--private-key", self._options.private_key),
             ("--client-ca", self._options.client_ca),
         )
-        return tuple(text for name, path in named if path for text in (name, str(path.resolve())))
+        tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
+        return ("--server", self._options.server, *tls)
 
     async def _serve(self) -> None:
         admin = self._assembly.loaded.gateway.admin
@@ -90,7 +92,11 @@ class Serving:
             await self._crew.start()
             address = await server.start()
             self._log.info(
-                "serving", listen=self._options.listen, admin=address, version=self.version
+                "serving",
+                listen=self._options.listen,
+                server=self._options.server,
+                admin=address,
+                version=self.version,
             )
             looking = asyncio.ensure_future(self._look())
             await self._stop.wait()

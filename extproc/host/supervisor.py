@@ -45,6 +45,7 @@ class RunOptions:
         workers: how many processes decide.
         envoy: the binary; None to find it.
         concurrency: Envoy's worker threads.
+        server: the workers' gRPC server, `local` or `grpcio`.
         announce: called once everything serves, with the addresses.
     """
 
@@ -52,6 +53,7 @@ class RunOptions:
     workers: int = 1
     envoy: str | None = None
     concurrency: int = 2
+    server: str = "local"
     announce: Callable[[str, str], None] | None = None
 
 
@@ -115,7 +117,8 @@ class Supervisor:
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
         self._assembly = original
         self._path = path
-        self._crew = Crew(path, folder, addresses, egress, self._log)
+        server = ("--server", self._options.server)
+        self._crew = Crew(path, folder, addresses, egress, self._log, server)
         self._proxy = Proxy(binary, folder, facts, self._log, self._options.concurrency)
         self._watch = Watch(original.loaded)
         admin = original.loaded.gateway.admin

@@ -14,6 +14,7 @@ from extproc.adapters import control
 from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
 from extproc.adapters.http_client import EgressCaller, HttpFetcher
 from extproc.adapters.journal import Journal
+from extproc.adapters.local.server import LocalServer
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
 from extproc.adapters.runtime import LoopRuntime
@@ -46,6 +47,7 @@ class WorkerOptions:
         egress: where calls go out.
         journal: a file shared with the supervisor; None without one.
         control: the file descriptor of the socket to the supervisor; None without one.
+        server: `local` or `grpcio`.
         threaded: plugins whose hooks run in threads from the start.
         certificate: PEM files for TLS; None for plain.
         private_key: as `certificate`.
@@ -58,6 +60,7 @@ class WorkerOptions:
     egress: str
     journal: Path | None = None
     control: int | None = None
+    server: str = "local"
     threaded: frozenset[str] = frozenset()
     certificate: Path | None = None
     private_key: Path | None = None
@@ -90,18 +93,13 @@ class Worker:
         )
         self._versions = Versions(outside, self._routes, options.threaded)
         deciding = Deciding(self._routes, clock, self._metrics, self.log, self._matcher.match)
-        self._server = GrpcioServer(deciding)
+        self._server: LocalServer | GrpcioServer = _server(options, deciding)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Load the gateway file, serve, and stop when told or when the supervisor is gone."""
         await self.load(self._options.gateway)
-        credentials = None
-        if self._options.certificate is not None and self._options.private_key is not None:
-            credentials = tls_credentials(
-                self._options.certificate, self._options.private_key, self._options.client_ca
-            )
-        self._server.listen(self._options.listen, credentials)
+        self._server.listen(self._options.listen)
         await self._server.start()
         async with AsyncExitStack() as stack:
             self._background(stack, self._flush())
@@ -186,6 +184,16 @@ class Worker:
         await self._fetcher.close()
         self._metrics.flush()
         self._runtime.close()
+
+
+def _server(options: WorkerOptions, deciding: Deciding) -> LocalServer | GrpcioServer:
+    if options.server == "local":
+        return LocalServer(deciding)
+    if options.certificate is None or options.private_key is None:
+        return GrpcioServer(deciding)
+    return GrpcioServer(
+        deciding, tls_credentials(options.certificate, options.private_key, options.client_ca)
+    )
 
 
 def _assembled(gateway: Path) -> Assembly:

@@ -1,0 +1,377 @@
+"""The state machine of one connection, server side: bytes in, events and bytes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from extproc.adapters.http2 import frames, settings
+from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
+from extproc.adapters.http2.events import ConnectionEnded, DataCame, RequestCame, StreamEnded
+from extproc.adapters.http2.fields import FieldReader
+from extproc.adapters.http2.frames import Flag, Kind
+from extproc.adapters.http2.sending import LAST_CALL, Sending
+from extproc.adapters.http2.settings import Setting
+from extproc.adapters.http2.streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.adapters.http2.fields import Fields
+    from extproc.adapters.http2.limits import Limits
+
+T = TypeVar("T")
+
+_END_STREAM = int(Flag.END_STREAM)
+_END_HEADERS = int(Flag.END_HEADERS)
+_PADDED = int(Flag.PADDED)
+_PADDED_OR_PRIORITY = int(Flag.PADDED | Flag.PRIORITY)
+_LAST_CALL_WITHIN = 5.0
+_LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
+_STREAM_MASK = frames.STREAM_MASK
+
+Event = RequestCame[Any] | DataCame | StreamEnded | ConnectionEnded
+
+
+class _Block:
+    """A header block that goes on in CONTINUATION frames."""
+
+    __slots__ = ("flags", "parts", "size", "stream_id")
+
+    def __init__(self, stream_id: int, flags: int, first: bytes) -> None:
+        self.stream_id = stream_id
+        self.flags = flags
+        self.parts = [first]
+        self.size = len(first)
+
+
+class Connection(Sending, Generic[T]):
+    """One connection.
+
+    Args:
+        interpret: makes of a request's fields what `RequestCame.head` holds; must depend on
+            the fields alone, since equal blocks are interpreted once.
+        limits: the bounds.
+        now: the monotonic time, seconds.
+    """
+
+    def __init__(self, interpret: Callable[[Fields], T], limits: Limits, now: float) -> None:
+        super().__init__(limits, now)
+        self._fields = FieldReader(interpret, limits)
+        self._rest = b""
+        self._preface_due = True
+        self._settings_due = True
+        self._block: _Block | None = None
+        self._credit = limits.connection_window
+        self._owed = 0
+        self._began = self._moved = now
+        self._on: dict[int, Callable[[int, int, bytes], Event | None]] = {
+            Kind.DATA: self._data,
+            Kind.HEADERS: self._headers,
+            Kind.PRIORITY: self._priority,
+            Kind.RST_STREAM: self._reset,
+            Kind.SETTINGS: self._settings,
+            Kind.PUSH_PROMISE: self._push,
+            Kind.PING: self._ping,
+            Kind.GOAWAY: self._went_away,
+            Kind.WINDOW_UPDATE: self._window_update,
+            Kind.CONTINUATION: self._continuation,
+        }
+
+    # ---- bytes in
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Take bytes; the answers to control frames are put into `out`.
+
+        Returns:
+            What happened, in order; after a `ConnectionEnded` nothing more, ever.
+        """
+        events: list[Event] = []
+        if self.over:
+            return events
+        self._now = now
+        try:
+            self._frames_of(self._rest + data if self._rest else data, events)
+        except ConnectionFault as fault:
+            events.append(self._end(fault.violation))
+        return events
+
+    def _frames_of(self, buffer: bytes, events: list[Event]) -> None:
+        position, size = 0, len(buffer)
+        if self._preface_due:
+            position = self._preface(buffer)
+            if not position:
+                self._rest = buffer
+                return
+        unpack = frames.HEADER.unpack_from
+        handlers = self._on
+        self._moved = self._now
+        try:
+            while size - position >= 9:  # noqa: PLR2004 - HEADER_SIZE
+                high, low, kind, flags, stream_id = unpack(buffer, position)
+                end = position + 9 + (high << 8 | low)
+                if end - position > _LARGEST:
+                    raise ConnectionFault(Violation.FRAME_TOO_LARGE)
+                if end > size:
+                    break
+                payload = buffer[position + 9 : end]
+                position = end
+                stream_id &= _STREAM_MASK
+                if self._settings_due or self._block is not None:
+                    self._check_turn(kind, flags, stream_id)
+                handler = handlers.get(kind)
+                if handler is None:
+                    self._spent()  # an extension's frame (RFC 9113 section 5.5)
+                    continue
+                try:
+                    event = handler(flags, stream_id, payload)
+                except StreamFault as fault:
+                    event = self._refused(stream_id, fault.violation)
+                if event is not None:
+                    events.append(event)
+        finally:
+            self._rest = buffer[position:]
+
+    def _preface(self, buffer: bytes) -> int:
+        if not frames.PREFACE.startswith(buffer[: len(frames.PREFACE)]):
+            raise ConnectionFault(Violation.PREFACE)
+        if len(buffer) < len(frames.PREFACE):
+            return 0
+        self._preface_due = False
+        return len(frames.PREFACE)
+
+    def _check_turn(self, kind: int, flags: int, stream_id: int) -> None:
+        if self._settings_due and (kind != Kind.SETTINGS or flags & Flag.ACK):
+            raise ConnectionFault(Violation.FIRST_SETTINGS)
+        if self._block is not None and (
+            kind != Kind.CONTINUATION or stream_id != self._block.stream_id
+        ):
+            raise ConnectionFault(Violation.INTERRUPTED_BLOCK)
+
+    def _refused(self, stream_id: int, violation: Violation) -> StreamEnded | None:
+        """End one stream for a mistake of the peer."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self.out.control(frames.reset(stream_id, violation.code))
+            self._table.reset_here(stream_id)
+            self._ended_unanswered()
+            return None
+        self.reset(stream, violation.code)
+        if not stream.answered:
+            self._ended_unanswered()
+        return StreamEnded(stream, violation.code)
+
+    # ---- frames with work
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        if not stream_id:
+            raise ConnectionFault(Violation.NEEDS_STREAM)
+        if flags & _PADDED_OR_PRIORITY:
+            payload = frames.block_of(flags, payload)
+        if len(payload) > self._limits.header_block:
+            raise ConnectionFault(Violation.BLOCK_TOO_LARGE)
+        if not flags & _END_HEADERS:
+            self._block = _Block(stream_id, flags, payload)
+            return None
+        return self._block_ended(flags, stream_id, payload)
+
+    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        block = self._block
+        if block is None:
+            raise ConnectionFault(Violation.LOST_CONTINUATION)
+        block.parts.append(payload)
+        block.size += len(payload)
+        if block.size > self._limits.header_block:
+            raise ConnectionFault(Violation.BLOCK_TOO_LARGE)
+        if len(block.parts) > self._limits.continuations + 1:
+            raise ConnectionFault(Violation.TOO_MANY_CONTINUATIONS)
+        if not flags & _END_HEADERS:
+            return None
+        self._block = None
+        return self._block_ended(block.flags, stream_id, b"".join(block.parts))
+
+    def _block_ended(self, flags: int, stream_id: int, block: bytes) -> Event | None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            return self._trailers(flags, stream, block)
+        table = self._table
+        if not table.is_idle(stream_id) and table.was_reset_here(stream_id):
+            self._fields.pass_over(block)
+            self._spent()  # it was under way when we reset the stream
+            return None
+        if stream_id <= table.last or not stream_id & 1:
+            raise ConnectionFault(Violation.STREAM_ID)
+        table.last = stream_id
+        if not self._accepting:
+            self._fields.pass_over(block)
+            self._spent()  # after GOAWAY (RFC 9113 section 6.8)
+            return None
+        head = self._fields.request(block)
+        if len(self.streams) >= self._limits.streams:
+            raise StreamFault(Violation.TOO_MANY_STREAMS)
+        self._idle_frames.earn(1)
+        stream = Stream(stream_id, self._limits.stream_window, self.out.initial)
+        table.add(stream)
+        ended = bool(flags & _END_STREAM)
+        if ended:
+            stream.remote_open = False
+        return RequestCame(stream, head, ended)
+
+    def _trailers(self, flags: int, stream: Stream, block: bytes) -> Event:
+        self._fields.pass_over(block)
+        if not stream.remote_open:
+            raise StreamFault(Violation.HALF_CLOSED)
+        if not flags & _END_STREAM:
+            raise StreamFault(Violation.TRAILERS_WITHOUT_END)
+        self._remote_ended(stream)
+        return DataCame(stream, b"", ended=True)
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        size = len(payload)
+        self._credit -= size
+        if self._credit < 0:
+            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
+        self._owed += size
+        if self._owed > self._limits.connection_window >> 1:
+            self.out.control(frames.window_update(0, self._owed))
+            self._credit += self._owed
+            self._owed = 0
+        if flags & _PADDED:
+            payload = frames.unpadded(payload)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id, data=True)
+            return None
+        if not stream.remote_open:
+            raise StreamFault(Violation.HALF_CLOSED)
+        stream.credit -= size
+        if stream.credit < 0:
+            raise StreamFault(Violation.WINDOW_EXCEEDED)
+        if size != len(payload):
+            self.took(stream, size - len(payload))
+        ended = bool(flags & _END_STREAM)
+        if ended:
+            self._remote_ended(stream)
+        elif not payload:
+            self._spent()
+            return None
+        return DataCame(stream, payload, ended)
+
+    def _remote_ended(self, stream: Stream) -> None:
+        stream.remote_open = False
+        if not stream.local_open:
+            self._gone(stream)
+
+    def _stray(self, stream_id: int, *, data: bool = False) -> None:
+        """Judge a frame on a stream that isn't open."""
+        if not stream_id:
+            raise ConnectionFault(Violation.NEEDS_STREAM)
+        if self._table.is_idle(stream_id):
+            raise ConnectionFault(Violation.IDLE_STREAM)
+        if data and self._accepting and not self._table.was_reset_here(stream_id):
+            raise StreamFault(Violation.CLOSED_STREAM)
+        self._spent()
+
+    def _reset(self, _flags: int, stream_id: int, payload: bytes) -> Event | None:
+        if len(payload) != frames.LONG.size:
+            raise ConnectionFault(Violation.FRAME_SIZE)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id)
+            return None
+        self._gone(stream)
+        stream.remote_open = stream.local_open = False
+        if not stream.answered:
+            self._ended_unanswered()
+        return StreamEnded(stream, frames.LONG.unpack(payload)[0])
+
+    # ---- frames without
+
+    def _priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id:
+            raise ConnectionFault(Violation.NEEDS_STREAM)
+        if len(payload) != frames.PRIORITY_SIZE:
+            raise ConnectionFault(Violation.FRAME_SIZE)
+        self._spent()
+
+    def _push(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        raise ConnectionFault(Violation.PUSH)
+
+    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(Violation.NEEDS_CONNECTION)
+        self._spent()
+        if flags & Flag.ACK:
+            if payload:
+                raise ConnectionFault(Violation.FRAME_SIZE)
+            self._fields.settled()
+            return
+        self._settings_due = False
+        for name, value in settings.read(payload):
+            if name == Setting.INITIAL_WINDOW_SIZE:
+                self.out.resize(value, self.streams.values(), self._now)
+            elif name == Setting.MAX_FRAME_SIZE:
+                self.out.largest_frame(value)
+        self.out.control(frames.SETTINGS_ACK)
+        self._collect()
+
+    def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(Violation.NEEDS_CONNECTION)
+        if len(payload) != frames.PING_SIZE:
+            raise ConnectionFault(Violation.FRAME_SIZE)
+        self._spent()
+        if not flags & Flag.ACK:
+            self.out.control(frames.frame(Kind.PING, Flag.ACK, 0, payload))
+        elif payload == LAST_CALL and self._last_call is not None:
+            self.stop_accepting()
+
+    def _went_away(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(Violation.NEEDS_CONNECTION)
+        if len(payload) < frames.GOAWAY_LEAST:
+            raise ConnectionFault(Violation.FRAME_SIZE)
+        self._spent()  # a client's GOAWAY is about pushed streams, and we push none
+
+    def _window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.LONG.size:
+            raise ConnectionFault(Violation.FRAME_SIZE)
+        self._spent()
+        by = frames.LONG.unpack(payload)[0] & frames.MAX_WINDOW
+        if not stream_id:
+            if not by:
+                raise ConnectionFault(Violation.ZERO_INCREMENT)
+            self.out.widen_all(by, self._now)
+            self._collect()
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._stray(stream_id)
+            return
+        if not by:
+            raise StreamFault(Violation.ZERO_INCREMENT)
+        self.out.widen(stream, by, self._now)
+        self._collect()
+
+    def tick(self, now: float) -> list[Event]:
+        """Look at the clock, about once a second.
+
+        Returns:
+            What the time brought about.
+        """
+        if self.over:
+            return []
+        self._now = now
+        limits = self._limits
+        if self._settings_due and now - self._began > limits.handshake:
+            return [self._end(Violation.HANDSHAKE_TIMEOUT)]
+        if (self._rest or self._block) and now - self._moved > limits.frame_within:
+            return [self._end(Violation.SLOW_FRAME)]
+        if not self.streams and now - self._busy > limits.idle:
+            self.announce_end()
+        if self._last_call is not None and now - self._last_call > _LAST_CALL_WITHIN:
+            self.stop_accepting()
+        ended: list[Event] = []
+        for stream in self.out.stalled(now - limits.send_within):
+            self.reset(stream, Violation.UNREAD.code)
+            ended.append(StreamEnded(stream, Violation.UNREAD.code))
+        return ended

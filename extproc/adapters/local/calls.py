@@ -1,0 +1,361 @@
+"""One RPC on one stream: what every kind shares, and the kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING
+
+from extproc.adapters import service
+from extproc.adapters.local import statuses
+from extproc.adapters.local.framing import Deframer, framed
+from extproc.adapters.local.statuses import CallFault, Status
+from extproc.core.errors import PeerFault
+from extproc.core.waiting import Waiting, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from extproc.adapters.http2.streams import Stream
+    from extproc.adapters.local.health import Health
+    from extproc.adapters.local.peer import Peer
+    from extproc.adapters.service import Deciding
+
+
+class Call(ABC):
+    """A call: messages in, messages out, one status.
+
+    Attributes:
+        over: nothing more is read or sent.
+        since: when its last bytes came; seconds, monotonic.
+    """
+
+    __slots__ = (
+        "_began",
+        "_deframer",
+        "_held",
+        "_peer",
+        "_stream",
+        "_task",
+        "_timer",
+        "over",
+        "since",
+    )
+
+    def __init__(self, peer: Peer, stream: Stream) -> None:
+        self._peer = peer
+        self._stream = stream
+        self._deframer = Deframer(peer.limits.message)
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = False
+        self._held = 0
+        self.over = False
+        self.since = peer.now
+
+    # ---- what a kind says
+
+    @abstractmethod
+    def message(self, data: bytes) -> bool:
+        """Take one message.
+
+        Returns:
+            False where it has to wait; `_taken` says later that it was taken.
+
+        Raises:
+            CallFault: the call ends with an error status.
+        """
+
+    @abstractmethod
+    def half_closed(self) -> None:
+        """Take note that no more messages come.
+
+        Raises:
+            CallFault: the call ends with an error status.
+        """
+
+    def closed(self) -> None:  # noqa: B027 - most kinds hold nothing
+        """Let go of what the call holds; called once, whatever the end."""
+
+    # ---- what comes
+
+    def data(self, data: bytes, *, ended: bool) -> None:
+        """Take bytes of the stream, or its end, or both."""
+        if self.over:
+            return
+        try:
+            if data:
+                self._fed(data)
+            if ended and not self.over:
+                self.half_closed()
+        except CallFault as fault:
+            self.fail(fault.status, fault.text)
+        except Exception as error:  # noqa: BLE001 - one call's defect is not the connection's
+            self._defect(error)
+
+    def _fed(self, data: bytes) -> None:
+        self.since = self._peer.now
+        messages = self._deframer.feed(data)
+        waiting = 0
+        for message in messages:
+            if not self.message(message):
+                waiting += len(message)
+        if waiting or self._held or self._deframer.held:
+            self._hold(waiting)
+        # Queued messages are given credit for when they are taken, all others now: a message
+        # may be larger than the window.
+        self._peer.connection.took(self._stream, len(data) - waiting)
+
+    def _hold(self, waiting: int) -> None:
+        """Account for bytes that came and weren't taken; the peer's bound is for all its calls."""
+        queued = self._queued() + self._deframer.held
+        self._peer.held += queued - self._held
+        self._held = queued
+        if self._peer.held > self._peer.limits.held and (waiting or self._deframer.held):
+            raise CallFault(Status.RESOURCE_EXHAUSTED, "too many bytes wait on this connection")
+
+    def _queued(self) -> int:
+        return 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Say whether a message has begun and not ended."""
+        return bool(self._deframer.held)
+
+    def arm(self, seconds: float) -> None:
+        """End the call after this long (grpc-timeout)."""
+        self._timer = self._peer.loop.call_later(seconds, self._expired)
+
+    def _expired(self) -> None:
+        self.fail(Status.DEADLINE_EXCEEDED, "deadline exceeded")
+        self._peer.flush()
+
+    def gone(self) -> None:
+        """The peer reset the stream, or the connection is lost."""
+        self._close()
+
+    # ---- what goes
+
+    def send(self, message: bytes) -> None:
+        """Send one message."""
+        if self.over:
+            return
+        connection, stream = self._peer.connection, self._stream
+        if not self._began:
+            self._began = True
+            connection.headers(stream, statuses.HEADERS)
+        if not connection.data(stream, framed(message), self._peer.now):
+            self._close()
+
+    def succeed(self) -> None:
+        """End the call well."""
+        self._end(Status.OK, "")
+
+    def fail(self, status: Status, text: str) -> None:
+        """End the call with an error status."""
+        self._end(status, text)
+
+    def _end(self, status: Status, text: str) -> None:
+        if self.over:
+            return
+        block = statuses.trailers if self._began else statuses.trailers_only
+        self._peer.connection.end(self._stream, block(status, text))
+        self._close()
+
+    def _defect(self, error: Exception) -> None:
+        self._peer.log.error("call failed", error=f"{type(error).__name__}: {error}")
+        self.fail(Status.INTERNAL, "the service failed")
+
+    def _close(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._peer.held -= self._held
+        self.closed()
+
+    # ---- work that waits
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._peer.loop.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except CallFault as fault:
+            self.fail(fault.status, fault.text)
+        except Exception as error:  # noqa: BLE001 - as in `data`
+            self._defect(error)
+        finally:
+            self._task = None
+            self._peer.flush_soon()
+
+
+class ProcessCall(Call):
+    """`ExternalProcessor/Process`: one exchange."""
+
+    __slots__ = ("_exchange", "_half_closed", "_queue")
+
+    def __init__(self, peer: Peer, stream: Stream, deciding: Deciding) -> None:
+        super().__init__(peer, stream)
+        self._exchange = service.Stream(deciding)
+        self._queue: deque[bytes] | None = None
+        self._half_closed = False
+
+    def message(self, data: bytes) -> bool:
+        """Answer at once, or wait, or queue behind a message whose hooks wait."""
+        if self.over:
+            return True
+        if self._task is not None:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(data)
+            return False
+        waiting = self._answered(data)
+        if waiting is not None:
+            self._run(self._wait(waiting))
+        return True
+
+    def _answered(self, data: bytes) -> Waiting | None:
+        try:
+            answers = self._exchange.receive(data)
+        except PeerFault as error:
+            self._peer.log.warning("stream refused", error=str(error))
+            raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
+        if isinstance(answers, Waiting):
+            return answers
+        self._send_all(answers)
+        return None
+
+    def _send_all(self, messages: tuple[bytes, ...]) -> None:
+        for message in messages:
+            self.send(message)
+        if not messages:
+            self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
+
+    async def _wait(self, first: Waiting) -> None:
+        waiting: Waiting | None = first
+        while waiting is not None:
+            async for messages in self._exchange.waited(waiting):
+                self._send_all(messages)
+                self._peer.flush_soon()
+            waiting = None
+            while self._queue and not self.over and waiting is None:
+                data = self._queue.popleft()
+                self._peer.connection.took(self._stream, len(data))
+                self._hold(0)
+                waiting = self._answered(data)
+        if self._half_closed:
+            self.succeed()
+
+    def _queued(self) -> int:
+        return sum(map(len, self._queue)) if self._queue else 0
+
+    def half_closed(self) -> None:
+        """End the call, once what came is answered."""
+        if self._task is None:
+            self.succeed()
+        else:
+            self._half_closed = True
+
+    def closed(self) -> None:
+        """Run `on_finish` beside the end of the stream."""
+        rest = start(self._exchange.finish())
+        if isinstance(rest, Waiting):
+            self._peer.finish_later(rest)
+
+
+class UnaryCall(Call):
+    """One message in, one out."""
+
+    __slots__ = ("_answer", "_request")
+
+    def __init__(
+        self, peer: Peer, stream: Stream, answer: Callable[[bytes], Coroutine[Any, Any, bytes]]
+    ) -> None:
+        super().__init__(peer, stream)
+        self._answer = answer
+        self._request: bytes | None = None
+
+    def message(self, data: bytes) -> bool:
+        """Keep the request until its end."""
+        if self._request is not None:
+            raise CallFault(Status.UNIMPLEMENTED, "one message, and more than one came")
+        self._request = data
+        return True
+
+    def half_closed(self) -> None:
+        """Answer the request."""
+        if self._request is None:
+            raise CallFault(Status.UNIMPLEMENTED, "one message, and none came")
+        try:
+            answer = start(self._answer(self._request))
+        except PeerFault as error:
+            raise CallFault(Status.INVALID_ARGUMENT, str(error)) from error
+        if isinstance(answer, Waiting):
+            self._run(self._wait(answer))
+        else:
+            self.send(answer)
+            self.succeed()
+
+    async def _wait(self, waiting: Waiting) -> None:
+        try:
+            answer = await waiting
+        except PeerFault as error:
+            raise CallFault(Status.INVALID_ARGUMENT, str(error)) from error
+        self.send(answer)
+        self.succeed()
+
+
+class WatchCall(Call):
+    """`Health/Watch`: one message in, the state now and at each change."""
+
+    __slots__ = ("_health",)
+
+    def __init__(self, peer: Peer, stream: Stream, health: Health) -> None:
+        super().__init__(peer, stream)
+        self._health = health
+
+    def message(self, data: bytes) -> bool:
+        """Begin to tell."""
+        self._health.watch(data, self._tell)
+        return True
+
+    def _tell(self, state: bytes) -> None:
+        self.send(state)
+        self._peer.flush_soon()
+
+    def half_closed(self) -> None:
+        """Go on: the client only listens."""
+
+    def closed(self) -> None:
+        """Stop telling."""
+        self._health.forget(self._tell)
+
+
+class AccessLogCall(Call):
+    """`AccessLogService/StreamAccessLogs`: messages in, one out at the end."""
+
+    __slots__ = ("_deciding",)
+
+    def __init__(self, peer: Peer, stream: Stream, deciding: Deciding) -> None:
+        super().__init__(peer, stream)
+        self._deciding = deciding
+
+    def message(self, data: bytes) -> bool:
+        """Count what it holds."""
+        try:
+            service.access_log(self._deciding, data)
+        except PeerFault as error:
+            raise CallFault(Status.INVALID_ARGUMENT, str(error)) from error
+        return True
+
+    def half_closed(self) -> None:
+        """Thank and end."""
+        self.send(service.ACCESS_LOG_DONE)
+        self.succeed()

@@ -1,0 +1,174 @@
+"""One connection: all frames of a read are handled, then all answers leave in one write."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from extproc.adapters.http2.connection import Connection
+from extproc.adapters.http2.errors import ErrorCode
+from extproc.adapters.http2.events import ConnectionEnded, DataCame, RequestCame, StreamEnded
+from extproc.adapters.local import statuses
+from extproc.adapters.local.heads import Head, interpret
+from extproc.adapters.local.statuses import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.adapters.http2.connection import Event
+    from extproc.adapters.http2.limits import Limits
+    from extproc.adapters.http2.streams import Stream
+    from extproc.adapters.local.calls import Call
+    from extproc.core.ports import Log
+    from extproc.core.waiting import Waiting
+
+_NOT_FOUND = statuses.trailers_only(Status.UNIMPLEMENTED, "unknown method")
+
+
+class Peer(asyncio.Protocol):
+    """Drives one `http2.Connection` with what asyncio brings.
+
+    Attributes:
+        now: when the last bytes came; seconds, monotonic.
+        held: bytes of messages that came and weren't taken, all calls together.
+    """
+
+    def __init__(
+        self,
+        methods: dict[str, Callable[[Peer, Stream], Call]],
+        limits: Limits,
+        log: Log,
+        clock: Callable[[], float],
+        finish_later: Callable[[Waiting], None],
+        lost: Callable[[Peer], None],
+    ) -> None:
+        self._methods = methods
+        self._clock = clock
+        self._lost = lost
+        self._flushing = False
+        self._blocked_since: float | None = None
+        self.limits = limits
+        self.log = log
+        self.finish_later = finish_later
+        self.loop = asyncio.get_running_loop()
+        self.now = clock()
+        self.held = 0
+        self.connection: Connection[Head] = Connection(interpret, limits, self.now)
+
+    # ---- what asyncio says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: our SETTINGS leave at once (RFC 9113 section 3.4)."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle every frame, then send every answer."""
+        self.now = now = self._clock()
+        timed: list[tuple[Call, float]] = []
+        for event in self.connection.receive(data, now):
+            if type(event) is DataCame:
+                call = event.stream.owner
+                if call is not None:
+                    call.data(event.data, ended=event.ended)
+            elif type(event) is RequestCame:
+                self._begin(event, timed)
+            else:
+                self._ended(event)
+        for call, timeout in timed:
+            if not call.over:
+                call.arm(timeout)
+        self.flush()
+
+    def _begin(self, event: RequestCame[Head], timed: list[tuple[Call, float]]) -> None:
+        head, stream = event.head, event.stream
+        begin = self._methods.get(head.method)
+        if head.refusal is not None or begin is None:
+            self.connection.end(stream, head.refusal or _NOT_FOUND)
+            return
+        call = stream.owner = begin(self, stream)
+        if head.timeout is not None:
+            timed.append((call, head.timeout))
+        if event.ended:
+            call.data(b"", ended=True)
+
+    def _ended(self, event: Event) -> None:
+        if isinstance(event, StreamEnded):
+            if event.stream.owner is not None:
+                event.stream.owner.gone()
+        elif isinstance(event, ConnectionEnded):
+            self.log.warning("connection refused", reason=event.violation.text)
+            self._abandon()
+
+    def pause_writing(self) -> None:
+        """Read no more until the peer has read what it has been sent."""
+        self._blocked_since = self._clock()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on reading."""
+        self._blocked_since = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Abandon every call."""
+        self._abandon()
+        self._lost(self)
+
+    def _abandon(self) -> None:
+        for stream in list(self.connection.streams.values()):
+            if stream.owner is not None:
+                stream.owner.gone()
+
+    # ---- what calls and the server say
+
+    def flush(self) -> None:
+        """Send what there is; close if nothing more will come."""
+        self._flushing = False
+        out = self.connection.out
+        if out and not self._transport.is_closing():
+            self._transport.write(out.take())
+        if self.connection.drained:
+            self._transport.close()
+
+    def flush_soon(self) -> None:
+        """Send after what is running now, together with what others send."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self.flush)
+
+    def tick(self) -> None:
+        """Look at the clock, about once a second."""
+        self.now = now = self._clock()
+        if self._blocked_since is not None and now - self._blocked_since > self.limits.send_within:
+            self.log.warning("connection dropped", reason="the peer doesn't read")
+            self._transport.abort()
+            return
+        for event in self.connection.tick(now):
+            self._ended(event)
+        late = now - self.limits.message_within
+        for stream in list(self.connection.streams.values()):
+            call = stream.owner
+            if call is not None and call.is_partial and call.since < late:
+                call.fail(Status.DEADLINE_EXCEEDED, "a message that doesn't end")
+        self.flush()
+
+    def announce_end(self) -> None:
+        """Begin a graceful end."""
+        self.connection.announce_end()
+        self.flush()
+
+    def stop_accepting(self) -> None:
+        """Go on with it: no new call from here."""
+        self.connection.stop_accepting()
+        self.flush()
+
+    def refuse(self) -> None:
+        """Turn a connection away: there are too many."""
+        self.connection.refuse(ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
+        self.flush()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()

@@ -1,0 +1,178 @@
+"""Listens on addresses of this host, keeps the connections, and ends them gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extproc.adapters.http2.limits import Limits
+from extproc.adapters.local.health import Health
+from extproc.adapters.local.methods import methods
+from extproc.adapters.local.peer import Peer
+from extproc.core.errors import ConfigFault
+
+if TYPE_CHECKING:
+    from extproc.adapters.service import Deciding
+    from extproc.core.waiting import Waiting
+
+MOST_CONNECTIONS = 1000
+_TICK = 1.0
+_LAST_CALL_WITHIN = 0.5
+_BACKLOG = 512
+
+
+class LocalServer:
+    """Serves ext_proc, ext_authz, access logs and grpc.health.v1 to Envoys on this host."""
+
+    def __init__(
+        self,
+        deciding: Deciding,
+        limits: Limits | None = None,
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
+        self._deciding = deciding
+        self._limits = limits or Limits()
+        self._most_connections = most_connections
+        self._health = Health()
+        self._methods = methods(deciding, self._health)
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._peers: set[Peer] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._emptied = asyncio.Event()
+
+    def listen(self, address: str) -> str:
+        """Bind `unix:/path` or `host:port` of this host.
+
+        Returns:
+            The address as bound, with the port that was chosen for port 0.
+
+        Raises:
+            ConfigFault: the address is another host's, or everybody's.
+            OSError: it can't be bound.
+        """
+        check_address(address)
+        if address.startswith("unix:"):
+            self._sockets.append(_unix_socket(Path(address.removeprefix("unix:"))))
+            return address
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((_literal(host), int(port)))
+        self._sockets.append(bound)
+        return f"{host}:{bound.getsockname()[1]}"
+
+    async def start(self) -> None:
+        """Serve, and say so to health checks."""
+        loop = asyncio.get_running_loop()
+        for bound in self._sockets:
+            bound.setblocking(False)  # noqa: FBT003 - the library's
+            bound.listen(_BACKLOG)
+            if bound.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._peer, sock=bound, backlog=_BACKLOG)
+            else:
+                server = await loop.create_server(self._peer, sock=bound, backlog=_BACKLOG)
+            self._servers.append(server)
+        self._health.set(serving=True)
+        self._ticking = loop.call_later(_TICK, self._tick)
+
+    def _peer(self) -> Peer:
+        peer = Peer(
+            self._methods,
+            self._limits,
+            self._deciding.log,
+            self._deciding.clock.monotonic,
+            self._finish_later,
+            self._forget,
+        )
+        if len(self._peers) >= self._most_connections:
+            peer.refuse()
+        self._peers.add(peer)
+        return peer
+
+    def _forget(self, peer: Peer) -> None:
+        self._peers.discard(peer)
+        if not self._peers:
+            self._emptied.set()
+
+    def _finish_later(self, rest: Waiting) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(rest)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    def _tick(self) -> None:
+        for peer in list(self._peers):
+            peer.tick()
+        self._ticking = asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    async def stop(self, grace: float) -> None:
+        """Tell health checks and peers, let calls end for up to `grace` seconds, close."""
+        self._health.set(serving=False)
+        for server in self._servers:
+            server.close()
+        for peer in list(self._peers):
+            peer.announce_end()
+        try:
+            async with asyncio.timeout(grace):
+                await self._until_empty(min(_LAST_CALL_WITHIN, grace / 2))
+        except TimeoutError:
+            for peer in list(self._peers):
+                peer.abort()
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=grace)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def _until_empty(self, last_call: float) -> None:
+        self._emptied.clear()
+        if self._peers:
+            try:
+                await asyncio.wait_for(self._emptied.wait(), last_call)
+            except TimeoutError:
+                for peer in list(self._peers):
+                    peer.stop_accepting()
+        if self._peers:
+            await self._emptied.wait()
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that other hosts reach.
+
+    Raises:
+        ConfigFault: it is none of this host's own.
+    """
+    if address.startswith("unix:"):
+        return
+    host = address.rpartition(":")[0]
+    try:
+        own = ipaddress.ip_address(_literal(host)).is_loopback
+    except ValueError:
+        own = False
+    if not own:
+        raise ConfigFault(
+            f"{address}: the local server has no TLS and serves this host alone; "
+            "listen on unix:/path or a loopback address, or use --server grpcio "
+            "(with --tls-cert and --tls-key)"
+        )
+
+
+def _literal(host: str) -> str:
+    return "127.0.0.1" if host == "localhost" else host.strip("[]")
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """Bind a path; one that a process has left behind is taken over, one in use is not."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+    bound.bind(str(path))
+    return bound
