@@ -28,6 +28,7 @@ MAY = {
 ONLY_IN = {
     "grpc": {"adapters"},
     "grpc_health": {"adapters"},
+    "hpack": {"adapters"},
     "google": {"adapters"},
     "aiohttp": {"adapters"},
     "yarl": {"adapters"},
@@ -106,6 +107,18 @@ def test_the_core_is_pure(path: Path) -> None:
         assert first not in IMPURE, name
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "adapters" / "http2").glob("*.py")), ids=lambda p: p.name
+)
+def test_http2_is_pure_and_knows_nothing_else(path: Path) -> None:
+    """Bytes in, events and bytes out: no I/O, no clock, no gRPC; HPACK is a library's."""
+    for name in imports(path):
+        first = name.partition(".")[0]
+        assert first in sys.stdlib_module_names or first in {"extproc", "hpack"}, name
+        assert first not in IMPURE, name
+        assert first != "extproc" or name.startswith("extproc.adapters.http2"), name
+
+
 def test_only_the_wire_reads_generated_code() -> None:
     """Plugins and the rest never see protobuf."""
     readers = {
@@ -113,7 +126,7 @@ def test_only_the_wire_reads_generated_code() -> None:
         for path in modules()
         if any(name.startswith("extproc.adapters.messages") for name in imports(path))
     }
-    assert readers <= {"adapters/wire.py", "adapters/wire_authz.py"}
+    assert readers <= {"adapters/wire.py", "adapters/wire_authz.py", "adapters/wire_log.py"}
 
 
 def test_config_schema_is_all_the_compiler_needs() -> None:

@@ -306,12 +306,14 @@ class Connection(Sending, Generic[T]):
             self._fields.settled()
             return
         self._settings_due = False
-        for name, value in settings.read(payload):
+        values = list(settings.read(payload))
+        # First the acknowledgement: frames that use the new values must come behind it.
+        self.out.control(frames.SETTINGS_ACK)
+        for name, value in values:
             if name == Setting.INITIAL_WINDOW_SIZE:
                 self.out.resize(value, self.streams.values(), self._now)
             elif name == Setting.MAX_FRAME_SIZE:
                 self.out.largest_frame(value)
-        self.out.control(frames.SETTINGS_ACK)
         self._collect()
 
     def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
