@@ -63,7 +63,7 @@ class Connection(Sending, Generic[T]):
         self._block: _Block | None = None
         self._credit = limits.connection_window
         self._owed = 0
-        self._began = self._moved = now
+        self._began = self._partial_since = now
         self._on: dict[int, Callable[[int, int, bytes], Event | None]] = {
             Kind.DATA: self._data,
             Kind.HEADERS: self._headers,
@@ -92,11 +92,14 @@ class Connection(Sending, Generic[T]):
         try:
             self._frames_of(self._rest + data if self._rest else data, events)
         except ConnectionFault as fault:
+            self._rest, self._block = b"", None
             events.append(self._end(fault.violation))
         return events
 
     def _frames_of(self, buffer: bytes, events: list[Event]) -> None:
         position, size = 0, len(buffer)
+        if not self._rest and self._block is None:
+            self._partial_since = self._now
         if self._preface_due:
             position = self._preface(buffer)
             if not position:
@@ -104,7 +107,6 @@ class Connection(Sending, Generic[T]):
                 return
         unpack = frames.HEADER.unpack_from
         handlers = self._on
-        self._moved = self._now
         try:
             while size - position >= 9:  # noqa: PLR2004 - HEADER_SIZE
                 high, low, kind, flags, stream_id = unpack(buffer, position)
@@ -130,6 +132,8 @@ class Connection(Sending, Generic[T]):
                     events.append(event)
         finally:
             self._rest = buffer[position:]
+            if position and self._block is None:
+                self._partial_since = self._now
 
     def _preface(self, buffer: bytes) -> int:
         if not frames.PREFACE.startswith(buffer[: len(frames.PREFACE)]):
@@ -171,6 +175,7 @@ class Connection(Sending, Generic[T]):
             raise ConnectionFault(Violation.BLOCK_TOO_LARGE)
         if not flags & _END_HEADERS:
             self._block = _Block(stream_id, flags, payload)
+            self._partial_since = self._now
             return None
         return self._block_ended(flags, stream_id, payload)
 
@@ -366,7 +371,7 @@ class Connection(Sending, Generic[T]):
         limits = self._limits
         if self._settings_due and now - self._began > limits.handshake:
             return [self._end(Violation.HANDSHAKE_TIMEOUT)]
-        if (self._rest or self._block) and now - self._moved > limits.frame_within:
+        if (self._rest or self._block) and now - self._partial_since > limits.frame_within:
             return [self._end(Violation.SLOW_FRAME)]
         if not self.streams and now - self._busy > limits.idle:
             self.announce_end()

@@ -74,5 +74,7 @@ class Budget:
         if self._since is not None and now > self._since:
             self.earn((now - self._since) * self._most / 10)
         self._since = now
+        if self._left < 1:
+            return False
         self._left -= 1
-        return self._left >= 0
+        return True
