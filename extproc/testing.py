@@ -69,21 +69,24 @@ class DirectRuntime:
         """Do nothing."""
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
-        """Await with a deadline."""
+        """Await in a task of its own, with a deadline."""
+        task: asyncio.Future[Any] = asyncio.ensure_future(awaitable)
         try:
-            async with asyncio.timeout(seconds):
-                return await awaitable
-        except TimeoutError as error:
-            raise DeadlinePassed(name) from error
+            done, _ = await asyncio.wait((task,), timeout=seconds)
+            if not done:
+                raise DeadlinePassed(name)
+            return task.result()
+        finally:
+            task.cancel()
 
     async def offload(self, function: Callable[[], Any], name: str, seconds: float) -> Any:
         """Run in a thread, with a deadline."""
-        try:
-            async with asyncio.timeout(seconds):
-                result = await asyncio.to_thread(function)
-                return await result if inspect.isawaitable(result) else result
-        except TimeoutError as error:
-            raise DeadlinePassed(name) from error
+
+        async def run() -> Any:
+            result = await asyncio.to_thread(function)
+            return await result if inspect.isawaitable(result) else result
+
+        return await self.wait(run(), name, seconds)
 
 
 class Counts:

@@ -115,7 +115,9 @@ class Client:
         """Send as much of a body as the windows allow; returns the rest."""
         while True:
             most = min(
-                self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(body)
+                self.h2.local_flow_control_window(stream),
+                self.h2.max_outbound_frame_size,
+                len(body),
             )
             if body and not most:
                 return body

@@ -80,9 +80,9 @@ def test_a_malformed_request_is_not_remembered_as_well_formed() -> None:
             fields.request(bad)
 
 
-@given(st.lists(st.tuples(NAMES, VALUES), max_size=10), st.booleans(), st.booleans())
+@given(extra=st.lists(st.tuples(NAMES, VALUES), max_size=10), huffman=..., settled=...)
 def test_any_fields_from_the_library_s_encoder(
-    extra: list[tuple[bytes, bytes]], huffman: bool, settled: bool
+    *, extra: list[tuple[bytes, bytes]], huffman: bool, settled: bool
 ) -> None:
     """Read back as they were written, remembered or not."""
     fields, encoder = reader(), hpack.Encoder()

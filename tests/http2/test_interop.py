@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.adapters.http2.connection import Connection
-from extproc.adapters.http2.limits import Limits
 from extproc.adapters.http2.fields import literal
+from extproc.adapters.http2.limits import Limits
 from tests.http2.peers import Client, Echo, as_they_are
 
 

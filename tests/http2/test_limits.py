@@ -249,7 +249,9 @@ def test_no_handshake() -> None:
         assert connection.tick(10.1) == [ConnectionEnded(V.HANDSHAKE_TIMEOUT)]
 
 
-@pytest.mark.parametrize("begun", [headers(1)[:5], headers(1)[:30], frame(Kind.HEADERS, 0, 1, BLOCK)])
+@pytest.mark.parametrize(
+    "begun", [headers(1)[:5], headers(1)[:30], frame(Kind.HEADERS, 0, 1, BLOCK)]
+)
 def test_a_frame_or_block_that_doesn_t_end(begun: bytes) -> None:
     """Slow senders hold nothing for long, also one that sends a byte now and then."""
     connection = fresh(Limits(frame_within=10))

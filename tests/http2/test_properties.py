@@ -35,7 +35,9 @@ PAYLOADS = st.one_of(
 LIKELY = st.one_of(
     st.builds(headers, STREAMS, end=st.booleans(), block=BLOCKS),
     st.builds(frame, st.just(int(Kind.DATA)), st.sampled_from([0, 1, 8, 9]), STREAMS, PAYLOADS),
-    st.builds(frame, st.sampled_from([*map(int, Kind), 99]), st.integers(0, 255), STREAMS, PAYLOADS),
+    st.builds(
+        frame, st.sampled_from([*map(int, Kind), 99]), st.integers(0, 255), STREAMS, PAYLOADS
+    ),
 )
 CONVERSATIONS = st.lists(LIKELY, max_size=30).map(b"".join)
 

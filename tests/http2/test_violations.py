@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -35,6 +34,7 @@ CLOSED = headers(1, end=True) + frame(RESET, 0, 1, LONG(8))
 
 
 def setting(name: int, value: int) -> bytes:
+    """Write SETTINGS with one value."""
     return frames.settings({name: value})
 
 
@@ -61,7 +61,10 @@ FATAL: dict[str, tuple[bytes, Violation]] = {
     "5.1.1 HEADERS on closed": (CLOSED + headers(1), V.STREAM_ID),
     "6.1 DATA on stream 0": (frame(Kind.DATA, 0, 0, b"x"), V.NEEDS_STREAM),
     "6.1 padding too long": (headers(1) + frame(Kind.DATA, Flag.PADDED, 1, b"\x05abc"), V.PADDING),
-    "6.1 padding without length": (headers(1) + frame(Kind.DATA, Flag.PADDED, 1, b""), V.FRAME_SIZE),
+    "6.1 padding without length": (
+        headers(1) + frame(Kind.DATA, Flag.PADDED, 1, b""),
+        V.FRAME_SIZE,
+    ),
     "6.2 HEADERS on stream 0": (headers(0), V.NEEDS_STREAM),
     "6.2 padding too long": (headers(1, block=b"\xff" + BLOCK, flags=Flag.PADDED), V.PADDING),
     "6.2 priority cut off": (headers(1, block=b"\0\0", flags=Flag.PRIORITY), V.FRAME_SIZE),

@@ -89,22 +89,20 @@ class Connection(Sending, Generic[T]):
         if self.over:
             return events
         self._now = now
+        buffer = self._rest + data if self._rest else data
+        if not self._rest and self._block is None:
+            self._partial_since = now
         try:
-            self._frames_of(self._rest + data if self._rest else data, events)
+            position = self._preface(buffer) if self._preface_due else 0
+            if not self._preface_due:
+                self._frames_of(buffer, position, events)
         except ConnectionFault as fault:
             self._rest, self._block = b"", None
             events.append(self._end(fault.violation))
         return events
 
-    def _frames_of(self, buffer: bytes, events: list[Event]) -> None:
-        position, size = 0, len(buffer)
-        if not self._rest and self._block is None:
-            self._partial_since = self._now
-        if self._preface_due:
-            position = self._preface(buffer)
-            if not position:
-                self._rest = buffer
-                return
+    def _frames_of(self, buffer: bytes, position: int, events: list[Event]) -> None:
+        size = len(buffer)
         unpack = frames.HEADER.unpack_from
         handlers = self._on
         try:
@@ -139,6 +137,7 @@ class Connection(Sending, Generic[T]):
         if not frames.PREFACE.startswith(buffer[: len(frames.PREFACE)]):
             raise ConnectionFault(Violation.PREFACE)
         if len(buffer) < len(frames.PREFACE):
+            self._rest = buffer
             return 0
         self._preface_due = False
         return len(frames.PREFACE)

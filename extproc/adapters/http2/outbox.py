@@ -37,6 +37,7 @@ class Outbox:
 
     Attributes:
         unread: bytes that wait for a window.
+        bulk: bytes of large answers among what `take` will give.
     """
 
     def __init__(self, limits: Limits, idle: Budget) -> None:
@@ -48,6 +49,7 @@ class Outbox:
         self._max_frame = frames.MAX_FRAME
         self._blocked: dict[int, Stream] = {}
         self.unread = 0
+        self.bulk = 0
 
     @property
     def initial(self) -> int:
@@ -62,6 +64,7 @@ class Outbox:
         """Hand over everything that may be sent now."""
         taken = b"".join(self._frames)
         self._frames.clear()
+        self.bulk = 0
         return taken
 
     def control(self, frame: bytes) -> None:
@@ -131,6 +134,7 @@ class Outbox:
         stream.window -= size
         self._window -= size
         self.unread -= size
+        self.bulk += size
         stream.since = now
         if size >= _FULL:
             self._idle.earn(_EARNED)

@@ -13,7 +13,7 @@ from extproc.adapters.local.heads import Head, interpret
 from extproc.adapters.local.statuses import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from extproc.adapters.http2.connection import Event
     from extproc.adapters.http2.limits import Limits
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Log
     from extproc.core.waiting import Waiting
 
+_BULK = 1 << 20
 _NOT_FOUND = statuses.trailers_only(Status.UNIMPLEMENTED, "unknown method")
 
 
@@ -47,6 +48,8 @@ class Peer(asyncio.Protocol):
         self._lost = lost
         self._flushing = False
         self._blocked_since: float | None = None
+        self._left: tuple[Event, ...] = ()
+        self._timed: list[tuple[Call, float]] = []
         self.limits = limits
         self.log = log
         self.finish_later = finish_later
@@ -64,23 +67,38 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle every frame, then send every answer."""
-        self.now = now = self._clock()
-        timed: list[tuple[Call, float]] = []
-        for event in self.connection.receive(data, now):
+        self.now = self._clock()
+        self._handle(self.connection.receive(data, self.now))
+        self.flush()
+
+    def _handle(self, events: Sequence[Event]) -> None:
+        out = self.connection.out
+        for number, event in enumerate(events):
             if type(event) is DataCame:
                 call = event.stream.owner
                 if call is not None:
                     call.data(event.data, ended=event.ended)
             elif type(event) is RequestCame:
-                self._begin(event, timed)
+                self._begin(event)
             else:
                 self._ended(event)
-        for call, timeout in timed:
-            if not call.over:
-                call.arm(timeout)
-        self.flush()
+            if out.bulk > _BULK:
+                self.flush()
+                if self._blocked_since is not None:
+                    # A few bytes may ask for large answers: the rest waits with the peer.
+                    self._left = (*events[number + 1 :], *self._left)
+                    break
+        self._arm()
 
-    def _begin(self, event: RequestCame[Head], timed: list[tuple[Call, float]]) -> None:
+    def _arm(self) -> None:
+        """Give a timer to the calls that have a deadline and weren't over at once."""
+        if self._timed:
+            timed, self._timed = self._timed, []
+            for call, timeout in timed:
+                if not call.over:
+                    call.arm(timeout)
+
+    def _begin(self, event: RequestCame[Head]) -> None:
         head, stream = event.head, event.stream
         begin = self._methods.get(head.method)
         if head.refusal is not None or begin is None:
@@ -88,7 +106,7 @@ class Peer(asyncio.Protocol):
             return
         call = stream.owner = begin(self, stream)
         if head.timeout is not None:
-            timed.append((call, head.timeout))
+            self._timed.append((call, head.timeout))
         if event.ended:
             call.data(b"", ended=True)
 
@@ -108,11 +126,18 @@ class Peer(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on reading."""
         self._blocked_since = None
-        if not self._transport.is_closing():
+        left, self._left = self._left, ()
+        self._handle(left)
+        self.flush()
+        if self._blocked_since is None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Abandon every call."""
+        left, self._left = self._left, ()
+        for event in left:
+            if type(event) is StreamEnded:
+                self._ended(event)
         self._abandon()
         self._lost(self)
 
@@ -165,9 +190,8 @@ class Peer(asyncio.Protocol):
         self.flush()
 
     def refuse(self) -> None:
-        """Turn a connection away: there are too many."""
+        """Turn a connection away before it is made: there are too many."""
         self.connection.refuse(ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
-        self.flush()
 
     def abort(self) -> None:
         """Close at once."""

@@ -63,7 +63,7 @@ class LocalServer:
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((_literal(host), int(port)))
+        _bind(bound, (_literal(host), int(port)))
         self._sockets.append(bound)
         return f"{host}:{bound.getsockname()[1]}"
 
@@ -167,12 +167,20 @@ def _literal(host: str) -> str:
 
 def _unix_socket(path: Path) -> socket.socket:
     """Bind a path; one that a process has left behind is taken over, one in use is not."""
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if path.is_socket():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink()
-    bound.bind(str(path))
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _bind(bound, str(path))
     return bound
+
+
+def _bind(bound: socket.socket, address: str | tuple[str, int]) -> None:
+    try:
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
