@@ -157,7 +157,7 @@ def _started(stack: ExitStack, requests: int) -> list[Scenario]:
     folder = Path(tempfile.mkdtemp(prefix="xb-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     origin = _origin(stack)
-    token, keys = _issuer(stack)
+    token, keys = issuer(stack)
     port, envoy, service = _gateway(stack, origin, keys)
     yard_port, yard_envoy, yard_service = _yardstick(stack, folder)
     bearer = f"authorization: Bearer {token}\r\n"
@@ -194,7 +194,7 @@ def _origin(stack: ExitStack) -> int:
     return int(process.stdout.readline())
 
 
-def _issuer(stack: ExitStack) -> tuple[str, int]:
+def issuer(stack: ExitStack) -> tuple[str, int]:
     """Return a token and the port of its keys."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": "k"}

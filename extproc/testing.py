@@ -29,7 +29,7 @@ from extproc.core.messages import (
 )
 from extproc.core.ports import Answered, Services
 from extproc.core.routes import PathPattern, Route
-from extproc.core.values import Response
+from extproc.core.values import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -62,11 +62,14 @@ class DirectRuntime:
     def __init__(self, clock: ManualClock | None = None) -> None:
         self.monotonic = (clock or ManualClock()).monotonic
 
-    def arm(self, name: str, seconds: float) -> None:
-        """Do nothing."""
+    def arm(self, name: str, seconds: float) -> float:
+        """Do nothing but tell the time."""
+        del name, seconds
+        return self.monotonic()
 
-    def disarm(self) -> None:
-        """Do nothing."""
+    def disarm(self) -> float:
+        """Do nothing but tell the time."""
+        return self.monotonic()
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
         """Await in a task of its own, with a deadline."""
@@ -99,10 +102,9 @@ class Counts:
         """Add to a counter."""
         self.counts[metric, labels] = self.counts.get((metric, labels), 0) + by
 
-    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
-        """Count an observation; durations differ from run to run."""
-        del seconds
-        self.count(metric, labels)
+    def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
+        """Return what counts an observation; durations differ from run to run."""
+        return lambda _seconds: self.count(metric, labels)
 
 
 class Events:
@@ -246,9 +248,15 @@ class Trial:
         route = await self.start()
         exchange = Exchange(lambda _key: route, self.clock.monotonic, self.counts)
         seen = Headers((headers or {}).items())
-        event = RequestHeaders(
-            method, "http", host, target, seen, "request-1", "192.0.2.1", route.key, not body
+        request = Request(
+            method=method,
+            host=host,
+            target=target,
+            headers=seen,
+            request_id="request-1",
+            address="192.0.2.1",
         )
+        event = RequestHeaders(request, route.key, not body)
         try:
             answer = await exchange.receive(event)
             if isinstance(answer, Continue) and answer.verdict is None:

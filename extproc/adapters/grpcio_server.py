@@ -13,7 +13,7 @@ from extproc.adapters.wire import PROCESS
 from extproc.adapters.wire_authz import CHECK
 from extproc.adapters.wire_log import STREAM_ACCESS_LOGS
 from extproc.core.errors import PeerFault
-from extproc.core.waiting import Waiting, start
+from extproc.core.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,8 +105,8 @@ class GrpcioServer:
 
     def _finish(self, stream: Stream) -> None:
         """Run `on_finish` beside the end of the stream: it may be ending by cancellation."""
-        rest = start(stream.finish())
-        if not isinstance(rest, Waiting):
+        rest = stream.finish()
+        if rest is None:
             return
         task = asyncio.ensure_future(rest)
         self._finishing.add(task)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -56,7 +58,7 @@ class BatchedMetrics:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, tuple[str, ...]], int] = {}
-        self._times: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+        self._times: dict[tuple[str, tuple[str, ...]], list[float]] = {}  # since the last flush
         self._counters, self._histograms = _registered()
 
     def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
@@ -64,24 +66,19 @@ class BatchedMetrics:
         key = (metric, labels)
         self._counts[key] = self._counts.get(key, 0) + by
 
-    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
-        """Add one duration."""
-        key = (metric, labels)
-        known = self._times.get(key)
-        if known is None:
-            # A sum, then how many fell into each bucket.
-            known = self._times[key] = [0.0] * (len(BUCKETS) + 2)
-        known[0] += seconds
-        known[1 + bisect_left(BUCKETS, seconds)] += 1
+    def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
+        """Return what adds one duration: the buckets are found for a whole batch."""
+        return self._times.setdefault((metric, labels), []).append
 
     def flush(self) -> None:
         """Hand everything to the library."""
         counts, self._counts = self._counts, {}
         for (name, labels), number in counts.items():
             self._counters[name].labels(*labels).inc(number)
-        times, self._times = self._times, {}
-        for (name, labels), numbers in times.items():
-            _add(self._histograms[name].labels(*labels), numbers)
+        for (name, labels), times in self._times.items():
+            if times:
+                _add(self._histograms[name].labels(*labels), sorted(times))
+                times.clear()
 
 
 def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,12 +93,16 @@ def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
     return counters, histograms
 
 
-def _add(histogram: Any, numbers: list[float]) -> None:
-    """Add a batch to a histogram: its buckets and its sum, which `observe` adds one by one."""
-    histogram._sum.inc(numbers[0])  # noqa: SLF001 - the library has no call for a batch
-    for bucket, number in zip(histogram._buckets, numbers[1:], strict=True):  # noqa: SLF001 - as above
-        if number:
-            bucket.inc(number)
+def _add(histogram: Any, times: list[float]) -> None:
+    """Add a batch to a histogram: its sum and its buckets, which `observe` adds one by one."""
+    histogram._sum.inc(sum(times))  # noqa: SLF001 - the library has no call for a batch
+    before = 0
+    bounds = (*BUCKETS, inf)
+    for bucket, bound in zip(histogram._buckets, bounds, strict=True):  # noqa: SLF001 - as above
+        below = bisect_right(times, bound)
+        if below > before:
+            bucket.inc(below - before)
+        before = below
 
 
 def use_folder(folder: Path) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from extproc.adapters.journal import Journal
 
+_monotonic = time.monotonic
 _SIGNAL = signal.SIGUSR1
 _TICK = 0.02
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
@@ -51,17 +52,20 @@ class LoopRuntime:
         """Stop watching."""
         self._stopped.set()
 
-    def arm(self, name: str, seconds: float) -> None:
-        """From now on, interrupt the running hook after this long."""
+    def arm(self, name: str, seconds: float) -> float:
+        """From now on, interrupt the running hook after this long; returns the moment."""
         if self._journal is not None:
             self._journal.armed(name)
-        self._armed = (name, time.monotonic() + seconds)
+        now = _monotonic()
+        self._armed = (name, now + seconds)
+        return now
 
-    def disarm(self) -> None:
-        """The hook returned."""
+    def disarm(self) -> float:
+        """The hook returned; returns the moment."""
         self._armed = None
         if self._journal is not None:
             self._journal.disarmed()
+        return _monotonic()
 
     def _watch(self) -> None:
         while not self._stopped.wait(_TICK):

@@ -7,6 +7,7 @@ of one message in, the bytes of its answers out.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ from extproc.core.waiting import Waiting, start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from extproc.core.messages import Answer, RequestHeaders
+    from extproc.core.messages import Answer
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.routes import Route, Routes
+    from extproc.core.values import Request
 
 _ASK_AFTER = MESSAGE_TIMEOUT / 2
 ACCESS_LOG_DONE = wire_log.DONE
@@ -37,11 +39,20 @@ class Deciding:
     clock: Clock
     observer: Observer
     log: Log
-    match: Callable[[RequestHeaders], Route | None] | None = None
+    match: Callable[[Request], Route | None] | None = None
 
     def exchange(self) -> Exchange:
         """Begin an exchange."""
         return Exchange(self.routes.find, self.clock.monotonic, self.observer)
+
+
+def ended(exchange: Exchange) -> Waiting | None:
+    """End an exchange; returns what has to be awaited for it."""
+    rest = exchange.close()
+    if rest is None:
+        return None
+    waiting = start(rest)
+    return waiting if isinstance(waiting, Waiting) else None
 
 
 class Stream:
@@ -61,9 +72,11 @@ class Stream:
         Raises:
             PeerFault: end the stream with an error status.
         """
-        answer = start(self._exchange.receive(self._codec.decode(data)))
-        if isinstance(answer, Waiting):
-            return answer
+        answer = self._exchange.begin(self._codec.decode(data))
+        if isinstance(answer, Coroutine):
+            answer = start(answer)
+            if isinstance(answer, Waiting):
+                return answer
         return self._codec.encode(answer)
 
     async def waited(self, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
@@ -84,9 +97,9 @@ class Stream:
         deadline = route.deadline if route is not None else 0.0
         return deadline if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
 
-    async def finish(self) -> None:
-        """End the exchange, whatever the end."""
-        await self._exchange.finish()
+    def finish(self) -> Waiting | None:
+        """End the exchange, whatever the end; returns what has to be awaited for it."""
+        return ended(self._exchange)
 
 
 async def check(deciding: Deciding, data: bytes) -> bytes:
@@ -97,7 +110,7 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
     """
     event, body = wire_authz.decode(data)
     if not event.route_key and deciding.match is not None:
-        route = deciding.match(event)
+        route = deciding.match(event.request)
         event.route_key = route.key if route is not None else ""
     event.end = not body
     exchange = deciding.exchange()

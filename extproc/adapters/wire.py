@@ -13,11 +13,12 @@ What this module alone knows (envoy.service.ext_proc.v3, Envoy 1.40):
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
+from extproc.adapters import wire_headers
 from extproc.adapters.messages import ext_proc_pb2 as pb
+from extproc.adapters.messages.received_pb2 import ReceivedRequest
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Changes, Headers
 from extproc.core.law import Side
@@ -34,19 +35,10 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.verdict import (
-    ADDRESS_ATTRIBUTE,
-    DETAILS_ATTRIBUTE,
-    NAMESPACE,
-    ROUTE_ATTRIBUTE,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from extproc.core.values import Request
+from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-
-_ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 
 # Message framing and hop-by-hop fields belong to Envoy (RFC 9110 section 7.6.1); the others
 # its mutation rules refuse. A plugin that writes one of them has no effect.
@@ -64,22 +56,17 @@ FORBIDDEN = frozenset(
     }
 )
 _FORBIDDEN_PREFIX = "x-envoy-"
-
-_SIDES = {
-    "request_body": Side.REQUEST,
-    "response_body": Side.RESPONSE,
-    "request_trailers": Side.REQUEST,
-    "response_trailers": Side.RESPONSE,
-}
+_read = ReceivedRequest.FromString
 
 
 class Codec:
     """Translates the messages of one stream; remembers what a later answer depends on."""
 
-    __slots__ = ("_has_length",)
+    __slots__ = ("_request", "_response")
 
     def __init__(self) -> None:
-        self._has_length = {Side.REQUEST: False, Side.RESPONSE: False}
+        self._request: wire_headers.Sent | None = None
+        self._response: wire_headers.Sent | None = None
 
     def decode(self, data: bytes) -> Event:
         """Read one ProcessingRequest.
@@ -88,47 +75,54 @@ class Codec:
             PeerFault: the bytes aren't such a message, or it carries none of the six kinds.
         """
         try:
-            message = pb.ProcessingRequest.FromString(data)
+            message = _read(data)
         except DecodeError as error:
             raise PeerFault("the message is no ProcessingRequest") from error
-        kind = message.WhichOneof("request")
-        if kind == "request_headers":
-            return self._request_headers(message)
-        if kind == "response_headers":
-            return self._response_headers(message)
-        if kind in {"request_body", "response_body"}:
-            part = getattr(message, kind)
-            return Body(_SIDES[kind], part.body, part.end_of_stream)
-        if kind in {"request_trailers", "response_trailers"}:
-            return Trailers(_SIDES[kind])
+        match message.WhichOneof("request"):
+            case "request_headers":
+                return self._request_headers(message)
+            case "response_headers":
+                return self._response_headers(message)
+            case "request_body":
+                part = message.request_body
+                return Body(Side.REQUEST, part.body, part.end_of_stream)
+            case "response_body":
+                part = message.response_body
+                return Body(Side.RESPONSE, part.body, part.end_of_stream)
+            case "request_trailers":
+                return Trailers(Side.REQUEST)
+            case "response_trailers":
+                return Trailers(Side.RESPONSE)
         raise PeerFault("the message holds no request, response, body or trailers")
 
-    def _request_headers(self, message: pb.ProcessingRequest) -> RequestHeaders:
+    def _request_headers(self, message: ReceivedRequest) -> RequestHeaders:
         part = message.request_headers
-        pseudo, headers = _split(part.headers.headers)
-        self._has_length[Side.REQUEST] = "content-length" in headers
-        attributes = _attributes(message.attributes)
-        return RequestHeaders(
-            method=pseudo.get(":method", ""),
-            scheme=pseudo.get(":scheme", ""),
-            host=host_only(pseudo.get(":authority", "")),
-            target=pseudo.get(":path", ""),
+        raw = list(part.headers.headers)
+        named = wire_headers.pseudo(raw)
+        self._request = wire_headers.Sent(raw)
+        headers = Headers(source=self._request)
+        attributes = wire_headers.attributes(message.attributes)
+        request = Request(
+            method=named.get(":method", ""),
+            scheme=named.get(":scheme", ""),
+            host=host_only(named.get(":authority", "")),
+            target=named.get(":path", ""),
             headers=headers,
             request_id=headers.get("x-request-id") or "",
-            address=address_only(attributes.get(ADDRESS_ATTRIBUTE, "")),
-            route_key=attributes.get(ROUTE_ATTRIBUTE, ""),
-            end=part.end_of_stream,
-            attributes=attributes,
+            address=attributes.address,
+            attributes=attributes.all,
         )
+        return RequestHeaders(request, attributes.route_key, part.end_of_stream)
 
-    def _response_headers(self, message: pb.ProcessingRequest) -> ResponseHeaders:
+    def _response_headers(self, message: ReceivedRequest) -> ResponseHeaders:
         part = message.response_headers
-        pseudo, headers = _split(part.headers.headers)
-        self._has_length[Side.RESPONSE] = "content-length" in headers
-        status = pseudo.get(":status", "")
+        raw = list(part.headers.headers)
+        self._response = wire_headers.Sent(raw)
+        status = wire_headers.pseudo(raw).get(":status", "")
         if not status.isdecimal():
             raise PeerFault("the response has no status")
-        details = _attributes(message.attributes).get(DETAILS_ATTRIBUTE, "")
+        details = wire_headers.attributes(message.attributes).all.get(DETAILS_ATTRIBUTE, "")
+        headers = Headers(source=self._response)
         return ResponseHeaders(int(status), headers, part.end_of_stream, details)
 
     def encode(self, answer: Answer) -> tuple[bytes, ...]:
@@ -163,7 +157,7 @@ class Codec:
             common.body_mutation.body = answer.body
         if answer.buffered:
             _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
-            if answer.body is not None and self._has_length[answer.side]:
+            if answer.body is not None and self._had_length(answer.side):
                 _set(common.header_mutation, "content-length", str(len(answer.body)))
         part = pb.BodyResponse(response=common)
         if answer.side is Side.REQUEST:
@@ -171,6 +165,10 @@ class Codec:
         else:
             message = pb.ProcessingResponse(response_body=part)
         return message.SerializeToString() + _verdict(answer.verdict)
+
+    def _had_length(self, side: Side) -> bool:
+        sent = self._request if side is Side.REQUEST else self._response
+        return sent is not None and bool(sent.values("content-length"))
 
 
 def override_timeout(seconds: float) -> bytes:
@@ -188,37 +186,9 @@ def host_only(authority: str) -> str:
     return host.partition(":")[0].rstrip(".")
 
 
-def address_only(address: str) -> str:
-    """Return the IP address of Envoy's `ip:port` or `[ip]:port`."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.rpartition(":")[0] or address
-
-
 def may_set(name: str) -> bool:
     """Say whether a plugin's change of this header is sent."""
     return name not in FORBIDDEN and not name.startswith((":", _FORBIDDEN_PREFIX))
-
-
-def _split(values: Iterable[Any]) -> tuple[dict[str, str], Headers]:
-    """Part pseudo headers from the others; bytes become text one to one (latin-1)."""
-    pseudo: dict[str, str] = {}
-    pairs: list[tuple[str, str]] = []
-    for header in values:
-        name = header.key
-        text = header.raw_value.decode("latin-1") or header.value
-        if name.startswith(":"):
-            pseudo[name] = text
-        else:
-            pairs.append((name, text))
-    return pseudo, Headers(pairs)
-
-
-def _attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
-    if _ATTRIBUTES_KEY not in attributes:
-        return {}
-    fields = attributes[_ATTRIBUTES_KEY].fields
-    return {name: fields[name].string_value for name in fields}
 
 
 def _set(mutation: pb.HeaderMutation, name: str, value: str, *, append: bool = False) -> None:

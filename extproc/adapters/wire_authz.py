@@ -11,11 +11,12 @@ from typing import TypeGuard
 from google.protobuf.message import DecodeError
 
 from extproc.adapters.messages import common_pb2, ext_authz_pb2
-from extproc.adapters.wire import address_only, host_only, may_set
+from extproc.adapters.wire import host_only, may_set
+from extproc.adapters.wire_headers import address_only
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Headers
 from extproc.core.messages import Answer, Continue, Immediate, RequestHeaders
-from extproc.core.values import Response
+from extproc.core.values import Request, Response
 from extproc.core.verdict import NAMESPACE, ROUTE_EXTENSION
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -42,7 +43,7 @@ def decode(data: bytes) -> tuple[RequestHeaders, bytes]:
     if not http.method:
         raise PeerFault("the check holds no HTTP request")
     headers = _headers(http)
-    event = RequestHeaders(
+    request = Request(
         method=http.method,
         scheme=http.scheme,
         host=host_only(http.host),
@@ -50,9 +51,9 @@ def decode(data: bytes) -> tuple[RequestHeaders, bytes]:
         headers=headers,
         request_id=headers.get("x-request-id") or http.id,
         address=address_only(attributes.source.address.socket_address.address + ":"),
-        route_key=attributes.context_extensions.get(ROUTE_EXTENSION, ""),
-        end=True,
     )
+    route_key = attributes.context_extensions.get(ROUTE_EXTENSION, "")
+    event = RequestHeaders(request, route_key, end=True)
     return event, http.raw_body or http.body.encode()
 
 

@@ -12,39 +12,38 @@ class Breaker:
 
     Each opening in a row doubles the pause, from 1 s to 30 s. Only failures that hold
     resources (hanging, blocking) are told to the breaker: refusing is as dear as raising.
+
+    Attributes:
+        until: the moment of the next trial; None while closed.
+        trial: one trial call runs.
     """
 
-    __slots__ = ("_failures", "_pause", "_until", "trial")
+    __slots__ = ("_failures", "_pause", "trial", "until")
 
     def __init__(self) -> None:
         self._failures = 0
         self._pause = FIRST_PAUSE
-        self._until: float | None = None
+        self.until: float | None = None
         self.trial = False
-
-    @property
-    def closed(self) -> bool:
-        """Say whether all calls pass."""
-        return self._until is None
 
     def admit(self, now: float) -> bool:
         """Say whether a call may start; when open and paused long enough, one trial may."""
-        if self._until is None:
+        if self.until is None:
             return True
-        if self.trial or now < self._until:
+        if self.trial or now < self.until:
             return False
         self.trial = True
         return True
 
     def retry_after(self, now: float) -> int:
         """Return whole seconds, at least 1, until a trial."""
-        return max(1, round((self._until or now) - now))
+        return max(1, round((self.until or now) - now))
 
     def succeeded(self) -> None:
         """Record a call that ended in time."""
         self._failures = 0
         if self.trial:
-            self._until, self._pause, self.trial = None, FIRST_PAUSE, False
+            self.until, self._pause, self.trial = None, FIRST_PAUSE, False
 
     def failed(self, now: float, *, at_once: bool = False) -> None:
         """Record a call that hung; opens after five in a row, or at once."""
@@ -52,7 +51,7 @@ class Breaker:
         if self.trial:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if self.trial or at_once or self._failures >= FAILURES_TO_OPEN:
-            self._until, self.trial, self._failures = now + self._pause, False, 0
+            self.until, self.trial, self._failures = now + self._pause, False, 0
 
     def abandoned(self) -> None:
         """Record a trial that ended without a result, by a disconnect."""

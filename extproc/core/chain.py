@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -73,18 +73,34 @@ class Chain:
             if type(guard.plugin).overrides(name)
         )
 
-    async def request(self, request: Request) -> Stopped | None:
-        """Run `on_request`; stop at the first plugin that answers."""
-        for place, guard, hook in self._request:
+    def request(
+        self, request: Request, first: int = 0
+    ) -> Stopped | Coroutine[Any, Any, Stopped | None] | None:
+        """Run `on_request`; stop at the first plugin that answers.
+
+        Returns:
+            The outcome; a coroutine for it from the first hook that waits.
+        """
+        hooks = self._request if first == 0 else self._request[first:]
+        for place, guard, hook in hooks:
             request.slot = place
             answer = guard.call("request", hook, request)
             if answer is None:
                 continue
-            if not isinstance(answer, Response):
-                answer = await _waited(answer)
             if isinstance(answer, Response):
                 return Stopped(place, guard.name, answer)
+            return self._request_waits(request, place, guard.name, answer)
         return None
+
+    async def _request_waits(
+        self, request: Request, place: int, name: str, waits: Any
+    ) -> Stopped | None:
+        answer = await _waited(waits)
+        if isinstance(answer, Response):
+            return Stopped(place, name, answer)
+        after = next((n for n, hook in enumerate(self._request) if hook[0] > place), None)
+        rest = self.request(request, after) if after is not None else None
+        return await rest if isinstance(rest, Coroutine) else rest
 
     async def request_body(self, request: Request, body: bytes) -> Stopped | bytes:
         """Run `on_request_body`; return the body as the last plugin left it."""

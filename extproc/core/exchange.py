@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
@@ -77,20 +78,46 @@ class Exchange:
         Raises:
             PeerFault: the message may not come now; the stream must end with an error status.
         """
+        answer = self.begin(event)
+        return await answer if isinstance(answer, Coroutine) else answer
+
+    def begin(self, event: Event) -> Answer | Coroutine[Any, Any, Answer]:
+        """Take one message.
+
+        Returns:
+            Its answer, or a coroutine for it where something may wait. A request whose hooks
+            return at once and let it pass, the case that is to cost least, has its answer here.
+
+        Raises:
+            PeerFault: as for `receive`.
+        """
         self._law.came(*_named(event))
-        match event:
-            case RequestHeaders():
-                answer = await self._request_headers(event)
-            case ResponseHeaders():
-                answer = await self._response_headers(event)
-            case Body(side=Side.REQUEST):
-                answer = await self._request_body(event)
-            case Body():
-                answer = await self._response_body(event)
-            case Trailers(side=side):
-                answer = TrailersAnswer(side)
+        if type(event) is RequestHeaders:
+            answer = self._request_headers(event)
+        else:
+            answer = self._later(event)
+        if isinstance(answer, Coroutine):
+            return self._finally(answer)
         self._law.answered(_reply(answer))
         return answer
+
+    async def _finally(self, waits: Coroutine[Any, Any, Answer]) -> Answer:
+        answer = await waits
+        self._law.answered(_reply(answer))
+        return answer
+
+    async def _later(self, event: Event) -> Answer:
+        match event:
+            case ResponseHeaders():
+                return await self._response_headers(event)
+            case Body(side=Side.REQUEST):
+                return await self._request_body(event)
+            case Body():
+                return await self._response_body(event)
+            case Trailers(side=side):
+                return TrailersAnswer(side)
+            case _:
+                raise AssertionError(event)
 
     @property
     def judges_pieces(self) -> bool:
@@ -98,33 +125,30 @@ class Exchange:
         return self.route is not None and self.route.chain.modes.request_body is BodyMode.STREAMED
 
     async def finish(self) -> None:
-        """Run every `on_finish` and count the exchange."""
-        if self.route is None or self.request is None:
-            return
-        outcome = Outcome(
-            self._decision,
-            self._status,
-            self._reason,
-            self._by,
-            self._now() - self._started,
-        )
-        self._observer.count(
-            "extproc_exchanges_total", (self.route.name, self._decision or "unfinished")
-        )
-        if self.route.chain.has_finish:
-            await self.route.chain.finish(self.request, outcome)
+        """Count the exchange, and run every `on_finish`."""
+        rest = self.close()
+        if rest is not None:
+            await rest
 
-    async def _request_headers(self, event: RequestHeaders) -> Answer:
-        request = self.request = Request(
-            method=event.method,
-            scheme=event.scheme,
-            host=event.host,
-            target=event.target,
-            headers=event.headers,
-            request_id=event.request_id,
-            address=event.address,
-            attributes=event.attributes,
-        )
+    def close(self) -> Coroutine[Any, Any, None] | None:
+        """Count the exchange, and run every `on_finish`.
+
+        Returns:
+            A coroutine that runs them; None where no plugin wants to know.
+        """
+        route, request = self.route, self.request
+        if route is None or request is None:
+            return None
+        decision = self._decision
+        self._observer.count("extproc_exchanges_total", (route.name, decision or "unfinished"))
+        if not route.chain.has_finish:
+            return None
+        duration = self._now() - self._started
+        outcome = Outcome(decision, self._status, self._reason, self._by, duration)
+        return route.chain.finish(request, outcome)
+
+    def _request_headers(self, event: RequestHeaders) -> Answer | Coroutine[Any, Any, Answer]:
+        request = self.request = event.request
         route = self.route = self._find(event.route_key)
         if route is None:
             return self._no_route(request)
@@ -135,11 +159,20 @@ class Exchange:
             request.params = route.params(request.path)
         except MalformedRequest as error:
             malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")
-            return await self._local(Stopped(0, "", malformed))
-        stopped = await route.chain.request(request)
+            return self._local(Stopped(0, "", malformed))
+        stopped = route.chain.request(request)
+        if stopped is None and route.chain.modes.request_body is not BodyMode.BUFFERED:
+            return self._allowed(request, event.route_key)
+        return self._request_judged(event, stopped)
+
+    async def _request_judged(
+        self, event: RequestHeaders, outcome: Stopped | Coroutine[Any, Any, Stopped | None] | None
+    ) -> Answer:
+        stopped = await outcome if isinstance(outcome, Coroutine) else outcome
         if stopped is not None:
             return await self._local(stopped)
-        if route.chain.modes.request_body is BodyMode.BUFFERED:
+        request = event.request
+        if self._chain().modes.request_body is BodyMode.BUFFERED:
             if not event.end:
                 return Continue(Side.REQUEST)  # changes and verdict travel with the body
             return await self._body_absent(request, event.route_key)

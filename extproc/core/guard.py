@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_DEADLINE = 0.5
 DEFAULT_BOUND = 256
 
+PHASES = ("request", "request_body", "response", "response_body", "finish")
+
 Answer = Response | bytes | None
 
 
@@ -77,6 +79,10 @@ class Guard:
         self._runtime = runtime
         self._observer = observer
         self._log = log
+        self._deadline = limits.deadline
+        self._timers = {
+            phase: observer.timer("extproc_plugin_seconds", (name, phase)) for phase in PHASES
+        }
 
     def call(
         self, phase: str, hook: Callable[..., Any], *arguments: Any
@@ -88,26 +94,27 @@ class Guard:
             where the hook waits.
         """
         runtime = self._runtime
-        if not self.breaker.closed and not self.breaker.admit(runtime.monotonic()):
+        breaker = self.breaker
+        if breaker.until is not None and not breaker.admit(runtime.monotonic()):
             return self._refused(phase, "plugin_unavailable")
         if self.offloaded:
             return self._in_thread(phase, hook, arguments)
-        started = runtime.monotonic()
         try:
+            started = runtime.arm(self.name, self._deadline)
             try:
-                runtime.arm(self.name, self.limits.deadline)
                 result = hook(*arguments)
             finally:
-                runtime.disarm()
+                ended = runtime.disarm()
         except HookInterrupted:
             return self._blocked(phase)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             return self._raised(phase, error)
         if result is not None and inspect.isawaitable(result):
             return self._waits(phase, result)
-        if self.breaker.trial:
-            self.breaker.succeeded()
-        return self._returned(phase, result, started)
+        if breaker.trial:
+            breaker.succeeded()
+        self._timers[phase](ended - started)
+        return None if result is None else self._checked(phase, result)
 
     def _in_thread(
         self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]
@@ -121,11 +128,8 @@ class Guard:
             phase, self._runtime.offload(function, self.name, self.limits.deadline)
         )
 
-    def _returned(self, phase: str, result: Any, started: float) -> Answer:
-        """Measure a hook that ended, and let through only what it may return."""
-        self._observer.observe(
-            "extproc_plugin_seconds", (self.name, phase), self._runtime.monotonic() - started
-        )
+    def _checked(self, phase: str, result: Any) -> Answer:
+        """Let through only what a hook may return."""
         if result is None or isinstance(result, Response):
             return result
         if isinstance(result, bytes) and phase.endswith("body"):
@@ -137,18 +141,13 @@ class Guard:
             _close(awaitable)
             self.breaker.abandoned()
             return self._refused(phase, "plugin_busy")
-        counted = self._counted(awaitable)
-        return self._settled(phase, self._runtime.wait(counted, self.name, self.limits.deadline))
+        counted = _Counted(self, awaitable)
+        waited = self._runtime.wait(counted.run(), self.name, self.limits.deadline)
+        return self._settled(phase, waited, counted)
 
-    async def _counted(self, awaitable: Awaitable[Any]) -> Any:
-        """Count the hook as waiting until it really ends, also when it was left behind."""
-        self.waiting += 1
-        try:
-            return await awaitable
-        finally:
-            self.waiting -= 1
-
-    async def _settled(self, phase: str, outcome: Awaitable[Any]) -> Answer:
+    async def _settled(
+        self, phase: str, outcome: Awaitable[Any], counted: _Counted | None = None
+    ) -> Answer:
         started = self._runtime.monotonic()
         settled = False
         try:
@@ -167,8 +166,11 @@ class Guard:
         finally:
             if not settled:
                 self.breaker.abandoned()
+            if counted is not None:
+                counted.give_up()
         self.breaker.succeeded()
-        return self._returned(phase, result, started)
+        self._timers[phase](self._runtime.monotonic() - started)
+        return self._checked(phase, result)
 
     def _raised(self, phase: str, error: Exception) -> Answer:
         self.breaker.abandoned()
@@ -210,6 +212,33 @@ class Guard:
         if self.limits.on_failure is OnFailure.SKIP:
             return None
         return Response.problem(status, title, reason=reason)
+
+
+class _Counted:
+    """A hook that counts as waiting from now until it really ends, also when left behind."""
+
+    __slots__ = ("_awaitable", "_guard", "_runs")
+
+    def __init__(self, guard: Guard, awaitable: Awaitable[Any]) -> None:
+        self._guard = guard
+        self._awaitable = awaitable
+        self._runs = False
+        guard.waiting += 1
+
+    async def run(self) -> Any:
+        """Await the hook."""
+        self._runs = True
+        try:
+            return await self._awaitable
+        finally:
+            self._guard.waiting -= 1
+
+    def give_up(self) -> None:
+        """Take note that nobody waits any more; a hook that never began doesn't count on."""
+        if not self._runs:
+            self._runs = True
+            self._guard.waiting -= 1
+            _close(self._awaitable)
 
 
 def _wrong(phase: str, result: object) -> PluginFault:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +31,16 @@ class Changes:
         return bool(self.remove or self.set)
 
 
+class Source(Protocol):
+    """Headers that can be read one by one."""
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of a name in lower case, in order; empty if absent."""
+
+    def pairs(self) -> Iterable[tuple[str, str]]:
+        """Return every name in lower case with each of its values, in order."""
+
+
 class Headers:
     """A case-insensitive multi-map of text; reading sees every earlier change.
 
@@ -41,35 +52,54 @@ class Headers:
             character or a character outside latin-1 (RFC 9110 section 5.5).
     """
 
-    __slots__ = ("_touched", "_values")
+    __slots__ = ("_source", "_touched", "_values")
 
-    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        values: dict[str, list[str]] = {}
-        for name, value in pairs:
-            known = values.get(name)
-            if known is None:
-                values[name] = [value]
-            else:
-                known.append(value)
-        self._values = values
-        self._touched: dict[str, None] = {}
+    def __init__(self, pairs: Iterable[tuple[str, str]] = (), source: Source | None = None) -> None:
+        """Hold pairs (names in lower case), or what a source says when it is asked."""
+        # An empty list is a name that is known to be absent.
+        self._values: dict[str, list[str]] = _gathered(pairs) if pairs else {}
+        self._source = source
+        self._touched: dict[str, None] | None = None
+
+    def _find(self, name: str) -> list[str]:
+        values = self._values.get(name)
+        if values is None:
+            key = name.lower()
+            values = self._values.get(key)
+            if values is None:
+                source = self._source
+                values = self._values[key] = source.values(key) if source is not None else []
+        return values
+
+    def _all(self) -> dict[str, list[str]]:
+        """Return every header, those not asked for yet included."""
+        if self._source is not None:
+            known, self._values = self._values, _gathered(self._source.pairs())
+            self._values.update(known)
+            self._source = None
+        return self._values
+
+    def _touch(self, key: str) -> None:
+        if self._touched is None:
+            self._touched = {}
+        self._touched[key] = None
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value; repeated headers joined by `, ` (RFC 9110 section 5.3)."""
-        values = self._values.get(name) or self._values.get(name.lower())
-        if values is None:
+        values = self._find(name)
+        if not values:
             return default
         return values[0] if len(values) == 1 else ", ".join(values)
 
     def get_all(self, name: str) -> list[str]:
         """Return each value of a header, in order; empty if absent."""
-        return list(self._values.get(name.lower(), ()))
+        return list(self._find(name))
 
     def add(self, name: str, value: str) -> None:
         """Add one more value beside those there are."""
         key = _checked_name(name)
-        self._values.setdefault(key, []).append(_checked_value(key, value))
-        self._touched[key] = None
+        self._find(key).append(_checked_value(key, value))
+        self._touch(key)
 
     def __getitem__(self, name: str) -> str:
         """Return the value, or raise KeyError."""
@@ -82,50 +112,64 @@ class Headers:
         """Replace every value by one."""
         key = _checked_name(name)
         self._values[key] = [_checked_value(key, value)]
-        self._touched[key] = None
+        self._touch(key)
 
     def __delitem__(self, name: str) -> None:
         """Remove a header; removing an absent one is no error."""
-        key = name.lower()
-        if self._values.pop(key, None) is not None:
-            self._touched[key] = None
+        if self._find(name):
+            key = name.lower()
+            self._values[key] = []
+            self._touch(key)
 
     def __contains__(self, name: object) -> bool:
         """Say whether the header is there."""
-        return isinstance(name, str) and name.lower() in self._values
+        return isinstance(name, str) and bool(self._find(name))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, each once."""
-        return iter(self._values)
+        return iter([name for name, values in self._all().items() if values])
 
     def __len__(self) -> int:
         """Return the number of names."""
-        return len(self._values)
+        return sum(map(bool, self._all().values()))
 
     def items(self) -> Iterator[tuple[str, str]]:
         """Iterate over (name, value) with one item per value."""
-        for name, values in self._values.items():
+        for name, values in self._all().items():
             for value in values:
                 yield name, value
 
     def joined(self) -> dict[str, str]:
         """Return a map of each name to its joined value, as expressions see it."""
-        return {name: ", ".join(values) for name, values in self._values.items()}
+        return {name: ", ".join(values) for name, values in self._all().items() if values}
 
     def changes(self) -> Changes | None:
         """Return what was written since the last call, and forget it; None for nothing."""
         if not self._touched:
             return None
-        touched, self._touched = self._touched, {}
-        remove = [name for name in touched if name not in self._values]
-        keep = [(name, self._values[name]) for name in touched if name in self._values]
+        touched, self._touched = self._touched, None
+        values = self._values
+        remove = [name for name in touched if not values[name]]
+        keep = [(name, values[name]) for name in touched if values[name]]
         return Changes(remove, keep)
 
     def __repr__(self) -> str:
         """Show names only: values may be credentials."""
-        return f"Headers({', '.join(self._values)})"
+        return f"Headers({', '.join(self)})"
 
 
+def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        known = values.get(name)
+        if known is None:
+            values[name] = [value]
+        else:
+            known.append(value)
+    return values
+
+
+@lru_cache(maxsize=4096)
 def _checked_name(name: str) -> str:
     key = name.lower()
     if not _NAME.match(key):

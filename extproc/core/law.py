@@ -8,7 +8,7 @@ reach the response side of a stream that never saw a request.
 
 from __future__ import annotations
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 from extproc.core.errors import ExtprocError, PeerFault
 
@@ -20,7 +20,7 @@ class Side(StrEnum):
     RESPONSE = "response"
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a side stands."""
 
     IDLE = "nothing came yet"

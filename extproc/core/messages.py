@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from extproc.core.headers import Changes, Headers
     from extproc.core.law import Side
-    from extproc.core.values import Response
+    from extproc.core.values import Request, Response
 
 
 @dataclass(slots=True)
 class RequestHeaders:
-    """The request's headers came; pseudo headers and attributes are fields."""
+    """The request's headers came.
 
-    method: str
-    scheme: str
-    host: str
-    target: str
-    headers: Headers
-    request_id: str
-    address: str
+    Attributes:
+        request: what plugins will see; its route isn't known yet.
+        route_key: `route@version`, as Envoy matched it; empty where it doesn't say.
+        end: no body follows.
+    """
+
+    request: Request
     route_key: str
     end: bool
-    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -30,11 +30,19 @@ class Runtime(Protocol):
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
 
-    def arm(self, name: str, seconds: float) -> None:
-        """From now on, interrupt the running hook by `HookInterrupted` after this long."""
+    def arm(self, name: str, seconds: float) -> float:
+        """From now on, interrupt the running hook by `HookInterrupted` after this long.
 
-    def disarm(self) -> None:
-        """The hook returned."""
+        Returns:
+            The moment, as `monotonic`.
+        """
+
+    def disarm(self) -> float:
+        """The hook returned.
+
+        Returns:
+            The moment, as `monotonic`.
+        """
 
     def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Awaitable[Any]:
         """Await with a deadline, arming each step.
@@ -58,8 +66,8 @@ class Observer(Protocol):
     def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
         """Add to a counter; `labels` are the values in the order the metric declares."""
 
-    def observe(self, metric: str, labels: tuple[str, ...], seconds: float) -> None:
-        """Add one duration to a histogram."""
+    def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
+        """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 
 
 @dataclass(frozen=True, slots=True)

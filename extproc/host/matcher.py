@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from extproc.config.schema import Match
     from extproc.config.schema import Route as RouteModel
     from extproc.core.headers import Headers
-    from extproc.core.messages import RequestHeaders
     from extproc.core.routes import Route, Routes
+    from extproc.core.values import Request
 
 _AMBIGUOUS = ("%2f", "%5c", "\\", "//", "%00", ";", "#")
 
@@ -35,18 +35,18 @@ class Matcher:
             for route in in_order(loaded.gateway.routes)
         ]
 
-    def match(self, event: RequestHeaders) -> Route | None:
+    def match(self, request: Request) -> Route | None:
         """Return the route, or None: no route, or a path that has no single normal form."""
-        path, _, query = event.target.partition("?")
+        path, _, query = request.target.partition("?")
         if not is_normal(path):
             return None
         for route, pattern in self._ordered:
             methods = methods_of(route.match)
             if (
                 pattern.matches(path)
-                and (methods is None or event.method in methods)
-                and _host_matches(route.match.host, event.host)
-                and _conditions_hold(route.match, event.headers, query)
+                and (methods is None or request.method in methods)
+                and _host_matches(route.match.host, request.host)
+                and _conditions_hold(route.match, request.headers, query)
             ):
                 return self._routes.find(f"{route.name}@{self._version}")
         return None

@@ -120,4 +120,4 @@ def test_the_breaker_never_locks_for_good(steps: list[str]) -> None:
     clock.move(LONGEST_PAUSE)
     assert breaker.admit(clock.now())
     breaker.succeeded()
-    assert breaker.closed
+    assert breaker.until is None

@@ -18,10 +18,11 @@ from extproc.core.law import LAW, Law, Message, Reply, ReplyNotAllowed, Side, St
 from extproc.core.messages import Body, Event, GiveUp, RequestHeaders, ResponseHeaders, Trailers
 from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route
+from extproc.core.values import Request
 from extproc.testing import Counts, DirectRuntime, Events
 
 if TYPE_CHECKING:
-    from extproc.core.values import Request, Response
+    from extproc.core.values import Response
 
 
 class Everything(Plugin):
@@ -49,7 +50,7 @@ def exchange(*plugins: Plugin) -> Exchange:
 
 def request_headers(*, end: bool) -> RequestHeaders:
     """Return a message."""
-    return RequestHeaders("GET", "http", "h", "/x", Headers(), "id", "192.0.2.1", "r@v", end)
+    return RequestHeaders(Request(host="h", target="/x", request_id="id"), "r@v", end)
 
 
 EVENTS: st.SearchStrategy[Event] = st.one_of(

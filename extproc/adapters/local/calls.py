@@ -265,8 +265,8 @@ class ProcessCall(Call):
 
     def closed(self) -> None:
         """Run `on_finish` beside the end of the stream."""
-        rest = start(self._exchange.finish())
-        if isinstance(rest, Waiting):
+        rest = self._exchange.finish()
+        if rest is not None:
             self._peer.finish_later(rest)
 
 

@@ -1,0 +1,152 @@
+"""Headers and attributes as they came: each is read when somebody asks for it.
+
+A request has a dozen headers, of which most chains read two or three. A serialised HeaderValue
+begins with its key, so finding one by its name is a comparison of bytes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from extproc.adapters.messages import common_pb2, received_pb2
+from extproc.core.errors import PeerFault
+from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
+_KEY_TAG = 0x0A  # field 1, a string
+_RAW_VALUE_TAG = 0x1A  # field 3, bytes
+_COLON = ord(":")
+_ONE_BYTE = 0x80  # lengths below this are one byte
+
+
+def read(raw: bytes) -> tuple[str, str]:
+    """Read one serialised HeaderValue; bytes become text one to one (latin-1).
+
+    Raises:
+        PeerFault: it is none.
+    """
+    size = raw[1]
+    at = size + 4
+    if (
+        size < _ONE_BYTE
+        and len(raw) >= at
+        and raw[at - 2] == _RAW_VALUE_TAG
+        and raw[at - 1] < _ONE_BYTE
+        and len(raw) == at + raw[at - 1]
+    ):
+        return raw[2 : size + 2].decode("latin-1"), raw[at:].decode("latin-1")
+    try:
+        header = common_pb2.HeaderValue.FromString(raw)
+    except DecodeError as error:
+        raise PeerFault("a header is no HeaderValue") from error
+    return header.key, header.raw_value.decode("latin-1") or header.value
+
+
+@lru_cache(maxsize=1024)
+def _beginning(name: str) -> bytes | None:
+    """Return how the header with this name begins; None for what is no name."""
+    if not name or not name.isascii():
+        return None
+    return common_pb2.HeaderValue(key=name).SerializeToString()
+
+
+class Sent:
+    """The fields of one message, without the pseudo header fields.
+
+    A source for `core.headers.Headers`.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: list[bytes]) -> None:
+        self._raw = raw
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of a name in lower case, in order; empty if absent.
+
+        Raises:
+            PeerFault: the header is none.
+        """
+        beginning = _beginning(name)
+        if beginning is None:
+            return []
+        return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Return every name with each of its values.
+
+        Raises:
+            PeerFault: a header is none.
+        """
+        pairs = map(read, self._raw)
+        return (pair for pair in pairs if not pair[0].startswith(":"))
+
+
+def pseudo(raw: list[bytes]) -> dict[str, str]:
+    """Return the pseudo header fields.
+
+    Raises:
+        PeerFault: something among the headers is none.
+    """
+    try:
+        return dict([read(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
+    except IndexError as error:
+        raise PeerFault("a header without a name") from error
+
+
+class Attributes(NamedTuple):
+    """What Envoy says of a request beside its headers.
+
+    Attributes:
+        route_key: of the route that matched.
+        address: of the client.
+        all: each by name.
+    """
+
+    route_key: str
+    address: str
+    all: Mapping[str, str]
+
+
+NONE = Attributes("", "", {})
+
+
+def attributes(entries: Iterable[bytes]) -> Attributes:
+    """Read the attributes that ext_proc's own filter sent.
+
+    Raises:
+        PeerFault: they are none.
+    """
+    for raw in entries:
+        try:
+            found = _attributes(raw)
+        except DecodeError as error:
+            raise PeerFault("the attributes can't be read") from error
+        if found is not None:
+            return found
+    return NONE
+
+
+@lru_cache(maxsize=4096)
+def _attributes(raw: bytes) -> Attributes | None:
+    """Read one entry; those of one connection's requests to one route are the same bytes."""
+    entry = received_pb2.ReceivedAttributes.FromString(raw)
+    if entry.key != _ATTRIBUTES_KEY:
+        return None
+    fields = entry.value.fields
+    known = {name: fields[name].string_value for name in fields}
+    address = address_only(known.get(ADDRESS_ATTRIBUTE, ""))
+    return Attributes(known.get(ROUTE_ATTRIBUTE, ""), address, known)
+
+
+def address_only(address: str) -> str:
+    """Return the IP address of Envoy's `ip:port` or `[ip]:port`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.rpartition(":")[0] or address
