@@ -7,7 +7,6 @@ of one message in, the bytes of its answers out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,13 @@ from extproc.adapters import wire_authz, wire_log
 from extproc.adapters.wire import Codec, override_timeout
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
-from extproc.core.messages import Body, Continue, Immediate
+from extproc.core.messages import Answer, Body, Continue, Immediate
 from extproc.core.verdict import MESSAGE_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from extproc.core.messages import Answer
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.routes import Route, Routes
     from extproc.core.values import Request
@@ -73,7 +71,7 @@ class Stream:
             PeerFault: end the stream with an error status.
         """
         answer = self._exchange.begin(self._codec.decode(data))
-        if isinstance(answer, Coroutine):
+        if not isinstance(answer, Answer):
             answer = start(answer)
             if isinstance(answer, Waiting):
                 return answer

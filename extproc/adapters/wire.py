@@ -108,7 +108,6 @@ class Codec:
             host=host_only(named.get(":authority", "")),
             target=named.get(":path", ""),
             headers=headers,
-            request_id=headers.get("x-request-id") or "",
             address=attributes.address,
             attributes=attributes.all,
         )

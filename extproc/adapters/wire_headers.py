@@ -48,6 +48,10 @@ def read(raw: bytes) -> tuple[str, str]:
     return header.key, header.raw_value.decode("latin-1") or header.value
 
 
+# A method, a scheme, an authority and often a path: the same bytes for many requests.
+_read_again = lru_cache(maxsize=4096)(read)
+
+
 @lru_cache(maxsize=1024)
 def _beginning(name: str) -> bytes | None:
     """Return how the header with this name begins; None for what is no name."""
@@ -95,7 +99,7 @@ def pseudo(raw: list[bytes]) -> dict[str, str]:
         PeerFault: something among the headers is none.
     """
     try:
-        return dict([read(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
+        return dict([_read_again(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
     except IndexError as error:
         raise PeerFault("a header without a name") from error
 

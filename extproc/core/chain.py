@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.core.values import Outcome, Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from extproc.core.guard import Guard
     from extproc.core.plugin import Plugin
@@ -100,7 +100,7 @@ class Chain:
             return Stopped(place, name, answer)
         after = next((n for n, hook in enumerate(self._request) if hook[0] > place), None)
         rest = self.request(request, after) if after is not None else None
-        return await rest if isinstance(rest, Coroutine) else rest
+        return rest if rest is None or isinstance(rest, Stopped) else await rest
 
     async def request_body(self, request: Request, body: bytes) -> Stopped | bytes:
         """Run `on_request_body`; return the body as the last plugin left it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
@@ -23,7 +22,7 @@ from extproc.core.messages import (
 from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from extproc.core.ports import Observer
     from extproc.core.routes import Route
@@ -79,7 +78,7 @@ class Exchange:
             PeerFault: the message may not come now; the stream must end with an error status.
         """
         answer = self.begin(event)
-        return await answer if isinstance(answer, Coroutine) else answer
+        return answer if isinstance(answer, Answer) else await answer
 
     def begin(self, event: Event) -> Answer | Coroutine[Any, Any, Answer]:
         """Take one message.
@@ -96,7 +95,7 @@ class Exchange:
             answer = self._request_headers(event)
         else:
             answer = self._later(event)
-        if isinstance(answer, Coroutine):
+        if not isinstance(answer, Answer):
             return self._finally(answer)
         self._law.answered(_reply(answer))
         return answer
@@ -166,9 +165,11 @@ class Exchange:
         return self._request_judged(event, stopped)
 
     async def _request_judged(
-        self, event: RequestHeaders, outcome: Stopped | Coroutine[Any, Any, Stopped | None] | None
+        self,
+        event: RequestHeaders,
+        outcome: Stopped | Coroutine[Any, Any, Stopped | None] | None,
     ) -> Answer:
-        stopped = await outcome if isinstance(outcome, Coroutine) else outcome
+        stopped = outcome if outcome is None or isinstance(outcome, Stopped) else await outcome
         if stopped is not None:
             return await self._local(stopped)
         request = event.request

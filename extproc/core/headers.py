@@ -41,6 +41,16 @@ class Source(Protocol):
         """Return every name in lower case with each of its values, in order."""
 
 
+class _Nothing:
+    """The source of headers that were made here."""
+
+    def values(self, _name: str) -> list[str]:
+        return []
+
+    def pairs(self) -> Iterable[tuple[str, str]]:
+        return ()
+
+
 class Headers:
     """A case-insensitive multi-map of text; reading sees every earlier change.
 
@@ -52,13 +62,14 @@ class Headers:
             character or a character outside latin-1 (RFC 9110 section 5.5).
     """
 
-    __slots__ = ("_source", "_touched", "_values")
+    __slots__ = ("_complete", "_source", "_touched", "_values")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = (), source: Source | None = None) -> None:
         """Hold pairs (names in lower case), or what a source says when it is asked."""
         # An empty list is a name that is known to be absent.
         self._values: dict[str, list[str]] = _gathered(pairs) if pairs else {}
-        self._source = source
+        self._complete = source is None
+        self._source: Source = source if source is not None else _Nothing()
         self._touched: dict[str, None] | None = None
 
     def _find(self, name: str) -> list[str]:
@@ -67,17 +78,21 @@ class Headers:
             key = name.lower()
             values = self._values.get(key)
             if values is None:
-                source = self._source
-                values = self._values[key] = source.values(key) if source is not None else []
+                values = self._values[key] = [] if self._complete else self._source.values(key)
         return values
 
     def _all(self) -> dict[str, list[str]]:
         """Return every header, those not asked for yet included."""
-        if self._source is not None:
+        if not self._complete:
             known, self._values = self._values, _gathered(self._source.pairs())
             self._values.update(known)
-            self._source = None
+            self._complete = True
         return self._values
+
+    def received(self, name: str) -> str:
+        """Return a header's first value as it came, whatever was written since; else empty."""
+        values = self._source.values(name)
+        return values[0] if values else ""
 
     def _touch(self, key: str) -> None:
         if self._touched is None:

@@ -79,6 +79,7 @@ LAW: dict[tuple[Side, State, Message], tuple[State, frozenset[Reply]]] = {
     (Side.RESPONSE, _S.OPEN, _M.TRAILERS): (_S.ENDED, _ON_RESPONSE_TRAILERS),
 }
 
+_NOTHING: frozenset[Reply] = frozenset()
 # After these nothing more may come, on either side.
 _FINAL = frozenset({Reply.IMMEDIATE, Reply.STREAMED, Reply.GIVE_UP})
 
@@ -90,11 +91,11 @@ class ReplyNotAllowed(ExtprocError):
 class Law:
     """Follows one exchange and refuses what the table doesn't have."""
 
-    __slots__ = ("_allowed", "_side", "_states", "over")
+    __slots__ = ("_allowed", "_side", "over", "request", "response")
 
     def __init__(self) -> None:
-        self._states = {Side.REQUEST: State.IDLE, Side.RESPONSE: State.IDLE}
-        self._allowed: frozenset[Reply] = frozenset()
+        self.request = self.response = State.IDLE
+        self._allowed = _NOTHING
         self._side = Side.REQUEST
         self.over = False
 
@@ -106,12 +107,19 @@ class Law:
         """
         if self.over:
             raise PeerFault(f"{side} {message} came after the exchange was answered")
-        state = self._states[side]
+        state = self.request if side is Side.REQUEST else self.response
         entry = LAW.get((side, state, message))
         if entry is None:
             raise PeerFault(f"{side} {message} came when {state.value}")
-        self._states[side], self._allowed = entry
+        state, self._allowed = entry
+        self._enter(side, state)
         self._side = side
+
+    def _enter(self, side: Side, state: State) -> None:
+        if side is Side.REQUEST:
+            self.request = state
+        else:
+            self.response = state
 
     def answered(self, reply: Reply) -> None:
         """Record the reply to the last message.
@@ -121,8 +129,8 @@ class Law:
         """
         if reply not in self._allowed:
             raise ReplyNotAllowed(f"{reply} is no answer on the {self._side} side now")
-        self._allowed = frozenset()
+        self._allowed = _NOTHING
         if reply in _FINAL:
             self.over = True
         elif reply is Reply.REPLACE:
-            self._states[self._side] = State.ENDED
+            self._enter(self._side, State.ENDED)

@@ -28,7 +28,6 @@ class Request:
     """One request, from the first hook to the last.
 
     Attributes:
-        id: the request id (`x-request-id`), which the client gets back.
         method: as sent, for example `GET`.
         scheme: `http` or `https`.
         host: the authority, lower case, without port.
@@ -45,6 +44,7 @@ class Request:
     """
 
     __slots__ = (
+        "_id",
         "_queries",
         "_rewritten",
         "_states",
@@ -54,7 +54,6 @@ class Request:
         "consumer",
         "headers",
         "host",
-        "id",
         "metadata",
         "method",
         "params",
@@ -75,7 +74,7 @@ class Request:
         host: str = "",
         target: str = "/",
         headers: Headers | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
         address: str = "",
         route: str = "",
         attributes: Mapping[str, str] | None = None,
@@ -86,7 +85,7 @@ class Request:
         self.target = target
         self.path, _, self.query = target.partition("?")
         self.headers = headers if headers is not None else Headers()
-        self.id = request_id
+        self._id = request_id
         self.address = address
         self.route = route
         self.attributes: Mapping[str, str] = attributes or {}
@@ -99,6 +98,14 @@ class Request:
         self._states: dict[int, SimpleNamespace] = {}
         self._queries: dict[str, list[str]] | None = None
         self._rewritten: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The request id (`x-request-id` as it came), which the client gets back."""
+        known = self._id
+        if known is None:
+            known = self._id = self.headers.received("x-request-id")
+        return known
 
     @property
     def state(self) -> SimpleNamespace:

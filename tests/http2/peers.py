@@ -158,12 +158,12 @@ class Echo:
         """Handle bytes; returns what is sent."""
         for event in self.connection.receive(received, now):
             if isinstance(event, RequestCame):
-                self.connection.headers(event.stream, b"\x88")
+                self.connection.send(event.stream, b"\x88", b"", 0.0)
                 if event.ended:
                     self.connection.end(event.stream, literal([(b"done", b"1")]))
             elif isinstance(event, DataCame):
                 if event.data:
-                    self.connection.data(event.stream, event.data, now)
+                    self.connection.send(event.stream, None, event.data, now)
                     self.connection.took(event.stream, len(event.data))
                 if event.ended:
                     self.connection.end(event.stream, literal([(b"done", b"1")]))

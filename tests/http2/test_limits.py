@@ -97,7 +97,7 @@ def rapid(connection: Connection[Fields], count: int, *, answered: bool, now: fl
         stream = connection._table.last + 2 if connection._table.last else 1
         for event in connection.receive(headers(stream), now):
             if answered and isinstance(event, RequestCame):
-                connection.headers(event.stream, b"\x88")
+                connection.send(event.stream, b"\x88", b"", 0.0)
         connection.receive(frame(Kind.RST_STREAM, 0, stream, CANCEL), now)
         sent += connection.out.take()
     return sent
@@ -193,7 +193,7 @@ def test_windows_of_one_byte_don_t_pay_for_themselves() -> None:
     connection = fresh(Limits(idle_frames=200))
     [event] = connection.receive(frames.settings({4: 0}) + headers(1), 0.0)
     assert isinstance(event, RequestCame)
-    connection.data(event.stream, b"x" * 100_000, 0.0)
+    connection.send(event.stream, None, b"x" * 100_000, 0.0)
     one = frame(Kind.WINDOW_UPDATE, 0, 1, LONG(1))
     assert ended(connection, one * 300) is V.IDLE_FRAMES
 
@@ -203,7 +203,7 @@ def test_updates_for_full_frames_are_earned() -> None:
     connection = fresh(Limits(idle_frames=200))
     [event] = connection.receive(headers(1), 0.0)
     assert isinstance(event, RequestCame)
-    connection.data(event.stream, b"x" * 20_000_000, 0.0)
+    connection.send(event.stream, None, b"x" * 20_000_000, 0.0)
     both = frame(Kind.WINDOW_UPDATE, 0, 0, LONG(10_000)) + frame(
         Kind.WINDOW_UPDATE, 0, 1, LONG(10_000)
     )
@@ -217,8 +217,8 @@ def test_answers_that_nobody_takes() -> None:
     connection = fresh(Limits(unread=1000), hello=HELLO + frames.settings({4: 0}))
     events = connection.receive(headers(1) + headers(3), 0.0)
     first, second = (event.stream for event in events if isinstance(event, RequestCame))
-    assert connection.data(first, b"x" * 900, 0.0)
-    assert not connection.data(second, b"x" * 101, 0.0)
+    assert connection.send(first, None, b"x" * 900, 0.0)
+    assert not connection.send(second, None, b"x" * 101, 0.0)
     assert resets(connection.out.take()) == [(3, E.ENHANCE_YOUR_CALM)]
     assert connection.out.unread == 900
     connection.receive(frame(Kind.RST_STREAM, 0, 1, CANCEL), 0.0)
@@ -230,8 +230,8 @@ def test_an_answer_that_isn_t_taken_in_time() -> None:
     connection = fresh(Limits(send_within=30), hello=HELLO + frames.settings({4: 0}))
     events = connection.receive(headers(1) + headers(3), 0.0)
     slow, dead = (event.stream for event in events if isinstance(event, RequestCame))
-    connection.data(slow, b"x" * 100, 0.0)
-    connection.data(dead, b"x" * 100, 0.0)
+    connection.send(slow, None, b"x" * 100, 0.0)
+    connection.send(dead, None, b"x" * 100, 0.0)
     connection.out.take()
     connection.receive(frame(Kind.WINDOW_UPDATE, 0, slow.id, LONG(1)), 25.0)
     assert connection.tick(29.0) == []

@@ -97,8 +97,8 @@ def respond(connection: Connection[Fields], events: list[Event]) -> None:
     for event in events:
         match event:
             case RequestCame(stream=stream):
-                connection.headers(stream, b"\x88")
-                connection.data(stream, b"y" * (min(stream.id, 11) * 700), 0.0)
+                connection.send(stream, b"\x88", b"", 0.0)
+                connection.send(stream, None, b"y" * (min(stream.id, 11) * 700), 0.0)
                 if stream.id % 3 == 0:
                     connection.end(stream, literal([(b"a", b"b")]))
             case DataCame(stream=stream, ended=ended):

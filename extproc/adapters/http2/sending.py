@@ -46,20 +46,23 @@ class Sending:
             stream.credit += stream.owed
             stream.owed = 0
 
-    def headers(self, stream: Stream, block: bytes) -> None:
-        """Begin a response."""
-        if stream.local_open and not self.over:
-            stream.answered = True
-            self.out.headers(stream, block)
+    def send(self, stream: Stream, block: bytes | None, data: bytes, now: float) -> bool:
+        """Send data, behind the header block that begins the response.
 
-    def data(self, stream: Stream, data: bytes, now: float) -> bool:
-        """Send data.
+        Args:
+            stream: on which.
+            block: of the first data alone; None for later ones.
+            data: bytes.
+            now: the monotonic time, seconds.
 
         Returns:
             False where the peer lets so much wait that the stream was reset.
         """
         if not stream.local_open or self.over:
             return True
+        stream.answered = True
+        if block is not None:
+            self.out.headers(stream, block)
         try:
             self.out.data(stream, data, now)
         except StreamFault as fault:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import service
 from extproc.adapters.local import statuses
-from extproc.adapters.local.framing import Deframer, framed
+from extproc.adapters.local.framing import PREFIX, Deframer, framed, is_one
 from extproc.adapters.local.statuses import CallFault, Status
 from extproc.core.errors import PeerFault
 from extproc.core.waiting import Waiting, start
@@ -47,7 +47,7 @@ class Call(ABC):
     def __init__(self, peer: Peer, stream: Stream) -> None:
         self._peer = peer
         self._stream = stream
-        self._deframer = Deframer(peer.limits.message)
+        self._deframer: Deframer | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began = False
@@ -87,7 +87,17 @@ class Call(ABC):
             return
         try:
             if data:
-                self._fed(data)
+                # Envoy's messages come one in each DATA frame; everything else is put together.
+                if self._deframer is None and is_one(data, self._peer.limits.message):
+                    taken = self.message(data[PREFIX:])
+                    if taken:
+                        self._stream.owed += len(data)
+                        if self._stream.owed > self._peer.half_window:
+                            self._peer.connection.took(self._stream, 0)
+                    else:
+                        self._wait_with(len(data), len(data) - PREFIX)
+                else:
+                    self._fed(data)
             if ended and not self.over:
                 self.half_closed()
         except CallFault as fault:
@@ -96,24 +106,32 @@ class Call(ABC):
             self._defect(error)
 
     def _fed(self, data: bytes) -> None:
+        """Take a piece of a message, or of several."""
+        if self._deframer is None:
+            self._deframer = Deframer(self._peer.limits.message)
         self.since = self._peer.now
-        messages = self._deframer.feed(data)
         waiting = 0
-        for message in messages:
+        for message in self._deframer.feed(data):
             if not self.message(message):
                 waiting += len(message)
-        if waiting or self._held or self._deframer.held:
-            self._hold(waiting)
-        # Queued messages are given credit for when they are taken, all others now: a message
-        # may be larger than the window.
-        self._peer.connection.took(self._stream, len(data) - waiting)
+        self._wait_with(len(data), waiting)
+
+    def _wait_with(self, came: int, waiting: int) -> None:
+        """Account for bytes of which some wait.
+
+        Queued messages are given credit for when they are taken, all other bytes now: a message
+        may be larger than the window.
+        """
+        self._hold(waiting)
+        self._peer.connection.took(self._stream, came - waiting)
 
     def _hold(self, waiting: int) -> None:
         """Account for bytes that came and weren't taken; the peer's bound is for all its calls."""
-        queued = self._queued() + self._deframer.held
+        partial = self._deframer.held if self._deframer is not None else 0
+        queued = self._queued() + partial
         self._peer.held += queued - self._held
         self._held = queued
-        if self._peer.held > self._peer.limits.held and (waiting or self._deframer.held):
+        if self._peer.held > self._peer.limits.held and (waiting or partial):
             raise CallFault(Status.RESOURCE_EXHAUSTED, "too many bytes wait on this connection")
 
     def _queued(self) -> int:
@@ -122,7 +140,7 @@ class Call(ABC):
     @property
     def is_partial(self) -> bool:
         """Say whether a message has begun and not ended."""
-        return bool(self._deframer.held)
+        return self._deframer is not None and bool(self._deframer.held)
 
     def arm(self, seconds: float) -> None:
         """End the call after this long (grpc-timeout)."""
@@ -142,11 +160,10 @@ class Call(ABC):
         """Send one message."""
         if self.over:
             return
-        connection, stream = self._peer.connection, self._stream
-        if not self._began:
-            self._began = True
-            connection.headers(stream, statuses.HEADERS)
-        if not connection.data(stream, framed(message), self._peer.now):
+        peer = self._peer
+        block = None if self._began else statuses.HEADERS
+        self._began = True
+        if not peer.connection.send(self._stream, block, framed(message), peer.now):
             self._close()
 
     def succeed(self) -> None:
@@ -177,6 +194,7 @@ class Call(ABC):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._peer.held -= self._held
+        self._stream.owner = None  # no cycle: what an exchange leaves is freed at once
         self.closed()
 
     # ---- work that waits
@@ -222,6 +240,7 @@ class ProcessCall(Call):
         return True
 
     def _answered(self, data: bytes) -> Waiting | None:
+        """Answer a message; returns what has to be awaited for it."""
         try:
             answers = self._exchange.receive(data)
         except PeerFault as error:
@@ -229,20 +248,20 @@ class ProcessCall(Call):
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
         if isinstance(answers, Waiting):
             return answers
-        self._send_all(answers)
-        return None
-
-    def _send_all(self, messages: tuple[bytes, ...]) -> None:
-        for message in messages:
+        for message in answers:
             self.send(message)
-        if not messages:
+        if not answers:
             self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
+        return None
 
     async def _wait(self, first: Waiting) -> None:
         waiting: Waiting | None = first
         while waiting is not None:
             async for messages in self._exchange.waited(waiting):
-                self._send_all(messages)
+                for message in messages:
+                    self.send(message)
+                if not messages:
+                    self.succeed()
                 self._peer.flush_soon()
             waiting = None
             while self._queue and not self.over and waiting is None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from extproc.adapters.local.statuses import CallFault, Status
 
 PREFIX = 5
+_PREFIX = Struct(">BL")
 
 
 def framed(message: bytes) -> bytes:
     """Write one message, uncompressed."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+    return _PREFIX.pack(0, len(message)) + message
+
+
+def is_one(data: bytes, most: int) -> bool:
+    """Say whether these bytes are exactly one message, not compressed and not too large."""
+    size = len(data) - PREFIX
+    return 0 <= size <= most and _PREFIX.unpack_from(data) == (0, size)
 
 
 class Deframer:
@@ -36,17 +45,11 @@ class Deframer:
         Raises:
             CallFault: a compressed message, or one that is too large.
         """
-        if not self.held and self._is_one(data):
-            return [data[PREFIX:]]
         self._parts.append(data)
         self.held += len(data)
         if self._size is not None and self.held < PREFIX + self._size:
             return []
         return self._cut(b"".join(self._parts))
-
-    def _is_one(self, data: bytes) -> bool:
-        size = len(data) - PREFIX
-        return 0 <= size <= self._most and data[:PREFIX] == b"\0" + size.to_bytes(4, "big")
 
     def _cut(self, data: bytes) -> list[bytes]:
         messages = []
