@@ -22,15 +22,17 @@ class Journal:
         path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SIZE)
-        self._names: dict[str, bytes] = {}
+        self._last = ""
+        self._length = 0
 
     def armed(self, name: str) -> None:
         """Record that this plugin's hook runs."""
-        record = self._names.get(name)
-        if record is None:
-            text = name.encode()[: _SIZE - 1]
-            record = self._names[name] = bytes([len(text)]) + text
-        self._memory[: len(record)] = record
+        if name == self._last:
+            self._memory[0] = self._length
+            return
+        text = name.encode()[: _SIZE - 1]
+        self._last, self._length = name, len(text)
+        self._memory[: 1 + len(text)] = bytes([len(text)]) + text
 
     def disarmed(self) -> None:
         """Record that no hook runs."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz, wire_log
-from extproc.adapters.wire import Codec, override_timeout
+from extproc.adapters.wire import decode, encode, override_timeout
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
 from extproc.core.messages import Answer, Body, Continue, Immediate
@@ -44,20 +44,10 @@ class Deciding:
         return Exchange(self.routes.find, self.clock.monotonic, self.observer)
 
 
-def ended(exchange: Exchange) -> Waiting | None:
-    """End an exchange; returns what has to be awaited for it."""
-    rest = exchange.close()
-    if rest is None:
-        return None
-    waiting = start(rest)
-    return waiting if isinstance(waiting, Waiting) else None
-
-
 class Stream:
     """One `Process` stream."""
 
     def __init__(self, deciding: Deciding) -> None:
-        self._codec = Codec()
         self._exchange = deciding.exchange()
 
     def receive(self, data: bytes) -> tuple[bytes, ...] | Waiting:
@@ -70,12 +60,12 @@ class Stream:
         Raises:
             PeerFault: end the stream with an error status.
         """
-        answer = self._exchange.begin(self._codec.decode(data))
+        answer = self._exchange.begin(decode(data))
         if not isinstance(answer, Answer):
             answer = start(answer)
             if isinstance(answer, Waiting):
                 return answer
-        return self._codec.encode(answer)
+        return encode(answer)
 
     async def waited(self, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
         """Await an answer that takes time, asking Envoy for more where it is long."""
@@ -85,7 +75,7 @@ class Stream:
             remaining = self._remaining()
             if not done and remaining > 0:
                 yield (override_timeout(remaining),)
-            yield self._codec.encode(await task)
+            yield encode(await task)
         finally:
             task.cancel()
 
@@ -97,7 +87,11 @@ class Stream:
 
     def finish(self) -> Waiting | None:
         """End the exchange, whatever the end; returns what has to be awaited for it."""
-        return ended(self._exchange)
+        rest = self._exchange.close()
+        if rest is None:
+            return None
+        waiting = start(rest)
+        return waiting if isinstance(waiting, Waiting) else None
 
 
 async def check(deciding: Deciding, data: bytes) -> bytes:

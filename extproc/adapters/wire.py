@@ -13,14 +13,15 @@ What this module alone knows (envoy.service.ext_proc.v3, Envoy 1.40):
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from extproc.adapters import wire_headers
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.messages.received_pb2 import ReceivedRequest
+from extproc.adapters.wire_headers import Received, pseudo
 from extproc.core.errors import PeerFault
-from extproc.core.headers import Changes, Headers
 from extproc.core.law import Side
 from extproc.core.messages import (
     Answer,
@@ -37,6 +38,9 @@ from extproc.core.messages import (
 )
 from extproc.core.values import Request
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
+
+if TYPE_CHECKING:
+    from extproc.core.headers import Changes
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -59,115 +63,103 @@ _FORBIDDEN_PREFIX = "x-envoy-"
 _read = ReceivedRequest.FromString
 
 
-class Codec:
-    """Translates the messages of one stream; remembers what a later answer depends on."""
+def decode(data: bytes) -> Event:
+    """Read one ProcessingRequest.
 
-    __slots__ = ("_request", "_response")
+    Raises:
+        PeerFault: the bytes aren't such a message, or it carries none of the six kinds.
+    """
+    try:
+        message = _read(data)
+    except DecodeError as error:
+        raise PeerFault("the message is no ProcessingRequest") from error
+    match message.WhichOneof("request"):
+        case "request_headers":
+            return _request_headers(message)
+        case "response_headers":
+            return _response_headers(message)
+        case "request_body":
+            part = message.request_body
+            return Body(Side.REQUEST, part.body, part.end_of_stream)
+        case "response_body":
+            part = message.response_body
+            return Body(Side.RESPONSE, part.body, part.end_of_stream)
+        case "request_trailers":
+            return Trailers(Side.REQUEST)
+        case "response_trailers":
+            return Trailers(Side.RESPONSE)
+    raise PeerFault("the message holds no request, response, body or trailers")
 
-    def __init__(self) -> None:
-        self._request: wire_headers.Sent | None = None
-        self._response: wire_headers.Sent | None = None
 
-    def decode(self, data: bytes) -> Event:
-        """Read one ProcessingRequest.
+def _request_headers(message: ReceivedRequest) -> RequestHeaders:
+    part = message.request_headers
+    raw = list(part.headers.headers)
+    named = pseudo(raw).get
+    route_key, address, attributes = wire_headers.attributes(message.attributes)
+    request = Request(
+        method=named(":method", ""),
+        scheme=named(":scheme", ""),
+        host=host_only(named(":authority", "")),
+        target=named(":path", ""),
+        headers=Received(raw),
+        address=address,
+        attributes=attributes,
+    )
+    return RequestHeaders(request, route_key, part.end_of_stream)
 
-        Raises:
-            PeerFault: the bytes aren't such a message, or it carries none of the six kinds.
-        """
-        try:
-            message = _read(data)
-        except DecodeError as error:
-            raise PeerFault("the message is no ProcessingRequest") from error
-        match message.WhichOneof("request"):
-            case "request_headers":
-                return self._request_headers(message)
-            case "response_headers":
-                return self._response_headers(message)
-            case "request_body":
-                part = message.request_body
-                return Body(Side.REQUEST, part.body, part.end_of_stream)
-            case "response_body":
-                part = message.response_body
-                return Body(Side.RESPONSE, part.body, part.end_of_stream)
-            case "request_trailers":
-                return Trailers(Side.REQUEST)
-            case "response_trailers":
-                return Trailers(Side.RESPONSE)
-        raise PeerFault("the message holds no request, response, body or trailers")
 
-    def _request_headers(self, message: ReceivedRequest) -> RequestHeaders:
-        part = message.request_headers
-        raw = list(part.headers.headers)
-        named = wire_headers.pseudo(raw)
-        self._request = wire_headers.Sent(raw)
-        headers = Headers(source=self._request)
-        attributes = wire_headers.attributes(message.attributes)
-        request = Request(
-            method=named.get(":method", ""),
-            scheme=named.get(":scheme", ""),
-            host=host_only(named.get(":authority", "")),
-            target=named.get(":path", ""),
-            headers=headers,
-            address=attributes.address,
-            attributes=attributes.all,
-        )
-        return RequestHeaders(request, attributes.route_key, part.end_of_stream)
+def _response_headers(message: ReceivedRequest) -> ResponseHeaders:
+    part = message.response_headers
+    raw = list(part.headers.headers)
+    status = pseudo(raw).get(":status", "")
+    if not status.isdecimal():
+        raise PeerFault("the response has no status")
+    details = wire_headers.attributes(message.attributes).all.get(DETAILS_ATTRIBUTE, "")
+    return ResponseHeaders(int(status), Received(raw), part.end_of_stream, details)
 
-    def _response_headers(self, message: ReceivedRequest) -> ResponseHeaders:
-        part = message.response_headers
-        raw = list(part.headers.headers)
-        self._response = wire_headers.Sent(raw)
-        status = wire_headers.pseudo(raw).get(":status", "")
-        if not status.isdecimal():
-            raise PeerFault("the response has no status")
-        details = wire_headers.attributes(message.attributes).all.get(DETAILS_ATTRIBUTE, "")
-        headers = Headers(source=self._response)
-        return ResponseHeaders(int(status), headers, part.end_of_stream, details)
 
-    def encode(self, answer: Answer) -> tuple[bytes, ...]:
-        """Write the messages of one answer; none means: close the stream cleanly."""
-        match answer:
-            case Continue():
-                return (self._continue(answer),)
-            case BodyAnswer():
-                return (self._body(answer),)
-            case TrailersAnswer(side=side):
-                return (_TRAILERS[side],)
-            case Immediate(streamed=True):
-                return _streamed(answer)
-            case Immediate():
-                return (_immediate(answer),)
-            case GiveUp():
-                return ()
+def encode(answer: Answer) -> tuple[bytes, ...]:
+    """Write the messages of one answer; none means: close the stream cleanly."""
+    match answer:
+        case Continue():
+            changed = answer.changes or answer.target or answer.status or answer.body is not None
+            messages = (_continue(answer),) if changed else _unchanged(answer.side, answer.verdict)
+        case BodyAnswer():
+            messages = (_body(answer),)
+        case TrailersAnswer(side=side):
+            messages = (_TRAILERS[side],)
+        case Immediate(streamed=True):
+            messages = _streamed(answer)
+        case Immediate():
+            messages = (_immediate(answer),)
+        case GiveUp():
+            messages = ()
+    return messages
 
-    def _continue(self, answer: Continue) -> bytes:
-        if not (answer.changes or answer.target or answer.status or answer.body is not None):
-            return _unchanged(answer.side, answer.verdict)
-        common = pb.CommonResponse()
+
+def _continue(answer: Continue) -> bytes:
+    common = pb.CommonResponse()
+    _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
+    if answer.body is not None:
+        common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
+        common.body_mutation.body = answer.body
+    return _headers_answer(answer.side, common, answer.verdict)
+
+
+def _body(answer: BodyAnswer) -> bytes:
+    common = pb.CommonResponse()
+    if answer.body is not None:
+        common.body_mutation.body = answer.body
+    if answer.buffered:
         _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
-        if answer.body is not None:
-            common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
-            common.body_mutation.body = answer.body
-        return _headers_answer(answer.side, common, answer.verdict)
-
-    def _body(self, answer: BodyAnswer) -> bytes:
-        common = pb.CommonResponse()
-        if answer.body is not None:
-            common.body_mutation.body = answer.body
-        if answer.buffered:
-            _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
-            if answer.body is not None and self._had_length(answer.side):
-                _set(common.header_mutation, "content-length", str(len(answer.body)))
-        part = pb.BodyResponse(response=common)
-        if answer.side is Side.REQUEST:
-            message = pb.ProcessingResponse(request_body=part)
-        else:
-            message = pb.ProcessingResponse(response_body=part)
-        return message.SerializeToString() + _verdict(answer.verdict)
-
-    def _had_length(self, side: Side) -> bool:
-        sent = self._request if side is Side.REQUEST else self._response
-        return sent is not None and bool(sent.values("content-length"))
+        if answer.body is not None and answer.had_length:
+            _set(common.header_mutation, "content-length", str(len(answer.body)))
+    part = pb.BodyResponse(response=common)
+    if answer.side is Side.REQUEST:
+        message = pb.ProcessingResponse(request_body=part)
+    else:
+        message = pb.ProcessingResponse(response_body=part)
+    return message.SerializeToString() + _verdict(answer.verdict)
 
 
 def override_timeout(seconds: float) -> bytes:
@@ -177,6 +169,7 @@ def override_timeout(seconds: float) -> bytes:
     return message.SerializeToString()
 
 
+@lru_cache(maxsize=4096)
 def host_only(authority: str) -> str:
     """Return the host in lower case, without port and trailing dot."""
     host = authority.lower()
@@ -241,9 +234,9 @@ def _verdict(verdict: str | None) -> bytes:
 
 
 @_bounded
-def _unchanged(side: Side, verdict: str | None) -> bytes:
-    """Return the bytes of an answer that changes nothing; the same for each request."""
-    return _headers_answer(side, pb.CommonResponse(), verdict)
+def _unchanged(side: Side, verdict: str | None) -> tuple[bytes, ...]:
+    """Return the messages of an answer that changes nothing; the same for each request."""
+    return (_headers_answer(side, pb.CommonResponse(), verdict),)
 
 
 def _immediate(answer: Immediate) -> bytes:

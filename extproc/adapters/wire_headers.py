@@ -13,10 +13,11 @@ from google.protobuf.message import DecodeError
 
 from extproc.adapters.messages import common_pb2, received_pb2
 from extproc.core.errors import PeerFault
+from extproc.core.headers import Headers, gathered
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 _ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 _KEY_TAG = 0x0A  # field 1, a string
@@ -60,19 +61,19 @@ def _beginning(name: str) -> bytes | None:
     return common_pb2.HeaderValue(key=name).SerializeToString()
 
 
-class Sent:
-    """The fields of one message, without the pseudo header fields.
+class Received(Headers):
+    """The headers of one message, without the pseudo header fields; read one by one."""
 
-    A source for `core.headers.Headers`.
-    """
-
-    __slots__ = ("_raw",)
+    __slots__ = ("_complete", "_raw")
 
     def __init__(self, raw: list[bytes]) -> None:
         self._raw = raw
+        self._values = {}
+        self._touched = None
+        self._complete = False
 
-    def values(self, name: str) -> list[str]:
-        """Return the values of a name in lower case, in order; empty if absent.
+    def received_all(self, name: str) -> list[str]:
+        """Return the values of a name in lower case as they came, in order.
 
         Raises:
             PeerFault: the header is none.
@@ -82,14 +83,14 @@ class Sent:
             return []
         return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
 
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """Return every name with each of its values.
-
-        Raises:
-            PeerFault: a header is none.
-        """
-        pairs = map(read, self._raw)
-        return (pair for pair in pairs if not pair[0].startswith(":"))
+    def _all(self) -> dict[str, list[str]]:
+        if not self._complete:
+            known = self._values
+            pairs = map(read, self._raw)
+            self._values = gathered(pair for pair in pairs if not pair[0].startswith(":"))
+            self._values.update(known)
+            self._complete = True
+        return self._values
 
 
 def pseudo(raw: list[bytes]) -> dict[str, str]:

@@ -41,21 +41,12 @@ class Exchange:
     Feed it each message in turn with `receive`, and call `finish` at the end, whatever the end.
     """
 
-    __slots__ = (
-        "_by",
-        "_count",
-        "_decision",
-        "_find",
-        "_law",
-        "_now",
-        "_observer",
-        "_reason",
-        "_started",
-        "_status",
-        "request",
-        "response",
-        "route",
-    )
+    # Most exchanges leave most of these as they are.
+    request: Request | None = None
+    response: Response | None = None
+    route: Route | None = None
+    _by = _decision = _reason = ""
+    _status: int | None = None
 
     def __init__(
         self, find: Callable[[str], Route | None], now: Callable[[], float], observer: Observer
@@ -65,11 +56,6 @@ class Exchange:
         self._observer = observer
         self._law = Law()
         self._started = now()
-        self._decision = self._reason = self._by = ""
-        self._status: int | None = None
-        self.route: Route | None = None
-        self.request: Request | None = None
-        self.response: Response | None = None
 
     async def receive(self, event: Event) -> Answer:
         """Take one message and give its answer.
@@ -90,10 +76,14 @@ class Exchange:
         Raises:
             PeerFault: as for `receive`.
         """
-        self._law.came(*_named(event))
         if type(event) is RequestHeaders:
+            self._law.came(Side.REQUEST, Message.HEADERS_END if event.end else Message.HEADERS)
             answer = self._request_headers(event)
+            if type(answer) is Continue:
+                self._law.answered(Reply.CONTINUE)
+                return answer
         else:
+            self._law.came(*_named(event))
             answer = self._later(event)
         if not isinstance(answer, Answer):
             return self._finally(answer)
@@ -214,6 +204,7 @@ class Exchange:
             Side.REQUEST,
             body,
             buffered=True,
+            had_length=bool(request.headers.received("content-length")),
             changes=request.headers.changes(),
             target=request.rewritten,
             verdict=verdict,
@@ -266,6 +257,7 @@ class Exchange:
             Side.RESPONSE,
             body,
             buffered=True,
+            had_length=bool(self.response.headers.received("content-length")),
             changes=self.response.headers.changes(),
             status=status,
         )

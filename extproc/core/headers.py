@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,26 +31,6 @@ class Changes:
         return bool(self.remove or self.set)
 
 
-class Source(Protocol):
-    """Headers that can be read one by one."""
-
-    def values(self, name: str) -> list[str]:
-        """Return the values of a name in lower case, in order; empty if absent."""
-
-    def pairs(self) -> Iterable[tuple[str, str]]:
-        """Return every name in lower case with each of its values, in order."""
-
-
-class _Nothing:
-    """The source of headers that were made here."""
-
-    def values(self, _name: str) -> list[str]:
-        return []
-
-    def pairs(self) -> Iterable[tuple[str, str]]:
-        return ()
-
-
 class Headers:
     """A case-insensitive multi-map of text; reading sees every earlier change.
 
@@ -62,14 +42,12 @@ class Headers:
             character or a character outside latin-1 (RFC 9110 section 5.5).
     """
 
-    __slots__ = ("_complete", "_source", "_touched", "_values")
+    __slots__ = ("_touched", "_values")
 
-    def __init__(self, pairs: Iterable[tuple[str, str]] = (), source: Source | None = None) -> None:
-        """Hold pairs (names in lower case), or what a source says when it is asked."""
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        """Hold pairs (names in lower case)."""
         # An empty list is a name that is known to be absent.
-        self._values: dict[str, list[str]] = _gathered(pairs) if pairs else {}
-        self._complete = source is None
-        self._source: Source = source if source is not None else _Nothing()
+        self._values: dict[str, list[str]] = gathered(pairs)
         self._touched: dict[str, None] | None = None
 
     def _find(self, name: str) -> list[str]:
@@ -78,20 +56,21 @@ class Headers:
             key = name.lower()
             values = self._values.get(key)
             if values is None:
-                values = self._values[key] = [] if self._complete else self._source.values(key)
+                values = self._values[key] = self.received_all(key)
         return values
 
     def _all(self) -> dict[str, list[str]]:
-        """Return every header, those not asked for yet included."""
-        if not self._complete:
-            known, self._values = self._values, _gathered(self._source.pairs())
-            self._values.update(known)
-            self._complete = True
+        """Return every header; a subclass that reads them one by one reads the rest."""
         return self._values
+
+    def received_all(self, name: str) -> list[str]:
+        """Return a header's values as they came, where a subclass knows; else none."""
+        del name
+        return []
 
     def received(self, name: str) -> str:
         """Return a header's first value as it came, whatever was written since; else empty."""
-        values = self._source.values(name)
+        values = self.received_all(name)
         return values[0] if values else ""
 
     def _touch(self, key: str) -> None:
@@ -173,7 +152,8 @@ class Headers:
         return f"Headers({', '.join(self)})"
 
 
-def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Put the values of each name together, in order."""
     values: dict[str, list[str]] = {}
     for name, value in pairs:
         known = values.get(name)

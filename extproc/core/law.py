@@ -111,15 +111,11 @@ class Law:
         entry = LAW.get((side, state, message))
         if entry is None:
             raise PeerFault(f"{side} {message} came when {state.value}")
-        state, self._allowed = entry
-        self._enter(side, state)
-        self._side = side
-
-    def _enter(self, side: Side, state: State) -> None:
         if side is Side.REQUEST:
-            self.request = state
+            self.request, self._allowed = entry
         else:
-            self.response = state
+            self.response, self._allowed = entry
+        self._side = side
 
     def answered(self, reply: Reply) -> None:
         """Record the reply to the last message.
@@ -130,7 +126,12 @@ class Law:
         if reply not in self._allowed:
             raise ReplyNotAllowed(f"{reply} is no answer on the {self._side} side now")
         self._allowed = _NOTHING
+        if reply is Reply.CONTINUE:
+            return
         if reply in _FINAL:
             self.over = True
         elif reply is Reply.REPLACE:
-            self._enter(self._side, State.ENDED)
+            if self._side is Side.REQUEST:
+                self.request = State.ENDED
+            else:
+                self.response = State.ENDED

@@ -78,11 +78,16 @@ class Continue:
 
 @dataclass(slots=True)
 class BodyAnswer:
-    """Answer to a body: unchanged (`body` None) or other bytes; header changes if buffered."""
+    """Answer to a body: unchanged (`body` None) or other bytes; header changes if buffered.
+
+    Attributes:
+        had_length: the message came with a content length, which must follow the body's.
+    """
 
     side: Side
     body: bytes | None = None
     buffered: bool = False
+    had_length: bool = False
     changes: Changes | None = None
     target: str | None = None
     status: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -243,6 +244,7 @@ class Outcome:
     duration: float
 
 
+@lru_cache(maxsize=4096)
 def is_host(text: str) -> bool:
     """Say whether a host is one name or address; two Host headers joined are not."""
     return bool(_HOST.match(text))

@@ -18,6 +18,7 @@ from extproc.core.values import MalformedRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from extproc.core.principal import Principal
     from extproc.core.values import Request, Response
 
 _TYPES = cel.Type
@@ -116,13 +117,28 @@ class NotAnExpression(ConfigFault):
         self.column = column
 
 
+# What an expression may read for its values to be remembered: what few requests differ in.
+# Never time, ids, addresses, paths and maps of what a client sent.
+_FEW = frozenset({"request.method", "request.scheme", "request.host", "request.route", "consumer"})
+_REMEMBERED = 1024
+
+
 class Expression:
-    """A compiled CEL expression."""
+    """A compiled CEL expression.
+
+    An expression is a pure function of the names it reads. One that reads only the principal
+    and what few requests differ in is evaluated once for each combination of those.
+    """
 
     def __init__(self, source: str, compiled: Any, names: tuple[str, ...]) -> None:
         self.source = source
         self.names = names
         self._compiled = compiled
+        name = source.strip()
+        self._direct = _GETTERS[name] if REQUEST_NAMES.get(name) is _TYPES.STRING else None
+        few = tuple(name for name in names if not name.startswith("principal."))
+        self._few = tuple(_GETTERS[name] for name in few) if _FEW.issuperset(few) else None
+        self._known: dict[Any, tuple[Principal, Any]] = {}
         self._query_names = _query_names(source) if "request.query" in names else ()
         self.type: str = compiled.return_type().name()
 
@@ -134,6 +150,24 @@ class Expression:
             MalformedRequest: the request's query can't be decoded, or a parameter that is read
                 as one value was sent more than once.
         """
+        if self._direct is not None:
+            return self._direct(context)
+        if self._few is None:
+            return self._evaluated(context)
+        principal = context.request.principal
+        # The entry holds the principal, so its id can't become another's.
+        key = (id(principal), *[get(context) for get in self._few])
+        known = self._known.get(key)
+        if known is None:
+            value = self._evaluated(context)
+            if not isinstance(value, bool | str):
+                return value  # a list or map could be changed by who gets it
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = (principal, value)
+        return known[1]
+
+    def _evaluated(self, context: Context) -> Any:
         data = {name: self._get(name, context) for name in self.names}
         result = self._compiled.eval(data=data)
         if result.type().name() == "ERROR":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from extproc.adapters import wire_authz
 from extproc.adapters.messages import common_pb2, ext_authz_pb2, received_pb2
 from extproc.adapters.messages import ext_proc_pb2 as pb
-from extproc.adapters.wire import Codec, host_only, may_set, override_timeout
+from extproc.adapters.wire import decode, encode, host_only, may_set, override_timeout
 from extproc.adapters.wire_headers import address_only
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Changes, Headers
@@ -41,9 +41,9 @@ def request(
     return message.SerializeToString()
 
 
-def written(answer: object, codec: Codec | None = None) -> pb.ProcessingResponse:
+def written(answer: object) -> pb.ProcessingResponse:
     """Return the one message of an answer."""
-    (data,) = (codec or Codec()).encode(answer)  # type: ignore[arg-type]
+    (data,) = encode(answer)  # type: ignore[arg-type]
     return pb.ProcessingResponse.FromString(data)
 
 
@@ -57,7 +57,7 @@ def test_a_request_is_read() -> None:
         ("x-request-id", b"id-1"),
         attributes={ADDRESS_ATTRIBUTE: "192.0.2.7:1234", ROUTE_ATTRIBUTE: "r@v"},
     )
-    event = Codec().decode(data)
+    event = decode(data)
     assert isinstance(event, RequestHeaders)
     assert (event.request.method, event.request.target, event.request.host) == (
         "GET",
@@ -77,7 +77,7 @@ def test_a_request_is_read() -> None:
 def test_any_bytes_are_an_event_or_the_declared_error(data: bytes) -> None:
     """F5: a peer can't make the codec raise anything else."""
     with contextlib.suppress(PeerFault):
-        Codec().decode(data)
+        decode(data)
     with contextlib.suppress(PeerFault):
         wire_authz.decode(data)
 
@@ -103,7 +103,7 @@ def test_any_header_bytes_are_read_as_the_library_reads_them(
     message = received_pb2.ReceivedRequest(attributes=attributes)
     message.request_headers.headers.headers.extend(raw)
     try:
-        event = Codec().decode(message.SerializeToString())
+        event = decode(message.SerializeToString())
         assert isinstance(event, RequestHeaders)
         pairs = list(event.request.headers.items())
     except PeerFault:
@@ -158,11 +158,8 @@ def test_the_verdict_travels_as_metadata() -> None:
 @pytest.mark.parametrize("had_length", [True, False])
 def test_a_changed_body_states_its_length_where_one_was_stated(*, had_length: bool) -> None:
     """B5: a wrong content-length is a 500 or a hang; one that wasn't there isn't added."""
-    codec = Codec()
-    pairs = [(":method", b"POST"), (":path", b"/")]
-    codec.decode(request(*pairs, *([("content-length", b"9")] if had_length else []), end=False))
-    answer = BodyAnswer(Side.REQUEST, b"four", buffered=True)
-    response = written(answer, codec).request_body.response
+    answer = BodyAnswer(Side.REQUEST, b"four", buffered=True, had_length=had_length)
+    response = written(answer).request_body.response
     assert response.body_mutation.body == b"four"
     lengths = [
         o.header.raw_value
@@ -196,7 +193,7 @@ def test_immediate_responses() -> None:
 
 def test_a_body_without_a_type_takes_the_streamed_form() -> None:
     """Envoy's local reply would call it text/plain."""
-    head, rest = Codec().encode(Immediate(Response(200, {}, b"raw"), streamed=True))
+    head, rest = encode(Immediate(Response(200, {}, b"raw"), streamed=True))
     first = pb.ProcessingResponse.FromString(head).streamed_immediate_response
     headers = {h.key: h.raw_value for h in first.headers_response.headers.headers}
     assert headers == {":status": b"200", "content-length": b"3"}
@@ -206,7 +203,7 @@ def test_a_body_without_a_type_takes_the_streamed_form() -> None:
 
 def test_giving_up_sends_nothing() -> None:
     """The stream is closed instead."""
-    assert Codec().encode(GiveUp()) == ()
+    assert encode(GiveUp()) == ()
 
 
 def test_trailers_and_more_time() -> None:
@@ -223,7 +220,7 @@ def test_a_response_is_read() -> None:
     message.attributes["envoy.filters.http.ext_proc"].update(
         {"response.code_details": "via_upstream"}
     )
-    event = Codec().decode(message.SerializeToString())
+    event = decode(message.SerializeToString())
     assert isinstance(event, ResponseHeaders)
     assert (event.status, event.code_details) == (204, "via_upstream")
 

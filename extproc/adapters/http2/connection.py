@@ -198,12 +198,12 @@ class Connection(Sending, Generic[T]):
         if stream is not None:
             return self._trailers(flags, stream, block)
         table = self._table
-        if not table.is_idle(stream_id) and table.was_reset_here(stream_id):
+        if stream_id <= table.last or not stream_id & 1:
+            if not table.was_reset_here(stream_id):
+                raise ConnectionFault(Violation.STREAM_ID)
             self._fields.pass_over(block)
             self._spent()  # it was under way when we reset the stream
             return None
-        if stream_id <= table.last or not stream_id & 1:
-            raise ConnectionFault(Violation.STREAM_ID)
         table.last = stream_id
         if not self._accepting:
             self._fields.pass_over(block)
@@ -282,7 +282,10 @@ class Connection(Sending, Generic[T]):
         if stream is None:
             self._stray(stream_id)
             return None
-        self._gone(stream)
+        del self.streams[stream_id]
+        if stream.waiting:
+            self.out.forget(stream)
+        self._busy = self._now
         stream.remote_open = stream.local_open = False
         if not stream.answered:
             self._ended_unanswered()

@@ -56,25 +56,34 @@ class Limits:
 
 
 class Budget:
-    """A number of units at once, of which a tenth comes back each second."""
+    """A number of units at once, of which a tenth comes back each second.
 
-    __slots__ = ("_left", "_most", "_since")
+    Attributes:
+        left: how many there are.
+    """
+
+    __slots__ = ("_most", "_since", "left")
 
     def __init__(self, most: int) -> None:
         self._most = float(most)
-        self._left = float(most)
+        self.left = float(most)
         self._since: float | None = None
+
+    @property
+    def full(self) -> bool:
+        """Say whether none is missing."""
+        return self.left >= self._most
 
     def earn(self, units: float) -> None:
         """Put units back for work done."""
-        self._left = min(self._most, self._left + units)
+        self.left = min(self._most, self.left + units)
 
     def spend(self, now: float) -> bool:
         """Take one unit; False says that none is left."""
         if self._since is not None and now > self._since:
             self.earn((now - self._since) * self._most / 10)
         self._since = now
-        if self._left < 1:
+        if self.left < 1:
             return False
-        self._left -= 1
+        self.left -= 1
         return True

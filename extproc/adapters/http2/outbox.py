@@ -74,8 +74,28 @@ class Outbox:
     def headers(self, stream: Stream, block: bytes) -> None:
         """Send a header block that begins a response."""
         size = len(block)
-        self._frames.append(
-            _HEADER(size >> 8, size & 255, _HEADERS, _END_HEADERS, stream.id) + block
+        header = _HEADER(size >> 8, size & 255, _HEADERS, _END_HEADERS, stream.id)
+        self._frames.append(header + block)
+
+    def response(self, stream: Stream, block: bytes, data: bytes, now: float) -> None:
+        """Send a header block and data, together where the windows allow.
+
+        Raises:
+            StreamFault: the peer lets too much wait.
+        """
+        size = len(data)
+        if size > stream.window or size > self._window or size > self._max_frame:
+            self.headers(stream, block)
+            self.data(stream, data, now)
+            return
+        stream.window -= size
+        self._window -= size
+        first = len(block)
+        self._frames += (
+            _HEADER(first >> 8, first & 255, _HEADERS, _END_HEADERS, stream.id),
+            block,
+            _HEADER(size >> 8, size & 255, _DATA, 0, stream.id),
+            data,
         )
 
     def trailers(self, stream: Stream, block: bytes) -> None:

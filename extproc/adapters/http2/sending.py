@@ -61,10 +61,11 @@ class Sending:
         if not stream.local_open or self.over:
             return True
         stream.answered = True
-        if block is not None:
-            self.out.headers(stream, block)
         try:
-            self.out.data(stream, data, now)
+            if block is None:
+                self.out.data(stream, data, now)
+            else:
+                self.out.response(stream, block, data, now)
         except StreamFault as fault:
             self.reset(stream, fault.violation.code)
             return False

@@ -27,32 +27,20 @@ class Stream:
         owner: whatever the layer above keeps with the stream.
     """
 
-    __slots__ = (
-        "answered",
-        "credit",
-        "id",
-        "local_open",
-        "owed",
-        "owner",
-        "remote_open",
-        "since",
-        "trailers",
-        "waiting",
-        "window",
-    )
+    # Most streams leave most of these as they are.
+    remote_open = True
+    local_open = True
+    answered = False
+    owed = 0
+    waiting: deque[bytes] | None = None
+    trailers: bytes | None = None
+    since = 0.0
+    owner: Any = None
 
     def __init__(self, identifier: int, credit: int, window: int) -> None:
         self.id = identifier
-        self.remote_open = True
-        self.local_open = True
-        self.answered = False
         self.credit = credit
-        self.owed = 0
         self.window = window
-        self.waiting: deque[bytes] | None = None
-        self.trailers: bytes | None = None
-        self.since = 0.0
-        self.owner: Any = None
 
 
 class StreamTable:

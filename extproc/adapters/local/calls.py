@@ -32,28 +32,18 @@ class Call(ABC):
         since: when its last bytes came; seconds, monotonic.
     """
 
-    __slots__ = (
-        "_began",
-        "_deframer",
-        "_held",
-        "_peer",
-        "_stream",
-        "_task",
-        "_timer",
-        "over",
-        "since",
-    )
+    # Most calls leave most of these as they are.
+    over = False
+    since = 0.0
+    _began = False
+    _deframer: Deframer | None = None
+    _held = 0
+    _task: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, peer: Peer, stream: Stream) -> None:
         self._peer = peer
         self._stream = stream
-        self._deframer: Deframer | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._began = False
-        self._held = 0
-        self.over = False
-        self.since = peer.now
 
     # ---- what a kind says
 
@@ -150,10 +140,6 @@ class Call(ABC):
         self.fail(Status.DEADLINE_EXCEEDED, "deadline exceeded")
         self._peer.flush()
 
-    def gone(self) -> None:
-        """The peer reset the stream, or the connection is lost."""
-        self._close()
-
     # ---- what goes
 
     def send(self, message: bytes) -> None:
@@ -164,7 +150,7 @@ class Call(ABC):
         block = None if self._began else statuses.HEADERS
         self._began = True
         if not peer.connection.send(self._stream, block, framed(message), peer.now):
-            self._close()
+            self.gone()
 
     def succeed(self) -> None:
         """End the call well."""
@@ -179,13 +165,14 @@ class Call(ABC):
             return
         block = statuses.trailers if self._began else statuses.trailers_only
         self._peer.connection.end(self._stream, block(status, text))
-        self._close()
+        self.gone()
 
     def _defect(self, error: Exception) -> None:
         self._peer.log.error("call failed", error=f"{type(error).__name__}: {error}")
         self.fail(Status.INTERNAL, "the service failed")
 
-    def _close(self) -> None:
+    def gone(self) -> None:
+        """The peer reset the stream, or the connection is lost, or the call has ended."""
         if self.over:
             return
         self.over = True
@@ -193,7 +180,8 @@ class Call(ABC):
             self._timer.cancel()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._peer.held -= self._held
+        if self._held:
+            self._peer.held -= self._held
         self._stream.owner = None  # no cycle: what an exchange leaves is freed at once
         self.closed()
 
@@ -217,13 +205,12 @@ class Call(ABC):
 class ProcessCall(Call):
     """`ExternalProcessor/Process`: one exchange."""
 
-    __slots__ = ("_exchange", "_half_closed", "_queue")
+    _half_closed = False
+    _queue: deque[bytes] | None = None
 
-    def __init__(self, peer: Peer, stream: Stream, deciding: Deciding) -> None:
+    def __init__(self, deciding: Deciding, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
         self._exchange = service.Stream(deciding)
-        self._queue: deque[bytes] | None = None
-        self._half_closed = False
 
     def message(self, data: bytes) -> bool:
         """Answer at once, or wait, or queue behind a message whose hooks wait."""
@@ -292,10 +279,8 @@ class ProcessCall(Call):
 class UnaryCall(Call):
     """One message in, one out."""
 
-    __slots__ = ("_answer", "_request")
-
     def __init__(
-        self, peer: Peer, stream: Stream, answer: Callable[[bytes], Coroutine[Any, Any, bytes]]
+        self, answer: Callable[[bytes], Coroutine[Any, Any, bytes]], peer: Peer, stream: Stream
     ) -> None:
         super().__init__(peer, stream)
         self._answer = answer
@@ -334,9 +319,7 @@ class UnaryCall(Call):
 class WatchCall(Call):
     """`Health/Watch`: one message in, the state now and at each change."""
 
-    __slots__ = ("_health",)
-
-    def __init__(self, peer: Peer, stream: Stream, health: Health) -> None:
+    def __init__(self, health: Health, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
         self._health = health
 
@@ -360,9 +343,7 @@ class WatchCall(Call):
 class AccessLogCall(Call):
     """`AccessLogService/StreamAccessLogs`: messages in, one out at the end."""
 
-    __slots__ = ("_deciding",)
-
-    def __init__(self, peer: Peer, stream: Stream, deciding: Deciding) -> None:
+    def __init__(self, deciding: Deciding, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
         self._deciding = deciding
 

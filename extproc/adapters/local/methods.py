@@ -29,9 +29,9 @@ def methods(deciding: Deciding, state: Health) -> dict[str, Callable[[Peer, Stre
         return state.check(request)
 
     return {
-        PROCESS: lambda peer, stream: ProcessCall(peer, stream, deciding),
-        CHECK: lambda peer, stream: UnaryCall(peer, stream, partial(service.check, deciding)),
-        STREAM_ACCESS_LOGS: lambda peer, stream: AccessLogCall(peer, stream, deciding),
-        health.CHECK: lambda peer, stream: UnaryCall(peer, stream, check_health),
-        health.WATCH: lambda peer, stream: WatchCall(peer, stream, state),
+        PROCESS: partial(ProcessCall, deciding),
+        CHECK: partial(UnaryCall, partial(service.check, deciding)),
+        STREAM_ACCESS_LOGS: partial(AccessLogCall, deciding),
+        health.CHECK: partial(UnaryCall, check_health),
+        health.WATCH: partial(WatchCall, state),
     }
