@@ -100,6 +100,7 @@ class Driven:
         self.sink = Sink()
         self._peer.connection_made(self.sink)
         hello = frames.PREFACE + frames.settings({}) + frames.SETTINGS_ACK
+        hello += frames.window_update(0, 2**30)
         first = frame(Kind.HEADERS, Flag.END_HEADERS, 1, b"\x20" + _BLOCK)
         self._peer.data_received(hello + first + frame(Kind.RST_STREAM, 0, 1, _RESET))
         self._message = framed(data)

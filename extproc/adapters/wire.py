@@ -13,7 +13,6 @@ What this module alone knows (envoy.service.ext_proc.v3, Envoy 1.40):
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -22,6 +21,7 @@ from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.messages.received_pb2 import ReceivedRequest
 from extproc.adapters.wire_headers import Received, pseudo
 from extproc.core.errors import PeerFault
+from extproc.core.headers import Changes
 from extproc.core.law import Side
 from extproc.core.messages import (
     Answer,
@@ -38,9 +38,6 @@ from extproc.core.messages import (
 )
 from extproc.core.values import Request
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
-
-if TYPE_CHECKING:
-    from extproc.core.headers import Changes
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -122,8 +119,7 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
     """Write the messages of one answer; none means: close the stream cleanly."""
     match answer:
         case Continue():
-            changed = answer.changes or answer.target or answer.status or answer.body is not None
-            messages = (_continue(answer),) if changed else _unchanged(answer.side, answer.verdict)
+            messages = _continue(answer)
         case BodyAnswer():
             messages = (_body(answer),)
         case TrailersAnswer(side=side):
@@ -137,13 +133,33 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
     return messages
 
 
-def _continue(answer: Continue) -> bytes:
-    common = pb.CommonResponse()
-    _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
+def _continue(answer: Continue) -> tuple[bytes, ...]:
+    if answer.body is not None:
+        return (_headers_answer(answer),)
+    changes = answer.changes
+    return _same_for_many(
+        answer.side,
+        answer.target,
+        answer.status,
+        None if changes is None else changes.as_values(),
+        answer.verdict,
+    )
+
+
+def _headers_answer(answer: Continue) -> bytes:
+    message = pb.ProcessingResponse()
+    if answer.side is Side.REQUEST:
+        common = message.request_headers.response
+    else:
+        common = message.response_headers.response
+    if answer.changes or answer.target is not None or answer.status is not None:
+        _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
     if answer.body is not None:
         common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
         common.body_mutation.body = answer.body
-    return _headers_answer(answer.side, common, answer.verdict)
+    else:
+        common.SetInParent()
+    return message.SerializeToString() + _verdict(answer.verdict)
 
 
 def _body(answer: BodyAnswer) -> bytes:
@@ -206,15 +222,6 @@ def _mutate(
                     _set(mutation, name, value, append=place > 0)
 
 
-def _headers_answer(side: Side, common: pb.CommonResponse, verdict: str | None) -> bytes:
-    part = pb.HeadersResponse(response=common)
-    if side is Side.REQUEST:
-        message = pb.ProcessingResponse(request_headers=part)
-    else:
-        message = pb.ProcessingResponse(response_headers=part)
-    return message.SerializeToString() + _verdict(verdict)
-
-
 # There are as many as there are routes in force; a bound, since versions come and go.
 _bounded = lru_cache(maxsize=20_000)
 
@@ -233,10 +240,20 @@ def _verdict(verdict: str | None) -> bytes:
     return message.SerializeToString()
 
 
-@_bounded
-def _unchanged(side: Side, verdict: str | None) -> tuple[bytes, ...]:
-    """Return the messages of an answer that changes nothing; the same for each request."""
-    return (_headers_answer(side, pb.CommonResponse(), verdict),)
+@lru_cache(maxsize=4096)
+def _same_for_many(
+    side: Side,
+    target: str | None,
+    status: int | None,
+    changes: tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None,
+    verdict: str | None,
+) -> tuple[bytes, ...]:
+    """Return the messages of an answer; a route's requests often have the same changes."""
+    written = None
+    if changes is not None:
+        remove, set_ = changes
+        written = Changes(list(remove), [(name, list(values)) for name, values in set_])
+    return (_headers_answer(Continue(side, written, target, status, verdict=verdict)),)
 
 
 def _immediate(answer: Immediate) -> bytes:

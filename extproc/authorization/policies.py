@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.expressions.conditions import EvaluationFailed
+from extproc.expressions.conditions import EvaluationFailed, Memory
 
 if TYPE_CHECKING:
     from extproc.expressions.conditions import Condition, Context
@@ -49,15 +49,27 @@ class Deny:
 Decision = Allow | Deny
 
 
-@dataclass(frozen=True, slots=True)
 class Policy:
-    """A named list of rules."""
+    """A named list of rules; a decision is a pure function of the names that they read."""
 
-    name: str
-    rules: tuple[Rule, ...]
+    def __init__(self, name: str, rules: tuple[Rule, ...]) -> None:
+        self.name = name
+        self.rules = rules
+        names = {name for rule in rules for name in rule.condition.expression.names}
+        self._memory: Memory[Decision] = Memory(names)
 
     def decide(self, context: Context) -> Decision:
         """Judge one request.
+
+        Raises:
+            MalformedRequest: the request can't be decoded.
+        """
+        if not self._memory.applies:
+            return self._judged(context)
+        return self._memory.get(context) or self._memory.put(context, self._judged(context))
+
+    def _judged(self, context: Context) -> Decision:
+        """Go through the rules.
 
         An allow rule that has no value doesn't allow; a deny rule that has none denies.
 

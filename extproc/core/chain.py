@@ -63,6 +63,8 @@ class Chain:
         self._response = self._hooks("on_response")[::-1]
         self._response_body = self._hooks("on_response_body")[::-1]
         self._finish = self._hooks("on_finish")
+        seers = [place for place, _, _ in (*self._response, *self._response_body)]
+        self._first_to_see = min(seers, default=len(self.guards))
         self.body_readers = frozenset(place for place, _, _ in self._response_body)
         self.modes = modes_of(guard.plugin for guard in self.guards)
 
@@ -144,6 +146,10 @@ class Chain:
             if answer is not None:
                 body = answer
         return body
+
+    def ends_here(self, stopped: Stopped) -> bool:
+        """Say whether no plugin before the one that answered wants to see the response."""
+        return stopped.at <= self._first_to_see
 
     async def outward(self, request: Request, stopped: Stopped) -> Stopped:
         """Take a response made here through the plugins before the one that made it.

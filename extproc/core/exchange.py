@@ -80,7 +80,7 @@ class Exchange:
             self._law.came(Side.REQUEST, Message.HEADERS_END if event.end else Message.HEADERS)
             answer = self._request_headers(event)
             if type(answer) is Continue:
-                self._law.answered(Reply.CONTINUE)
+                self._law.answered(Reply.CONTINUE)  # a body comes by way of a coroutine alone
                 return answer
         else:
             self._law.came(*_named(event))
@@ -150,8 +150,11 @@ class Exchange:
             malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")
             return self._local(Stopped(0, "", malformed))
         stopped = route.chain.request(request)
-        if stopped is None and route.chain.modes.request_body is not BodyMode.BUFFERED:
-            return self._allowed(request, event.route_key)
+        if stopped is None:
+            if route.chain.modes.request_body is not BodyMode.BUFFERED:
+                return self._allowed(request, event.route_key)
+        elif isinstance(stopped, Stopped) and route.chain.ends_here(stopped):
+            return self._answered_here(request, stopped)
         return self._request_judged(event, stopped)
 
     async def _request_judged(
@@ -273,8 +276,11 @@ class Exchange:
     async def _local(self, stopped: Stopped) -> Immediate:
         """Answer from here; the plugins before the one that answered see the response."""
         request = self._known_request()
-        if self.route is not None:
+        if self.route is not None and not self.route.chain.ends_here(stopped):
             stopped = await self.route.chain.outward(request, stopped)
+        return self._answered_here(request, stopped)
+
+    def _answered_here(self, request: Request, stopped: Stopped) -> Immediate:
         response = stopped.response
         response.bind(request.id)
         self._by, self._reason, self._status = stopped.by, response.reason, response.status

@@ -30,6 +30,10 @@ class Changes:
         """Say whether anything changes."""
         return bool(self.remove or self.set)
 
+    def as_values(self) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+        """Return the same as values that can be compared and hashed."""
+        return tuple(self.remove), tuple([(name, tuple(values)) for name, values in self.set])
+
 
 class Headers:
     """A case-insensitive multi-map of text; reading sees every earlier change.

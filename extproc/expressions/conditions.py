@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
@@ -16,11 +16,12 @@ from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from extproc.core.principal import Principal
     from extproc.core.values import Request, Response
 
+T = TypeVar("T")
 _TYPES = cel.Type
 _TEXTS = _TYPES.Map(_TYPES.STRING, _TYPES.STRING)
 
@@ -51,7 +52,7 @@ RESPONSE_NAMES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What an expression is evaluated over.
 
@@ -123,6 +124,39 @@ _FEW = frozenset({"request.method", "request.scheme", "request.host", "request.r
 _REMEMBERED = 1024
 
 
+class Memory(Generic[T]):
+    """Remembers what a pure function of few names gave, for each combination of their values.
+
+    Attributes:
+        applies: all names are such that remembering pays; else nothing may be asked.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        few = [name for name in names if not name.startswith("principal.")]
+        self.applies = _FEW.issuperset(few)
+        self._few = tuple(_GETTERS[name] for name in few) if self.applies else ()
+        self._known: dict[Any, tuple[Principal, T]] = {}
+
+    def get(self, context: Context) -> T | None:
+        """Return what was remembered."""
+        known = self._known.get(self._key(context))
+        return None if known is None else known[1]
+
+    def put(self, context: Context, value: T) -> T:
+        """Remember a value, which nobody may change from now on."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        # The entry holds the principal, so its id can't become another's.
+        self._known[self._key(context)] = (context.request.principal, value)
+        return value
+
+    def _key(self, context: Context) -> Any:
+        few = self._few
+        if not few:
+            return id(context.request.principal)
+        return (id(context.request.principal), *[get(context) for get in few])
+
+
 class Expression:
     """A compiled CEL expression.
 
@@ -136,9 +170,7 @@ class Expression:
         self._compiled = compiled
         name = source.strip()
         self._direct = _GETTERS[name] if REQUEST_NAMES.get(name) is _TYPES.STRING else None
-        few = tuple(name for name in names if not name.startswith("principal."))
-        self._few = tuple(_GETTERS[name] for name in few) if _FEW.issuperset(few) else None
-        self._known: dict[Any, tuple[Principal, Any]] = {}
+        self._memory: Memory[Any] = Memory(names)
         self._query_names = _query_names(source) if "request.query" in names else ()
         self.type: str = compiled.return_type().name()
 
@@ -152,20 +184,14 @@ class Expression:
         """
         if self._direct is not None:
             return self._direct(context)
-        if self._few is None:
+        if not self._memory.applies:
             return self._evaluated(context)
-        principal = context.request.principal
-        # The entry holds the principal, so its id can't become another's.
-        key = (id(principal), *[get(context) for get in self._few])
-        known = self._known.get(key)
+        known = self._memory.get(context)
         if known is None:
-            value = self._evaluated(context)
-            if not isinstance(value, bool | str):
-                return value  # a list or map could be changed by who gets it
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[key] = (principal, value)
-        return known[1]
+            known = self._evaluated(context)
+            if isinstance(known, bool | str):  # a list or map could be changed by who gets it
+                self._memory.put(context, known)
+        return known
 
     def _evaluated(self, context: Context) -> Any:
         data = {name: self._get(name, context) for name in self.names}

@@ -53,6 +53,10 @@ class Template:
             NoValue: a hole has none.
             MalformedRequest: see `Expression.value`.
         """
+        if len(self.pieces) == 1:
+            (piece,) = self.pieces
+            text = piece if isinstance(piece, str) else _text(piece, context)
+            return _for_header(text).strip(" ")
         return self._filled(context, _for_header).strip(" ")
 
     def text(self, context: Context) -> str:
