@@ -1,6 +1,6 @@
 """What one exchange costs inside a worker, without kernel, Envoy and network.
 
-    python -m bench.micro [noop jwt cache] [--profile]
+    python -m bench.micro noop|jwt|cache [--profile]
 
 Feeds a connection of the local server the frames that Envoy sends, ten exchanges in each read,
 and counts the CPU time until the answers are ready to be written.
@@ -33,10 +33,10 @@ from extproc.adapters.wire import PROCESS
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 from extproc.host.worker import Worker, WorkerOptions
 
-_GATEWAY = Path(__file__).parent / "gateway.yaml"
+_GATEWAYS = {"noop": "noop.yaml"}
 _BATCH = 10
 _ROUNDS = 7
-_BLOCK = literal(
+BLOCK = literal(
     [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -101,7 +101,7 @@ class Driven:
         self._peer.connection_made(self.sink)
         hello = frames.PREFACE + frames.settings({}) + frames.SETTINGS_ACK
         hello += frames.window_update(0, 2**30)
-        first = frame(Kind.HEADERS, Flag.END_HEADERS, 1, b"\x20" + _BLOCK)
+        first = frame(Kind.HEADERS, Flag.END_HEADERS, 1, b"\x20" + BLOCK)
         self._peer.data_received(hello + first + frame(Kind.RST_STREAM, 0, 1, _RESET))
         self._message = framed(data)
         self._stream = 3
@@ -114,13 +114,27 @@ class Driven:
             self._stream += 2 * _BATCH
             made += [
                 b"".join(
-                    frame(Kind.HEADERS, Flag.END_HEADERS, i, _BLOCK)
+                    frame(Kind.HEADERS, Flag.END_HEADERS, i, BLOCK)
                     + frame(Kind.DATA, 0, i, self._message)
                     for i in ids
                 ),
                 b"".join(frame(Kind.RST_STREAM, 0, i, _RESET) for i in ids),
             ]
         return made
+
+    def store(self) -> None:
+        """Have the first exchange go on to a response of 2 KiB, which is stored."""
+        answer = pb.ProcessingRequest()
+        for name, value in ((":status", b"200"), ("content-type", b"application/json")):
+            answer.response_headers.headers.headers.add(key=name, raw_value=value)
+        body = pb.ProcessingRequest()
+        body.response_body.body = b"x" * 2048
+        body.response_body.end_of_stream = True
+        sent = frame(Kind.HEADERS, Flag.END_HEADERS, self._stream, BLOCK)
+        for data in (self._message, *(framed(m.SerializeToString()) for m in (answer, body))):
+            sent += frame(Kind.DATA, 0, self._stream, data)
+        self._peer.data_received(sent + frame(Kind.RST_STREAM, 0, self._stream, _RESET))
+        self._stream += 2
 
     def feed(self, reads: list[bytes]) -> None:
         """Handle reads."""
@@ -132,6 +146,8 @@ class Driven:
 async def _measured(name: str, worker: Worker, extra: dict[str, str], profile: Any) -> None:
     [version] = worker._versions.names  # noqa: SLF001 - what the supervisor is told
     driven = Driven(worker, message(f"/{name}", f"{name}@{version}", extra))
+    if name == "cache":
+        driven.store()
     for _ in range(30):
         driven.feed(driven.reads(_BATCH))
         await asyncio.sleep(0.02)  # keys are fetched
@@ -151,23 +167,23 @@ async def _measured(name: str, worker: Worker, extra: dict[str, str], profile: A
         pstats.Stats(profiler, stream=sys.stdout).sort_stats("tottime").print_stats(35)
 
 
-async def _main(names: list[str], profile: bool) -> None:  # noqa: FBT001 - a flag of the command
+async def _main(name: str, profile: bool) -> None:  # noqa: FBT001 - a flag of the command
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         token, port = issuer(stack)
         names_of = {"BENCH_PORT": "1", "BENCH_ADMIN": "2", "BENCH_ORIGIN": "3"}
         os.environ.update(names_of | {"BENCH_KEYS": str(port)})
         use_folder(Path(folder) / "metrics")
-        worker = Worker(WorkerOptions(0, _GATEWAY, "unix:/none", "127.0.0.1:1"))
-        await worker.load(_GATEWAY)
-        for name in names:
-            extra = {"authorization": f"Bearer {token}"} if name == "jwt" else {}
-            await _measured(name, worker, extra, profile)
+        file = Path(__file__).parent / _GATEWAYS.get(name, "gateway.yaml")
+        worker = Worker(WorkerOptions(0, file, "unix:/none", "127.0.0.1:1"))
+        await worker.load(file)
+        extra = {"authorization": f"Bearer {token}"} if name == "jwt" else {}
+        await _measured(name, worker, extra, profile)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=["noop", "jwt"])
+    parser.add_argument("name", choices=("noop", "jwt", "cache"))
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main(options.names, options.profile))
+        runner.run(_main(options.name, options.profile))

@@ -96,22 +96,23 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--requests", type=int, default=3000)
+    arguments.add_argument("--server", default="local", choices=("local", "grpcio"))
     arguments.add_argument("--output", type=Path, default=_HERE / "results.json")
     options = arguments.parse_args()
     with ExitStack() as stack:
-        scenarios = _started(stack, options.requests)
+        scenarios = _started(stack, options)
         for scenario in scenarios:
             measured(scenario, 200)  # warm: connections, caches, code
         for number in range(options.rounds):
             for scenario in scenarios:
                 scenario.rounds.append(measured(scenario, scenario.requests))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    results = _summarised(scenarios, options.rounds)
+    results = _summarised(scenarios, options)
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     _show(results)
 
 
-def _summarised(scenarios: list[Scenario], rounds: int) -> dict[str, Any]:
+def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
     figures = {
         s.name: {
             name: round(statistics.median(r[name] for r in s.rounds), 3) for name in s.rounds[0]
@@ -124,7 +125,8 @@ def _summarised(scenarios: list[Scenario], rounds: int) -> dict[str, Any]:
         figures[scenario.name]["of_yardstick"] = round(statistics.median(ratios), 3)
     return {
         "command": "make bench",
-        "rounds": rounds,
+        "server": options.server,
+        "rounds": options.rounds,
         "connections": _CONNECTIONS,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -153,17 +155,20 @@ def _show(results: dict[str, Any]) -> None:
     Console(width=100).print(table)
 
 
-def _started(stack: ExitStack, requests: int) -> list[Scenario]:
+def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
+    requests = options.requests
     folder = Path(tempfile.mkdtemp(prefix="xb-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     origin = _origin(stack)
     token, keys = issuer(stack)
-    port, envoy, service = _gateway(stack, origin, keys)
+    empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
+    full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
     yard_port, yard_envoy, yard_service = _yardstick(stack, folder)
     bearer = f"authorization: Bearer {token}\r\n"
 
     def ours(name: str, extra: str = "", count: int = requests) -> Scenario:
         request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
+        port, envoy, service = empty if name == "noop" else full
         return Scenario(name, port, request, count, service, envoy)
 
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
@@ -223,7 +228,9 @@ def issuer(stack: ExitStack) -> tuple[str, int]:
     return jwt.encode(claims, key, "RS256", {"kid": "k"}), server.server_port
 
 
-def _gateway(stack: ExitStack, origin: int, keys: int) -> tuple[int, int, list[int]]:
+def _gateway(
+    stack: ExitStack, file: str, origin: int, keys: int, server: str
+) -> tuple[int, int, list[int]]:
     """Return the port, Envoy's process id, and those of supervisor and worker."""
     port, admin = _free_port(), _free_port()
     environment = os.environ | {
@@ -232,7 +239,7 @@ def _gateway(stack: ExitStack, origin: int, keys: int) -> tuple[int, int, list[i
         "BENCH_ORIGIN": str(origin),
         "BENCH_KEYS": str(keys),
     }
-    command = [sys.executable, "-m", "extproc", "run", str(_HERE / "gateway.yaml")]
+    command = [sys.executable, "-m", "extproc", "run", str(_HERE / file), "--server", server]
     command += ["--concurrency", "1"]
     process = _process(
         stack, command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

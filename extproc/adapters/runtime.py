@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _monotonic = time.monotonic
 _SIGNAL = signal.SIGUSR1
-_TICK = 0.02
+_TICK = 0.05
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
 
 

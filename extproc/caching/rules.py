@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -120,17 +121,14 @@ def primary_key(request: Request, version: str) -> str:
 
 def variant_key(primary: str, names: Iterable[str], request: Request) -> str:
     """Return the key of the variant that these request headers select."""
-    return _hashed((primary, *(f"{name}={request.headers.get(name)!r}" for name in names)))
+    wanted = [f"{name}={request.headers.get(name)!r}" for name in names]
+    return _hashed((primary, *wanted)) if wanted else f"{primary}/"
 
 
 def _hashed(parts: tuple[str, ...]) -> str:
     """Hash parts so that no part can pass for two: each carries its length."""
-    digest = hashlib.blake2b(digest_size=24)
-    for part in parts:
-        data = part.encode("utf-8", "surrogateescape")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +159,7 @@ class Stored:
         return len(head).to_bytes(4, "big") + head + self.body
 
     @classmethod
+    @lru_cache(maxsize=256)
     def read(cls, data: bytes) -> Stored | None:
         """Read what a store gave; whatever isn't ours is a miss."""
         try:

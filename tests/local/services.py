@@ -78,7 +78,10 @@ class AsThePathSays(Plugin):
 
 
 class Bodies(AsThePathSays):
-    """The same, and turns bodies to upper case."""
+    """The same, and turns bodies to upper case, on both sides."""
+
+    def on_response_body(self, request: Request, response: Response, body: bytes) -> bytes:
+        return body.upper()
 
     def on_request_body(self, request: Request, body: bytes) -> bytes:
         return body.upper()

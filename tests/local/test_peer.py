@@ -25,7 +25,7 @@ from extproc.adapters.wire import PROCESS
 from extproc.core.errors import ConfigFault
 from tests.http2.peers import EMPTIED, HELLO, cut, data, goaway, ping
 from tests.http2.peers import headers as opened
-from tests.local.services import Running, deciding, headers, running
+from tests.local.services import Running, deciding, headers, piece, running
 from tests.support.places import short_folder
 from tests.support.waiting import until_async
 
@@ -259,6 +259,16 @@ async def test_what_is_held_for_all_calls_is_bounded() -> None:
         assert peer.held == 5 * (16_000 + 5)
         await raw.close()
         await until_async(lambda: peer.held == 0)
+
+
+async def test_what_is_behind_the_last_message_of_a_call_is_not_held() -> None:
+    """A message that ends the call, and the beginning of another in the same bytes."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        out_of_turn = framed(piece(b"x").SerializeToString())
+        raw.write(opened(1, block=BLOCK) + data(1, out_of_turn + b"\0\0\0\1\0half"))
+        assert b"grpc-status\x019" in await raw.until(Kind.HEADERS, 1)
+        assert [peer.held for peer in peers(place)] == [0]
 
 
 async def test_queued_messages_are_not_given_credit_for() -> None:

@@ -112,8 +112,9 @@ class Call(ABC):
         Queued messages are given credit for when they are taken, all other bytes now: a message
         may be larger than the window.
         """
-        self._hold(waiting)
-        self._peer.connection.took(self._stream, came - waiting)
+        if not self.over:  # a message may have ended the call
+            self._hold(waiting)
+            self._peer.connection.took(self._stream, came - waiting)
 
     def _hold(self, waiting: int) -> None:
         """Account for bytes that came and weren't taken; the peer's bound is for all its calls."""
