@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import inspect
 import signal
 import threading
 import time
@@ -81,10 +82,13 @@ class LoopRuntime:
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
         """Await in a task of its own; see the port."""
-        task = self._loop.create_task(_step_armed(awaitable, self, name, seconds))
+        step = _step_armed(awaitable, self, name, seconds)
+        task = self._loop.create_task(step)
         try:
             done, _ = await asyncio.wait((task,), timeout=seconds)
         except BaseException:
+            if inspect.getcoroutinestate(step) == inspect.CORO_CREATED:
+                _close(awaitable)
             self._leave_behind(task)
             raise
         if done:
@@ -149,6 +153,12 @@ class LoopRuntime:
         else:
             future.set_exception(error)
             future.exception()
+
+
+def _close(awaitable: Awaitable[Any]) -> None:
+    """End a hook that never began."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
 
 
 async def _step_armed(

@@ -78,6 +78,7 @@ class Stream:
             yield encode(await task)
         finally:
             task.cancel()
+            waiting.close()
 
     def _remaining(self) -> float:
         """Return how long the answer may still take, if that is more than Envoy waits."""

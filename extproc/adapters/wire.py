@@ -109,7 +109,7 @@ def _response_headers(message: ReceivedRequest) -> ResponseHeaders:
     part = message.response_headers
     raw = list(part.headers.headers)
     status = pseudo(raw).get(":status", "")
-    if not status.isdecimal():
+    if len(status) != 3 or not status.isdecimal():  # noqa: PLR2004 - RFC 9110 section 15
         raise PeerFault("the response has no status")
     details = wire_headers.attributes(message.attributes).all.get(DETAILS_ATTRIBUTE, "")
     return ResponseHeaders(int(status), Received(raw), part.end_of_stream, details)

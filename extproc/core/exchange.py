@@ -217,7 +217,8 @@ class Exchange:
         self._status = event.status
         if self.request is None or self.route is None:
             return Continue(Side.RESPONSE)  # a reply of Envoy's own on a stream with no request
-        response = self.response = Response(max(event.status, 200), event.headers, None)
+        response = self.response = Response(headers=event.headers, body=None)
+        response.status = event.status  # an upstream's may be any; ours are 200 to 599
         response.code_details = event.code_details
         chain = self.route.chain
         stopped = await chain.response(self.request, response)

@@ -238,7 +238,7 @@ class _Counted:
         if not self._runs:
             self._runs = True
             self._guard.waiting -= 1
-            _close(self._awaitable)
+            _close(self._awaitable)  # the task that would have begun it is cancelled
 
 
 def _wrong(phase: str, result: object) -> PluginFault:

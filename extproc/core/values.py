@@ -147,7 +147,7 @@ class Response:
     """A status, headers and a body: the upstream's, or one a plugin makes.
 
     Attributes:
-        status: 200 to 599.
+        status: 200 to 599; an upstream's is what it sent.
         headers: a recorder, as on the request.
         body: bytes; None while the upstream's body isn't known.
         reason: the machine-readable reason of a problem; empty otherwise.

@@ -29,14 +29,22 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class Waiting:
     """The rest of a coroutine that has begun to wait."""
 
-    __slots__ = ("_coroutine", "_first")
+    __slots__ = ("_awaited", "_coroutine", "_first")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
         self._coroutine = coroutine
         self._first = first
+        self._awaited = False
+
+    def close(self) -> None:
+        """End the coroutine if nobody has begun to await it: a task may be cancelled before."""
+        if not self._awaited:
+            self._awaited = True
+            self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Go on where the coroutine waits."""
+        self._awaited = True
         coroutine, waited = self._coroutine, self._first
         while True:
             thrown: BaseException | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import stat
 from contextlib import suppress
@@ -332,6 +333,24 @@ async def test_others_don_t_notice_an_attack(attack: bytes) -> None:
         assert peers(place)[0].connection.streams.keys() == {1, 3}
         honest.write(exchange(5))
         assert await honest.until(Kind.DATA, 5)
+
+
+async def test_resets_in_the_same_read_as_the_message() -> None:
+    """D2: the hook is ended before its task could begin; nothing is left waiting."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        plugin = place.plugins["plain"]
+        for number in range(50):
+            stream = 2 * number + 1
+            raw.write(exchange(stream, "/wait") + frame(Kind.RST_STREAM, 0, stream, CANCEL))
+        raw.write(exchange(101))
+        assert await raw.until(Kind.DATA, 101)
+        await until_async(lambda: plugin.waiting == 0 and len(plugin.outcomes) == 50)
+        gc.collect()
+        left = [task for task in asyncio.all_tasks() if "calls.py" in repr(task)]
+        assert not left
+        guards = place.server._deciding.routes.find("plain@v").chain.guards
+        assert [guard.waiting for guard in guards] == [0]
 
 
 async def test_the_end_tells_the_peer_first() -> None:

@@ -38,6 +38,7 @@ class Call(ABC):
     _began = False
     _deframer: Deframer | None = None
     _held = 0
+    _started = False
     _task: asyncio.Task[None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -179,7 +180,7 @@ class Call(ABC):
         self.over = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None and self._task is not asyncio.current_task():
+        if self._started and self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         if self._held:
             self._peer.held -= self._held
@@ -188,12 +189,19 @@ class Call(ABC):
 
     # ---- work that waits
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._peer.loop.create_task(self._guarded(work))
+    def _run(self, work: Callable[[Waiting], Coroutine[Any, Any, None]], first: Waiting) -> None:
+        self._started = False
+        self._task = self._peer.loop.create_task(self._guarded(work, first))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(
+        self, work: Callable[[Waiting], Coroutine[Any, Any, None]], first: Waiting
+    ) -> None:
+        self._started = True
         try:
-            await work
+            if self.over:
+                first.close()  # the peer was gone before this task could begin
+            else:
+                await work(first)
         except CallFault as fault:
             self.fail(fault.status, fault.text)
         except Exception as error:  # noqa: BLE001 - as in `data`
@@ -224,7 +232,7 @@ class ProcessCall(Call):
             return False
         waiting = self._answered(data)
         if waiting is not None:
-            self._run(self._wait(waiting))
+            self._run(self._wait, waiting)
         return True
 
     def _answered(self, data: bytes) -> Waiting | None:
@@ -303,7 +311,7 @@ class UnaryCall(Call):
         except PeerFault as error:
             raise CallFault(Status.INVALID_ARGUMENT, str(error)) from error
         if isinstance(answer, Waiting):
-            self._run(self._wait(answer))
+            self._run(self._wait, answer)
         else:
             self.send(answer)
             self.succeed()
