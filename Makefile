@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: demo test check bench protos reference install clean
+.PHONY: demo test check bench fuzz soak protos reference install clean
 
 install: $(STAMP)
 
@@ -29,6 +29,12 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
 	$(BIN)/python -m bench.run $(ARGS)
+
+fuzz: $(STAMP)  ## a million mutations of recorded Envoy traffic; --inputs, --seed, --replay
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+soak: $(STAMP)  ## a million exchanges with resets and failing plugins: memory and descriptors
+	$(BIN)/python -m bench.soak $(ARGS)
 
 protos: $(STAMP)  ## generated code from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from docs.generate import page
+from extproc.adapters.http2.limits import Limits
 from extproc.adapters.metrics import COUNTERS, HISTOGRAMS
 from extproc.config import not_built
 from extproc.config.build import assemble
@@ -107,3 +109,10 @@ def test_no_words_of_a_workplace() -> None:
         path = ROOT / name
         if path.suffix in {".py", ".md", ".yaml", ".toml", ".yml", ".proto", ""} and path.is_file():
             assert not pattern.search(path.read_text(errors="replace")), name
+
+
+def test_every_limit_of_the_local_server_is_documented() -> None:
+    """With its name."""
+    text = (ROOT / "docs" / "local-server.md").read_text()
+    for field in dataclasses.fields(Limits):
+        assert f"`{field.name}`" in text, field.name
