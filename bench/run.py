@@ -74,11 +74,13 @@ def cpu(pids: list[int]) -> float:
     return total / 1e9
 
 
-def measured(scenario: Scenario, requests: int) -> dict[str, float]:
+def measured(
+    scenario: Scenario, requests: int, connections: int = _CONNECTIONS
+) -> dict[str, float]:
     """Run one round of a scenario."""
     service, envoy = cpu(scenario.service), cpu([scenario.envoy])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        taken: Taken = runner.run(load(scenario.port, scenario.request, requests, _CONNECTIONS))
+        taken: Taken = runner.run(load(scenario.port, scenario.request, requests, connections))
     if taken.wrong:
         sys.exit(f"{scenario.name}: {taken.wrong} of {taken.requests} answers were no 200")
     return {
@@ -103,13 +105,31 @@ def main() -> None:
         scenarios = _started(stack, options)
         for scenario in scenarios:
             measured(scenario, 200)  # warm: connections, caches, code
+        bare = [s for s in scenarios if s.name.startswith("bare")]
+        loaded = [s for s in scenarios if s not in bare]
+        alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
-            for scenario in scenarios:
+            for scenario in loaded:
                 scenario.rounds.append(measured(scenario, scenario.requests))
+            for scenario in (*loaded[:2], *bare):
+                round_ = measured(scenario, options.requests // 6, 1)
+                alone.setdefault(scenario.name, []).append(round_["p50_ms"])
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    results = _summarised(scenarios, options)
+    results = _summarised(loaded, options) | {"one_client": _added(alone)}
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     _show(results)
+
+
+def _added(alone: dict[str, list[float]]) -> dict[str, float]:
+    """Return what the service adds to the time of a request, one client, medians in ms."""
+    p50 = {name: statistics.median(times) for name, times in alone.items()}
+    yardstick = p50["yardstick"] - p50["bare direct"]
+    noop = p50["noop"] - p50["bare origin"]
+    return {
+        "yardstick_added_ms": round(yardstick, 3),
+        "noop_added_ms": round(noop, 3),
+        "of_yardstick": round(noop / yardstick, 3),
+    }
 
 
 def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
@@ -152,7 +172,13 @@ def _show(results: dict[str, Any]) -> None:
             f"{f['p50_ms']:.2f}",
             f"{f['p99_ms']:.2f}",
         )
-    Console(width=100).print(table)
+    console = Console(width=100)
+    console.print(table)
+    one = results["one_client"]
+    console.print(
+        f"one client: the no-op adds {one['noop_added_ms']:.2f} ms (p50), "
+        f"{one['of_yardstick']:.2f} of the yardstick's {one['yardstick_added_ms']:.2f} ms"
+    )
 
 
 def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
@@ -171,6 +197,8 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         port, envoy, service = empty if name == "noop" else full
         return Scenario(name, port, request, count, service, envoy)
 
+    bare_port, bare_envoy = _bare(stack, folder, origin)
+    direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
     return [
         Scenario("yardstick", yard_port, plain, requests, [yard_service], yard_envoy),
@@ -178,6 +206,8 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         ours("jwt", bearer),
         ours("cache"),
         ours("aggregate", count=max(requests // 4, 1)),
+        Scenario("bare direct", bare_port, direct, requests, [], bare_envoy),
+        Scenario("bare origin", bare_port, plain, requests, [], bare_envoy),
     ]
 
 
@@ -263,6 +293,28 @@ def _yardstick(stack: ExitStack, folder: Path) -> tuple[int, int, int]:
     envoy = _process(stack, command)
     _until(lambda: _answers(port, "/"), "the yardstick")
     return port, envoy.pid, service.pid
+
+
+def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
+    """Return the port of an Envoy without a service: `/direct` from itself, `/` from the origin."""
+    port = _free_port()
+    config = json.loads((_HERE / "yardstick.json").read_text())
+    filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    manager = filters[0]["typed_config"]
+    manager["http_filters"] = manager["http_filters"][1:]
+    host = manager["route_config"]["virtual_hosts"][0]
+    host["routes"][0]["match"] = {"path": "/direct"}
+    host["routes"].append({"match": {"prefix": "/"}, "route": {"cluster": "origin"}})
+    place = {"socket_address": {"address": "127.0.0.1", "port_value": origin}}
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": place}}]}]
+    assignment = {"cluster_name": "origin", "endpoints": endpoints}
+    cluster = {"name": "origin", "type": "STATIC", "load_assignment": assignment}
+    config["static_resources"]["clusters"] = [cluster]
+    (folder / "bare.json").write_text(json.dumps(config).replace('"PORT"', str(port)))
+    command = [binary(None), "-c", str(folder / "bare.json"), "--disable-hot-restart"]
+    envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    _until(lambda: _answers(port, "/direct"), "the bare Envoy")
+    return port, envoy.pid
 
 
 def _free_port() -> int:

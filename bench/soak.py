@@ -47,6 +47,7 @@ routes:
   - {name: soak, match: {path: /soak/*}, upstream: o, plugins: [{use: "own.py:Fails"}]}
 """
 _BATCH = 100
+_SETTLED = 1.5  # seconds until metrics have their files
 _RESET = frames.LONG.pack(2)
 
 
@@ -101,8 +102,6 @@ class Client:
                     waiting.discard(stream)
                     self.answers += 1
                     self._sent -= size
-                elif kind == Kind.GOAWAY:
-                    sys.exit("the server sent GOAWAY")
         updates = b""
         if self._sent < 2**29:
             updates = frames.window_update(0, 2**29)
@@ -122,6 +121,8 @@ class Client:
             position += frames.HEADER_SIZE + size
             found.append((kind, flags, stream, size))
         self._rest = buffer[position:]
+        if any(kind == Kind.GOAWAY for kind, *_ in found):
+            sys.exit(f"the server sent GOAWAY: {buffer[-200:]!r}")
         return found
 
     def close(self) -> None:
@@ -160,8 +161,9 @@ def _measured(process: subprocess.Popen[bytes], folder: Path, exchanges: int) ->
     draw = random.Random(1)  # noqa: S311 - a schedule
     warm = Client(f"{folder}/s", key)
     warm.batch(draw)
-    before = descriptors(process.pid) - 1  # without this connection
     warm.close()
+    time.sleep(_SETTLED)
+    before = descriptors(process.pid)
     client = Client(f"{folder}/s", key)
     began, first, done = time.monotonic(), 0, 0
     while done < exchanges:

@@ -306,7 +306,7 @@ ATTACKS = {
     "rubbish": b"\0\xff" * 5000,
     "rapid reset": b"".join(
         opened(2 * n + 1, block=BLOCK) + frame(Kind.RST_STREAM, 0, 2 * n + 1, CANCEL)
-        for n in range(15_000)
+        for n in range(25_000)
     ),
     "ping flood": ping() * 50_000,
     "settings flood": frames.settings({4: 65_535}) * 20_000,

@@ -43,7 +43,7 @@ class Limits:
     header_list: int = 32 * _KIB
     header_fields: int = 128
     continuations: int = 8
-    unanswered: int = 10_000
+    unanswered: int = 20_000
     idle_frames: int = 2_000
     unread: int = 256 * _MIB
     message: int = 64 * _MIB
