@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -131,8 +130,6 @@ class Worker:
         assembly = await asyncio.to_thread(_assembled, gateway)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
-        # What a version is made of stays: no collection has to walk it again.
-        gc.freeze()
         return assembly.loaded.version
 
     async def _obey(self, descriptor: int) -> None:
@@ -165,7 +162,6 @@ class Worker:
 
     async def _drop(self, details: dict[str, Any]) -> dict[str, Any]:
         self._versions.drop(details["version"], details["after"])
-        gc.unfreeze()  # until the next load, so that what is dropped can be collected
         return {"ok": True}
 
     async def _told_to_stop(self, _details: dict[str, Any]) -> dict[str, Any]:

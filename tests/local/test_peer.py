@@ -312,7 +312,7 @@ ATTACKS = {
     "settings flood": frames.settings({4: 65_535}) * 20_000,
     "continuation flood": frame(Kind.HEADERS, 0, 1, b"") + frame(9, 0, 1, b"") * 50_000,
     "empty data": opened(1, block=BLOCK) + data(1) * 50_000,
-    "many streams": b"".join(opened(2 * n + 1, block=BLOCK) for n in range(20_000)),
+    "many streams": b"".join(opened(2 * n + 1, block=BLOCK) for n in range(30_000)),
 }
 
 
