@@ -38,6 +38,12 @@ COUNTERS = (
         ("plugin", "phase", "reason"),
     ),
     Metric("extproc_decisions_total", "Policy decisions.", ("route", "decision", "reason")),
+    Metric(
+        "extproc_candidate_differences_total",
+        "Decisions that candidate policies would have made otherwise.",
+        ("route", "outcome"),
+    ),
+    Metric("extproc_decision_records_total", "Decision records, written or dropped.", ("outcome",)),
     Metric("extproc_cache_total", "Lookups and stores.", ("route", "outcome")),
     Metric("extproc_calls_total", "Calls of aggregations.", ("upstream", "outcome")),
     Metric("extproc_key_fetches_total", "Fetches of key sets.", ("outcome",)),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from extproc.core.ports import Clock, Log, Observer
+    from extproc.core.records import Recorder
     from extproc.core.routes import Route, Routes
     from extproc.core.values import Request
 
@@ -38,10 +39,11 @@ class Deciding:
     observer: Observer
     log: Log
     match: Callable[[Request], Route | None] | None = None
+    recorder: Recorder | None = None
 
     def exchange(self) -> Exchange:
         """Begin an exchange."""
-        return Exchange(self.routes.find, self.clock.monotonic, self.observer)
+        return Exchange(self.routes.find, self.clock.monotonic, self.observer, self.recorder)
 
 
 class Stream:

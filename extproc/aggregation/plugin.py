@@ -118,7 +118,7 @@ class Aggregate(Plugin):
         for part, task in run.tasks.items():
             if task in pending:
                 call = self.plan.calls[part]
-                self._count(call, "deadline")
+                self._done(run, call, "deadline")
                 if call.required:
                     raise TimeoutError
                 task.cancel()
@@ -133,13 +133,13 @@ class Aggregate(Plugin):
         try:
             run.parts[part] = await self._call(run, call)
         except CallFailed as error:
-            self._count(call, error.reason)
+            self._done(run, call, error.reason)
             if call.required:
                 raise
             run.parts[part] = call.default
             run.missing.add(part)
         else:
-            self._count(call, "ok")
+            self._done(run, call, "ok")
 
     async def _call(self, run: _Run, call: Call) -> Any:
         context = Context(run.request, self._services.clock.now(), parts=run.parts)
@@ -180,8 +180,13 @@ class Aggregate(Plugin):
                 continue
         return headers
 
-    def _count(self, call: Call, outcome: str) -> None:
+    def _done(self, run: _Run, call: Call, outcome: str) -> None:
+        """Count a call that ended, and put it into the record."""
         self._services.metrics.count("extproc_calls_total", (call.upstream, outcome))
+        facts = run.request.facts
+        if facts.calls is None:
+            facts.calls = []
+        facts.calls.append({"part": call.part, "upstream": call.upstream, "outcome": outcome})
 
 
 def _seen(task: asyncio.Task[None]) -> None:

@@ -42,7 +42,7 @@ class Authenticate(Plugin):
         """Set the request's principal."""
         presented = request.headers.get_all(self.header)
         if not presented:
-            return None if self.anonymous else self._challenge("")
+            return None if self.anonymous else self._challenge(request, "")
         try:
             text = _bearer(presented)
             found = self._verified(text)
@@ -50,7 +50,7 @@ class Authenticate(Plugin):
                 request.principal = found
                 return None
         except Refused as error:
-            return self._challenge(error.reason)
+            return self._challenge(request, error.reason)
         except KeysMissing:
             return _not_ready()
         return self._waited(request, found)
@@ -72,12 +72,12 @@ class Authenticate(Plugin):
         try:
             request.principal = await found
         except Refused as error:
-            return self._challenge(error.reason)
+            return self._challenge(request, error.reason)
         except KeysMissing:
             return _not_ready()
         return None
 
-    def _challenge(self, reason: str) -> Response:
+    def _challenge(self, request: Request, reason: str) -> Response:
         """Answer 401 (RFC 6750 section 3); the reason is for the record, not for the client."""
         response = Response.problem(
             401,
@@ -90,7 +90,7 @@ class Authenticate(Plugin):
             else 'Bearer realm="gateway", error="invalid_token"'
         )
         response.headers["cache-control"] = "no-store"
-        response.metadata["refused"] = reason
+        request.facts.reason = reason
         return response
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from extproc.authorization.policies import Deny, Policy
+from extproc.authorization.policies import Decision, Deny, Policy, judged
 from extproc.core.plugin import Plugin
-from extproc.core.values import Response
+from extproc.core.values import MalformedRequest, Response
 from extproc.expressions.conditions import Condition, Context, EvaluationFailed
 
 if TYPE_CHECKING:
     from extproc.core.ports import Services
     from extproc.core.values import Request
+    from extproc.expressions.inputs import Inputs
 
 
 class Consumers(Plugin):
     """Names the request's consumer: the first whose condition is true (an error is not)."""
 
     consumers: tuple[tuple[str, Condition], ...]
+    inputs: Inputs
 
     def on_start(self, services: Services) -> None:
         """Take the clock."""
@@ -26,6 +29,7 @@ class Consumers(Plugin):
     def on_request(self, request: Request) -> None:
         """Set `request.consumer`."""
         context = Context(request, self._clock.now())
+        _note(request, self.inputs, context)
         for name, condition in self.consumers:
             try:
                 if condition.holds(context):
@@ -39,24 +43,56 @@ class Authorize(Plugin):
     """Lets the request through only if every policy of the route allows it."""
 
     policies: tuple[Policy, ...]
+    inputs: Inputs
 
     def on_start(self, services: Services) -> None:
         """Take the clock and the metrics."""
         self._services = services
+        self._candidates = any(policy.candidate is not None for policy in self.policies)
 
     def on_request(self, request: Request) -> Response | None:
         """Judge the request."""
         context = Context(request, self._services.clock.now())
-        for policy in self.policies:
-            decision = policy.decide(context)
-            if isinstance(decision, Deny):
-                self._count(request, "deny", decision.reason)
-                return _refusal(request, decision)
+        facts = request.facts
+        if facts.inputs is None:
+            _note(request, self.inputs, context)
+        decision = judged(self.policies, context)
+        facts.rule = decision.rule
+        if self._candidates:
+            self._compare(request, context, decision)
+        if isinstance(decision, Deny):
+            self._count(request, "deny", decision.reason)
+            facts.reason = decision.reason
+            return _refusal(request, decision)
         self._count(request, "allow", "")
         return None
 
+    def _compare(self, request: Request, context: Context, enforced: Decision) -> None:
+        """Judge the candidates as well; whatever they say, or fail with, is only recorded."""
+        policies = [policy.candidate or policy for policy in self.policies]
+        try:
+            other = judged(policies, context)
+        except MalformedRequest:
+            other = Deny("", "malformed")
+        said, would = _word(enforced), _word(other)
+        request.facts.candidate = (would, other.rule)
+        if said != would:
+            self._services.metrics.count(
+                "extproc_candidate_differences_total", (request.route, f"{said}_to_{would}")
+            )
+
     def _count(self, request: Request, decision: str, reason: str) -> None:
         self._services.metrics.count("extproc_decisions_total", (request.route, decision, reason))
+
+
+def _word(decision: Decision) -> str:
+    return "deny" if isinstance(decision, Deny) else "allow"
+
+
+def _note(request: Request, inputs: Inputs, context: Context) -> None:
+    """Put what the conditions read into the record; what can't be decoded has its own answer."""
+    with suppress(MalformedRequest):
+        request.facts.inputs, request.facts.absent = inputs.of(context)
 
 
 def _refusal(request: Request, decision: Deny) -> Response:

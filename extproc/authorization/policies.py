@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from extproc.expressions.conditions import EvaluationFailed, Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from extproc.expressions.conditions import Condition, Context
 
 
@@ -52,11 +54,18 @@ Decision = Allow | Deny
 class Policy:
     """A named list of rules; a decision is a pure function of the names that they read."""
 
-    def __init__(self, name: str, rules: tuple[Rule, ...]) -> None:
+    def __init__(self, name: str, rules: tuple[Rule, ...], candidate: Policy | None = None) -> None:
         self.name = name
         self.rules = rules
+        self.candidate = candidate
         names = {name for rule in rules for name in rule.condition.expression.names}
         self._memory: Memory[Decision] = Memory(names)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return every condition, the candidate's included."""
+        own = tuple(rule.condition for rule in self.rules)
+        return own if self.candidate is None else own + self.candidate.conditions
 
     def decide(self, context: Context) -> Decision:
         """Judge one request.
@@ -101,3 +110,18 @@ def _denies(rule: Rule, context: Context) -> Deny | None:
     except EvaluationFailed:
         return Deny(rule.name, "policy_error")
     return None
+
+
+def judged(policies: Iterable[Policy], context: Context) -> Decision:
+    """Judge by several policies, of which each must allow.
+
+    Raises:
+        MalformedRequest: the request can't be decoded.
+    """
+    rules = []
+    for policy in policies:
+        decision = policy.decide(context)
+        if isinstance(decision, Deny):
+            return decision
+        rules.append(decision.rule)
+    return Allow(",".join(rules))

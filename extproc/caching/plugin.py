@@ -47,6 +47,7 @@ class Cache(Plugin):
         state.key = rules.primary_key(request, self.version)
         if not rules.may_answer(request):
             state.forwarded = "request" if request.method in {"GET", "HEAD"} else "method"
+            request.facts.cache = state.forwarded
             return None
         state.forwarded = "uri-miss"
         found = self._services.store.get(state.key)
@@ -90,6 +91,7 @@ class Cache(Plugin):
             request.state.forwarded = "stale"
             self._miss(request)
             return None
+        request.facts.cache = "hit"
         self._count(request, "hit")
         request.state.answered = True
         response = Response(stored.status, Headers(stored.headers), stored.body)
@@ -98,6 +100,7 @@ class Cache(Plugin):
         return response
 
     def _miss(self, request: Request) -> None:
+        request.facts.cache = request.state.forwarded
         self._count(request, "miss")
 
     def on_response(self, request: Request, response: Response) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from extproc.cli import check, demo, envoy, run, schema, serve
+from extproc.cli import check, demo, envoy, replay, run, schema, serve
 
 application = typer.Typer(
     name="extproc",
@@ -21,6 +21,7 @@ application.command()(serve.serve)
 application.command()(check.check)
 application.command()(envoy.envoy)
 application.command()(schema.schema)
+application.command()(replay.replay)
 application.command()(demo.demo)
 
 

@@ -24,6 +24,7 @@ from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.routes import PathPattern, Route
 from extproc.expressions.conditions import Condition, NotAnExpression, condition
+from extproc.expressions.inputs import Inputs
 from extproc.expressions.projections import Projection
 from extproc.expressions.templates import Template, template
 from extproc.transformation.plugins import (
@@ -36,10 +37,10 @@ from extproc.transformation.plugins import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from extproc.config.load import Loaded
-    from extproc.config.schema import Jwt
+    from extproc.config.schema import Jwt, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
@@ -189,11 +190,12 @@ class _Builder:
             header = self._gateway.authentication[used[0].name].jwt.header
             plugin = Authenticate(authenticators=used, anonymous=ANONYMOUS in names, header=header)
             yield _step(plugin, deadline=_AUTHENTICATION_DEADLINE)
+        policies = tuple(self._policies[name] for name in route.authorization or ())
+        inputs = self._inputs(policies)
         if self._consumers:
-            yield _step(Consumers(consumers=self._consumers))
-        if route.authorization:
-            policies = tuple(self._policies[name] for name in route.authorization)
-            yield _step(Authorize(policies=policies))
+            yield _step(Consumers(consumers=self._consumers, inputs=inputs))
+        if policies:
+            yield _step(Authorize(policies=policies, inputs=inputs))
 
     def _own(self, route: RouteModel, key: Key) -> Iterator[Step]:
         for place, own in enumerate(route.plugins):
@@ -298,13 +300,29 @@ class _Builder:
             return KeySource.fixed(jwt.issuer, KeySet(()))
 
     def _policy(self, name: str) -> Policy:
+        model = self._gateway.policies[name]
+        key: Key = ("policies", name)
+        candidate = None
+        if model.candidate is not None:
+            rules = self._rules(model.candidate.rules, (*key, "candidate", "rules"))
+            candidate = Policy(name, rules)
+        return Policy(name, self._rules(model.rules, (*key, "rules")), candidate)
+
+    def _rules(self, models: Sequence[PolicyRule], key: Key) -> tuple[Rule, ...]:
         rules = []
-        for place, rule in enumerate(self._gateway.policies[name].rules):
+        for place, rule in enumerate(models):
             denies = rule.deny is not None
-            key: Key = ("policies", name, "rules", place, "deny" if denies else "allow")
-            compiled = self._condition(rule.deny or rule.allow or "", key)
+            where = (*key, place, "deny" if denies else "allow")
+            compiled = self._condition(rule.deny or rule.allow or "", where)
             rules.append(Rule(rule.name, compiled, denies, rule.reason or "", rule.detail or ""))
-        return Policy(name, tuple(rules))
+        return tuple(rules)
+
+    def _inputs(self, policies: Sequence[Policy]) -> Inputs:
+        """Return what collects the values that consumers and these policies read."""
+        conditions = [condition for _, condition in self._consumers]
+        conditions += [condition for policy in policies for condition in policy.conditions]
+        places = {model.jwt.header for model in self._gateway.authentication.values() if model.jwt}
+        return Inputs([c.expression for c in conditions], frozenset(places))
 
     def _condition(self, source: str, key: Key) -> Condition:
         return self._compiled(lambda: condition(source), key, lambda: condition("false"))

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 KEYS: tuple[tuple[str, ...], ...] = (
     ("listeners",),
     ("plans",),
-    ("decisions",),
     ("tracing",),
     ("defaults", "plan"),
     ("upstreams", "*", "descriptors"),
@@ -23,7 +22,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("authentication", "*", "introspection"),
     ("identity", "assertion"),
     ("consumers", "*", "plan"),
-    ("policies", "*", "candidate"),
     ("routes", "*", "authentication", "all"),
     ("routes", "*", "deadline"),
     ("routes", "*", "grpc"),

@@ -19,12 +19,14 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
+from extproc.core.records import Record
 from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from extproc.core.ports import Observer
+    from extproc.core.records import Recorder
     from extproc.core.routes import Route
 
 
@@ -49,11 +51,16 @@ class Exchange:
     _status: int | None = None
 
     def __init__(
-        self, find: Callable[[str], Route | None], now: Callable[[], float], observer: Observer
+        self,
+        find: Callable[[str], Route | None],
+        now: Callable[[], float],
+        observer: Observer,
+        recorder: Recorder | None = None,
     ) -> None:
         self._find = find
         self._now = now
         self._observer = observer
+        self._recorder = recorder
         self._law = Law()
         self._started = now()
 
@@ -126,13 +133,27 @@ class Exchange:
             A coroutine that runs them; None where no plugin wants to know.
         """
         route, request = self.route, self.request
-        if route is None or request is None:
+        if request is None:
+            return None
+        duration = self._now() - self._started
+        if self._recorder is not None:
+            self._recorder.record(
+                Record(
+                    request,
+                    route.version if route is not None else "",
+                    self._decision or "error",
+                    self._status,
+                    self._by,
+                    self._reason if self._decision else "abandoned",
+                    duration,
+                )
+            )
+        if route is None:
             return None
         decision = self._decision
         self._observer.count("extproc_exchanges_total", (route.name, decision or "unfinished"))
         if not route.chain.has_finish:
             return None
-        duration = self._now() - self._started
         outcome = Outcome(decision, self._status, self._reason, self._by, duration)
         return route.chain.finish(request, outcome)
 

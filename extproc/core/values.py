@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from extproc.core.headers import Headers
 from extproc.core.principal import ANONYMOUS, Principal
+from extproc.core.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,7 @@ class Request:
     """
 
     __slots__ = (
+        "_facts",
         "_id",
         "_queries",
         "_rewritten",
@@ -87,6 +89,7 @@ class Request:
         self.path, _, self.query = target.partition("?")
         self.headers = headers if headers is not None else Headers()
         self._id = request_id
+        self._facts: Facts | None = None
         self.address = address
         self.route = route
         self.attributes: Mapping[str, str] = attributes or {}
@@ -107,6 +110,14 @@ class Request:
         if known is None:
             known = self._id = self.headers.received("x-request-id")
         return known
+
+    @property
+    def facts(self) -> Facts:
+        """What goes into the decision record."""
+        facts = self._facts
+        if facts is None:
+            facts = self._facts = Facts()
+        return facts
 
     @property
     def state(self) -> SimpleNamespace:

@@ -92,7 +92,7 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
     "response.headers": lambda c: c.response.headers.joined() if c.response else {},
 }
 
-_STRINGS = re.compile(
+STRINGS = re.compile(
     r"""r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.DOTALL
 )
 _QUERY_NAME = re.compile(r"""request\.query(?:\.([A-Za-z_]\w*)|\[(?:"([^"\\]*)"|'([^'\\]*)')\])""")
@@ -266,9 +266,16 @@ def compile_expression(
     return Expression(source, compiled, names_read(source, names))
 
 
+def reading(name: str) -> Callable[[Context], Any]:
+    """Return what reads a name; the query's parameters as they are, the first of each."""
+    if name == "request.query":
+        return lambda context: {k: v[0] for k, v in context.request.queries.items()}
+    return _GETTERS[name]
+
+
 def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which declared names an expression reads (text in quotes isn't read)."""
-    bare = _STRINGS.sub('""', source)
+    bare = STRINGS.sub('""', source)
     return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
 
 
@@ -303,7 +310,7 @@ def _explained(message: str, names: tuple[str, ...]) -> NotAnExpression:
 def _query_names(source: str) -> tuple[str, ...] | None:
     """Return which parameters are read as one value; None if it may be any."""
     found = [next(filter(None, groups), "") for groups in _QUERY_NAME.findall(source)]
-    mentions = len(re.findall(r"request\.query(?!\w)", _STRINGS.sub('""', source)))
+    mentions = len(re.findall(r"request\.query(?!\w)", STRINGS.sub('""', source)))
     return tuple(found) if len(found) == mentions else None
 
 

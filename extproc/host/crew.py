@@ -17,6 +17,7 @@ from extproc.adapters.metrics import FOLDER_VARIABLE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from extproc.config.load import Loaded
     from extproc.core.ports import Log
 
 # What gRPC's C core says isn't JSON; what matters of it comes as errors.
@@ -225,6 +226,12 @@ class Crew:
             task.cancel()
         running = [place.process for place in self.places if place.process is not None]
         await asyncio.gather(*(processes.stop(process, seconds) for process in running))
+
+
+def decisions_option(loaded: Loaded) -> tuple[str, ...]:
+    """Return the option that tells workers where decision records go."""
+    file = loaded.gateway.decisions.file
+    return ("--decisions", str(loaded.folder / file)) if file is not None else ()
 
 
 async def _ended_within(process: asyncio.subprocess.Process, seconds: float) -> None:

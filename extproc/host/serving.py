@@ -15,7 +15,7 @@ from extproc.adapters.metrics import exposition, use_folder
 from extproc.adapters.system import JsonLog
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
-from extproc.host.crew import Crew, LoadRefused
+from extproc.host.crew import Crew, LoadRefused, decisions_option
 from extproc.host.watch import Watch
 
 _LOOK_EVERY = 0.5
@@ -83,7 +83,8 @@ class Serving:
             ("--client-ca", self._options.client_ca),
         )
         tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
-        return ("--server", self._options.server, *tls)
+        decisions = decisions_option(self._assembly.loaded)
+        return ("--server", self._options.server, *decisions, *tls)
 
     async def _serve(self) -> None:
         admin = self._assembly.loaded.gateway.admin

@@ -21,7 +21,7 @@ from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import Facts
 from extproc.host import snapshot
-from extproc.host.crew import Crew, LoadRefused
+from extproc.host.crew import Crew, LoadRefused, decisions_option
 from extproc.host.proxy import Proxy
 from extproc.host.watch import Watch
 
@@ -117,8 +117,8 @@ class Supervisor:
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
         self._assembly = original
         self._path = path
-        server = ("--server", self._options.server)
-        self._crew = Crew(path, folder, addresses, egress, self._log, server)
+        extra = ("--server", self._options.server, *decisions_option(original.loaded))
+        self._crew = Crew(path, folder, addresses, egress, self._log, extra)
         self._proxy = Proxy(binary, folder, facts, self._log, self._options.concurrency)
         self._watch = Watch(original.loaded)
         admin = original.loaded.gateway.admin
@@ -265,6 +265,7 @@ def _same_places(old: Gateway, new: Gateway) -> None:
             ("listener.address", old.listener.address, new.listener.address),
             ("admin", old.admin, new.admin),
             ("store", old.store, new.store),
+            ("decisions", old.decisions, new.decisions),
         )
         if one != two
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import control
+from extproc.adapters.decision_log import DecisionLog, Writer
 from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
 from extproc.adapters.http_client import EgressCaller, HttpFetcher
 from extproc.adapters.journal import Journal
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Log
 
 _FLUSH_EVERY = 0.5
+_DECISIONS_EVERY = 0.1
 GRACE = 3.0
 
 
@@ -48,6 +50,7 @@ class WorkerOptions:
         journal: a file shared with the supervisor; None without one.
         control: the file descriptor of the socket to the supervisor; None without one.
         server: `local` or `grpcio`.
+        decisions: the file for decision records; None for standard output.
         threaded: plugins whose hooks run in threads from the start.
         certificate: PEM files for TLS; None for plain.
         private_key: as `certificate`.
@@ -61,6 +64,7 @@ class WorkerOptions:
     journal: Path | None = None
     control: int | None = None
     server: str = "local"
+    decisions: Path | None = None
     threaded: frozenset[str] = frozenset()
     certificate: Path | None = None
     private_key: Path | None = None
@@ -92,7 +96,12 @@ class Worker:
             self.log,
         )
         self._versions = Versions(outside, self._routes, options.threaded)
-        deciding = Deciding(self._routes, clock, self._metrics, self.log, self._matcher.match)
+        self._decisions = DecisionLog(
+            options.number, Writer(options.decisions), clock.now, self._metrics
+        )
+        deciding = Deciding(
+            self._routes, clock, self._metrics, self.log, self._matcher.match, self._decisions
+        )
         self._server: LocalServer | GrpcioServer = _server(options, deciding)
         self._stopping = asyncio.Event()
 
@@ -103,6 +112,7 @@ class Worker:
         await self._server.start()
         async with AsyncExitStack() as stack:
             self._background(stack, self._flush())
+            self._background(stack, self._hand_on_decisions())
             if self._options.control is not None:
                 self._background(stack, self._obey(self._options.control))
             self._on_signals()
@@ -169,8 +179,14 @@ class Worker:
         return {"ok": True}
 
     async def _told_to_flush(self, _details: dict[str, Any]) -> dict[str, Any]:
+        self._decisions.flush()
         self._metrics.flush()
         return {"ok": True}
+
+    async def _hand_on_decisions(self) -> None:
+        while True:
+            await asyncio.sleep(_DECISIONS_EVERY)
+            self._decisions.flush()
 
     async def _flush(self) -> None:
         while True:
@@ -182,6 +198,7 @@ class Worker:
         await self._versions.stop()
         await self._caller.close()
         await self._fetcher.close()
+        self._decisions.close()
         self._metrics.flush()
         self._runtime.close()
 

@@ -19,6 +19,16 @@ class Defaults(Strict):
     authentication: AuthenticationNames | None = Field(None, description="none or a list.")
 
 
+class Decisions(Strict):
+    """Where decision records go."""
+
+    file: str | None = Field(
+        None,
+        min_length=1,
+        description="A file, opened anew when moved; else standard output.",
+    )
+
+
 class Gateway(Strict):
     """A gateway file, with everything it includes."""
 
@@ -26,6 +36,7 @@ class Gateway(Strict):
     listener: Listener = Field(description="Where clients come in.")
     admin: Admin = Field(Admin(), description="The administration interface.")
     store: Literal["memory"] = Field("memory", description="Where the cache is kept.")
+    decisions: Decisions = Field(Decisions(), description="Where decision records go.")
     upstreams: dict[Name, Upstream] = Field({}, description="By name.")
     authentication: dict[Name, Authenticator] = Field({}, description="By name.")
     identity: Identity | None = Field(None, description="What upstreams are told.")

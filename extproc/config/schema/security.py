@@ -83,10 +83,19 @@ class PolicyRule(Strict):
         return self
 
 
+class CandidateRules(Strict):
+    """Rules that are judged beside the enforced ones, and never enforced."""
+
+    rules: list[PolicyRule] = Field(min_length=1, description="As the policy's own.")
+
+
 class PolicyRules(Strict):
     """A policy: deny wins over allow; no allow means deny."""
 
     rules: list[PolicyRule] = Field(min_length=1, description="In any order.")
+    candidate: CandidateRules | None = Field(
+        None, description="Judged beside `rules` and recorded, never enforced."
+    )
 
 
 class PolicyFile(Strict):

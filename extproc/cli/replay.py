@@ -1,0 +1,117 @@
+"""`extproc replay`: recorded decisions against another gateway file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from extproc.cli.options import Json, assembled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from extproc.config.replaying import Outcome
+
+_CHANGES, _UNKNOWN = 1, 3
+_SHOWN_EVERY = 100_000
+
+
+def replay(
+    decisions: Annotated[
+        Path,
+        typer.Argument(
+            help="Decision records, one JSON line each; - for standard input.",
+            metavar="DECISIONS",
+            show_default=False,
+        ),
+    ],
+    *,
+    against: Annotated[Path, typer.Option(help="The gateway file to judge by.", metavar="GATEWAY")],
+    as_json: Json = False,
+) -> None:
+    """Say which recorded decisions would change, and by which rule.
+
+    Works from the inputs that records hold. A policy that reads something else is unknown for a
+    record. Exits 1 if any decision changes, 3 if some are unknown and none changes.
+    """
+    from extproc.config.replaying import Replay
+
+    subject = Replay(assembled(against))
+    other = 0
+    for number, record in enumerate(_records(decisions), 1):
+        if record is None:
+            other += 1
+        else:
+            subject.take(record)
+        if number % _SHOWN_EVERY == 0 and sys.stderr.isatty():
+            typer.echo(f"{number} lines", err=True)
+    outcome = subject.outcome
+    typer.echo(_as_json(outcome, other) if as_json else _as_text(outcome, other))
+    if outcome.changed:
+        raise typer.Exit(_CHANGES)
+    if outcome.unknown:
+        raise typer.Exit(_UNKNOWN)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield each line's record; None for a line that is none (a log's, for example)."""
+    if str(path) == "-":
+        yield from map(_record, sys.stdin.buffer)
+        return
+    if not path.is_file():
+        raise typer.BadParameter(f"{path} is no file", param_hint="DECISIONS")
+    with path.open("rb") as lines:
+        yield from map(_record, lines)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) and "decision" in value else None
+
+
+def _as_text(outcome: Outcome, other: int) -> str:
+    lines = []
+    for change, count in outcome.changes.most_common():
+        was, would = (" by ".join(filter(None, words)) for words in (change.was, change.would))
+        if change.would[0] == "unknown":
+            would = f"unknown: {change.would[1]} was not recorded"
+        example = outcome.examples[change]
+        lines.append(f"{count:>8}  {change.route}: {was} -> {would}  (for example {example})")
+    summary = (
+        f"{outcome.records} records: {outcome.same} the same, {outcome.changed} change, "
+        f"{outcome.unknown} unknown, {outcome.elsewhere} not decided by policies"
+    )
+    if other:
+        summary += f"; {other} lines are no decision records"
+    return "\n".join([*lines, summary])
+
+
+def _as_json(outcome: Outcome, other: int) -> str:
+    changes = [
+        {
+            "route": change.route,
+            "was": {"decision": change.was[0], "rule": change.was[1] or None},
+            "would": {"decision": change.would[0], "rule": change.would[1] or None},
+            "count": count,
+            "example": outcome.examples[change],
+        }
+        for change, count in outcome.changes.most_common()
+    ]
+    document = {
+        "records": outcome.records,
+        "same": outcome.same,
+        "changed": outcome.changed,
+        "unknown": outcome.unknown,
+        "elsewhere": outcome.elsewhere,
+        "other_lines": other,
+        "changes": changes,
+    }
+    return json.dumps(document, indent=2)

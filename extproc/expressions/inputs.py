@@ -1,0 +1,107 @@
+"""The values that expressions read, for the decision record: what they name, no more.
+
+A map is recorded by the keys that are written out in an expression. What can't be told from the
+source (a whole map, a computed key), a credential's place, and a value too long for a record are
+not recorded; who judges the record again then knows that something is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from extproc.expressions.conditions import STRINGS, Memory, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from extproc.expressions.conditions import Context, Expression
+
+# Places of credentials, whatever is configured.
+SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+MAPS = ("request.headers", "request.query", "request.params", "request.queries", "principal.claims")
+_LONGEST = 512
+# `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
+_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)|\["(\d+)"\])"""
+_MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
+
+
+def keys_read(source: str, name: str) -> tuple[str, ...] | None:
+    """Return which keys of a map an expression reads; None if it may be any."""
+    texts: list[str] = []
+
+    def numbered(match: re.Match[str]) -> str:
+        texts.append(match[0])
+        return f'"{len(texts) - 1}"'
+
+    bare = STRINGS.sub(numbered, source)
+    quoted = re.escape(name)
+    found = re.findall(_ACCESS.format(name=quoted), bare)
+    found += re.findall(_MEMBER.format(name=quoted), bare)
+    keys = [field or _content(texts[int(number)]) for field, number in found]
+    mentions = len(re.findall(rf"(?<![\w.]){quoted}(?!\w)", bare))
+    if len(found) != mentions or None in keys:
+        return None
+    return tuple(dict.fromkeys(filter(None, keys)))
+
+
+def _content(literal: str) -> str | None:
+    """Return what a plain literal holds; None for one with escapes or in another form."""
+    content = literal[1:-1]
+    plain = literal[0] in "\"'" and not content.startswith(("'", '"')) and "\\" not in content
+    return content if plain else None
+
+
+class Inputs:
+    """Collects what some expressions read.
+
+    Args:
+        expressions: all that may be evaluated for the record.
+        secret_headers: further header names that are never recorded.
+    """
+
+    def __init__(
+        self, expressions: Iterable[Expression], secret_headers: frozenset[str] = frozenset()
+    ) -> None:
+        self._secret = SECRET_HEADERS | secret_headers
+        names: list[str] = []
+        scalars: dict[str, Callable[[Context], Any]] = {}
+        keys: dict[str, set[str]] = {}
+        for expression in expressions:
+            names += expression.names
+            for name in expression.names:
+                if name in MAPS:
+                    keys.setdefault(name, set()).update(keys_read(expression.source, name) or ())
+                elif name != "consumer":  # follows from the others
+                    scalars[name] = reading(name)
+        self._scalars = tuple(scalars.items())
+        self._maps = tuple((name, reading(name), tuple(sorted(keys[name]))) for name in keys)
+        self._memory: Memory[tuple[dict[str, Any], tuple[str, ...]]] = Memory(names)
+
+    def of(self, context: Context) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return the values by name, and the names that have none; nobody may change them."""
+        if not self._memory.applies:
+            return self._collected(context)
+        known = self._memory.get(context)
+        return known if known is not None else self._memory.put(context, self._collected(context))
+
+    def _collected(self, context: Context) -> tuple[dict[str, Any], tuple[str, ...]]:
+        values: dict[str, Any] = {}
+        absent = []
+        for name, read in self._scalars:
+            _keep(values, name, read(context))
+        for name, read, keys in self._maps:
+            sent = read(context)
+            for key in keys:
+                if name == "request.headers" and key in self._secret:
+                    continue
+                if key in sent:
+                    _keep(values, f"{name}.{key}", sent[key])
+                else:
+                    absent.append(f"{name}.{key}")
+        return values, tuple(absent)
+
+
+def _keep(values: dict[str, Any], name: str, value: Any) -> None:
+    if len(str(value)) <= _LONGEST:
+        values[name] = value
