@@ -116,3 +116,18 @@ def test_every_limit_of_the_local_server_is_documented() -> None:
     text = (ROOT / "docs" / "local-server.md").read_text()
     for field in dataclasses.fields(Limits):
         assert f"`{field.name}`" in text, field.name
+
+
+def test_every_reason_is_documented() -> None:
+    """Each that the code gives, in the list of decision records."""
+    text = (ROOT / "docs" / "decision-records.md").read_text()
+    given = set()
+    for path in (ROOT / "extproc").rglob("*.py"):
+        given |= set(
+            re.findall(
+                r'(?:reason=|Refused\(|Deny\("", |_failed\([^)]*, )"([a-z_]+)"', path.read_text()
+            )
+        )
+    assert {"alg", "plugin_failed", "malformed", "no_rule_allows"} <= given
+    for reason in given:
+        assert f"`{reason}`" in text, reason

@@ -1,0 +1,223 @@
+"""Decision records through a real Envoy: all exchanges, and what a log is good for."""
+
+# ruff: noqa: E501 - a route of the gateway file below is one line
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.client import ask
+from tests.support.processes import ROOT, Gateway, gateway
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from examples.shop.processes import Shop
+
+PLUGINS = """
+from extproc import Plugin
+
+class Fails(Plugin):
+    def on_request(self, request):
+        raise RuntimeError("canary-exception")
+"""
+REST = """
+upstreams: {{echo: {{endpoints: ['http://127.0.0.1:{echo}']}}}}
+{decisions}
+authentication:
+  shop: {{jwt: {{issuer: "{issuer}", audiences: [shop], discovery: true}}}}
+defaults: {{authentication: none}}
+consumers: {{beta: {{when: '"x-beta" in request.headers'}}}}
+policies:
+  p:
+    rules:
+      - {{name: get, allow: 'request.method == "GET"'}}
+      - {{name: bad, deny: 'request.path == "/a/bad"', reason: bad_path, detail: Not this one.}}
+    candidate: {{rules: [{{name: beta, allow: 'consumer == "beta"'}}]}}
+routes:
+  - {{name: a, match: {{path: /a/*}}, upstream: echo, authorization: p}}
+  - {{name: token, match: {{path: /token}}, upstream: echo, authentication: [shop]}}
+  - {{name: stored, match: {{path: /stored}}, upstream: echo, cache: {{ttl: 1h}}}}
+  - {{name: fails, match: {{path: /fails}}, upstream: echo, plugins: [{{use: "own.py:Fails"}}]}}
+  - {{name: many, match: {{path: /many}}, aggregate: {{calls: {{one: {{upstream: echo, path: /one}}}}, response: "{{p: one.path}}"}}}}
+"""
+
+
+def text(shop: Shop, decisions: str = "decisions: {file: records.jsonl}") -> str:
+    """Return the gateway file."""
+    ports = shop.ports
+    issuer = f"http://127.0.0.1:{ports['issuer']}"
+    return REST.format(echo=ports["echo"], issuer=issuer, decisions=decisions)
+
+
+@pytest.fixture(scope="module")
+def place(shop: Shop) -> Iterator[Gateway]:
+    """Run a gateway with two workers."""
+    with gateway(text(shop), {"own.py": PLUGINS}, workers=2) as running:
+        yield running
+
+
+def records(place: Gateway) -> list[dict[str, Any]]:
+    """Return what was recorded so far."""
+    path = place.folder / "records.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def recorded(place: Gateway, target: str, **options: Any) -> dict[str, Any]:
+    """Make a request; return its record."""
+    request_id = ask(place.port, target, **options).headers["x-request-id"]
+
+    def found() -> dict[str, Any] | None:
+        return next((r for r in records(place) if r["request_id"] == request_id), None)
+
+    return until(found, f"the record of {target}")
+
+
+def fields(record: dict[str, Any], *names: str) -> tuple[Any, ...]:
+    """Return some of a record's values."""
+    return tuple(record[name] for name in names)
+
+
+def test_allowed_and_denied(place: Gateway) -> None:
+    """Who decided, by which rule, why, and from what."""
+    allowed = recorded(place, "/a/x?secret=canary")
+    shown = fields(allowed, "route", "path", "decision", "status", "by", "rule", "reason")
+    assert shown == ("a", "/a/x", "allow", None, None, "get", None)
+    assert allowed["inputs"] == {
+        "request.method": "GET",
+        "request.path": "/a/x",
+        "absent": ["request.headers.x-beta"],
+    }
+    assert allowed["version"] == place.status()["version"]
+    denied = recorded(place, "/a/bad")
+    shown = fields(denied, "decision", "status", "by", "rule", "reason")
+    assert shown == ("deny", 401, "authorize", "bad", "bad_path")
+    assert "canary" not in json.dumps(records(place))
+
+
+def test_the_candidate_is_recorded_and_never_enforced(place: Gateway) -> None:
+    """Both decisions and the rules that made them; differences are counted."""
+    other = recorded(place, "/a/x")
+    assert (other["decision"], other["candidate"]) == ("allow", {"decision": "deny", "rule": None})
+    same = recorded(place, "/a/x", headers={"x-beta": "1"})
+    assert same["candidate"] == {"decision": "allow", "rule": "beta"}
+    assert same["consumer"] == "beta"
+    metrics = ask(place.admin, "/metrics").body.decode()
+    assert 'extproc_candidate_differences_total{outcome="allow_to_deny",route="a"}' in metrics
+    assert recorded(place, "/stored")["candidate"] is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "unauthenticated"),
+        ({"authorization": "Bearer canary-token"}, "malformed"),
+        ({"authorization": "Basic Y2FuYXJ5"}, "malformed"),
+    ],
+)
+def test_refused_credentials(place: Gateway, headers: dict[str, str], reason: str) -> None:
+    """The reason is precise here and not for the client; the credential is nowhere (L2)."""
+    record = recorded(place, "/token", headers=headers)
+    shown = fields(record, "decision", "status", "by", "reason")
+    assert shown == ("deny", 401, "authenticate", reason)
+    assert record["principal"]["kind"] == "anonymous"
+    assert "canary" not in json.dumps(record)
+
+
+def test_a_token_names_its_principal(place: Gateway, shop: Shop) -> None:
+    """Authenticator, kind, subject and issuer; not the token."""
+    token = ask(shop.ports["issuer"], "/token?user=alice&raw=1").body.decode()
+    record = recorded(place, "/token", headers={"authorization": f"Bearer {token}"})
+    assert record["principal"]["subject"] == "alice"
+
+
+def test_cached_failed_and_composed(place: Gateway) -> None:
+    """L6: every exchange, however it was answered."""
+    first, second = recorded(place, "/stored"), recorded(place, "/stored")
+    assert second["status"] == 200
+    assert {first["cache"], second["cache"]} <= {"uri-miss", "hit"}
+    failed = recorded(place, "/fails")
+    shown = fields(failed, "decision", "status", "by", "reason")
+    assert shown == ("error", 500, "Fails", "plugin_failed")
+    assert "canary" not in json.dumps(failed)
+    many = recorded(place, "/many")
+    assert many["calls"] == [{"part": "one", "upstream": "echo", "outcome": "ok"}]
+    assert many["by"] == "aggregate"
+
+
+def test_no_exchange_is_missing(place: Gateway) -> None:
+    """Each worker's sequence has no gap, also with many at once."""
+    for _ in range(200):
+        ask(place.port, "/a/x")
+    mine = "/a/x"
+    until(lambda: sum(r["path"] == mine for r in records(place)) >= 200, "all are written")
+    by_worker: dict[str, list[int]] = {}
+    for record in records(place):
+        by_worker.setdefault(record["worker"], []).append(record["seq"])
+    for numbers in by_worker.values():
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def replayed(log: Path, against: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `extproc replay`."""
+    command = [sys.executable, "-m", "extproc", "replay", str(log), "--against", str(against)]
+    return subprocess.run(
+        [*command, *options], check=False, capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+
+
+def test_replay_says_what_a_change_would_change(place: Gateway) -> None:
+    """Against the same file nothing, against another the changes by rule, with an exit status."""
+    for target in ("/a/x", "/a/bad", "/a/y"):
+        recorded(place, target)
+    log, same = place.folder / "records.jsonl", place.folder / "gateway.yaml"
+    done = replayed(log, same)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 change, 0 unknown" in done.stdout
+
+    stricter = place.folder / "stricter.yaml"
+    stricter.write_text(same.read_text().replace('"/a/bad"', '"/a/y"'))
+    done = replayed(log, stricter, "--json")
+    assert done.returncode == 1
+    found = {
+        (c["was"]["rule"], c["would"]["decision"], c["would"]["rule"])
+        for c in json.loads(done.stdout)["changes"]
+    }
+    assert found == {("get", "deny", "bad"), ("bad", "allow", "get")}
+    assert "a: allow by get -> deny by bad" in replayed(log, stricter).stdout
+
+    other = place.folder / "other.yaml"
+    other.write_text(
+        same.read_text().replace("'request.method == \"GET\"'", "'request.host != \"x\"'")
+    )
+    done = replayed(log, other)
+    assert done.returncode == 3
+    assert "unknown: request.host was not recorded" in done.stdout
+
+
+def test_replay_refuses_what_it_can_t_read(place: Gateway, tmp_path: Path) -> None:
+    """A message, not a traceback; lines of a log among the records are counted."""
+    gateway_file = place.folder / "gateway.yaml"
+    missing = replayed(tmp_path / "none", gateway_file)
+    assert missing.returncode == 2
+    assert "is no file" in missing.stderr
+    (tmp_path / "mixed").write_text('serving on 127.0.0.1\n{"event": "x"}\n')
+    mixed = replayed(tmp_path / "mixed", gateway_file)
+    assert "0 records" in mixed.stdout
+    assert "2 lines are no decision records" in mixed.stdout
+
+
+def test_records_go_to_standard_output_by_default(shop: Shop) -> None:
+    """One line each, beside the log on standard error."""
+    with gateway(text(shop, ""), {"own.py": PLUGINS}) as running:
+        running.ask("/a/x")
+        until(lambda: '"decision":"allow"' in running.said(), "the record")
