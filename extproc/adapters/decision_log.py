@@ -3,13 +3,14 @@
 Records are collected in plain values on the way, written as JSON by the batch, and handed to a
 thread, so that neither a slow pipe nor a slow disk holds up an exchange. What waits is bounded:
 beyond `_MOST_WAITING` bytes whole batches are dropped and counted, and the gap shows in `seq`,
-which counts every record of a worker process from 1. A line is written at once and whole: several
-workers share the output, and a pipe keeps writes of up to 4096 bytes together.
+which counts every record of a worker process from 1. Several workers share the output: a file that
+is appended to keeps every write together, a pipe those of up to 4096 bytes.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections import deque
@@ -18,6 +19,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from extproc.core.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
 _BATCH = 256
 _MOST_WAITING = 16 << 20
 _ATOMIC = 4096  # PIPE_BUF on Linux
+_AROUND = 700  # what stands around the common fields, at most
 _LONGEST_TEXT = 512
+_REMEMBERED = 1024
+_NOTHING = Facts()
 _CLOSE_WITHIN = 3.0
 
 
@@ -47,12 +53,14 @@ class DecisionLog:
         self, worker: int, writer: Writer, now: Callable[[], float], observer: Observer
     ) -> None:
         # A process that takes a worker's place counts anew; its id tells the two apart.
-        self._worker = f"{worker}.{os.getpid()}"
+        self._worker = f"{worker}.{os.getpid()}".encode()
         self._writer = writer
         self._now = now
         self._observer = observer
         self._seq = 0
         self._pending: list[tuple[float, Record]] = []
+        self._moment = (0, b"")
+        self._known: dict[Any, tuple[bytes, Any, Any]] = {}
 
     def record(self, record: Record) -> None:
         """Take one."""
@@ -71,48 +79,58 @@ class DecisionLog:
 
     def _line(self, moment: float, record: Record) -> bytes:
         self._seq += 1
-        fields = self._fields(moment, record)
-        line = _written(fields)
-        if len(line) > _ATOMIC:
-            line = _written(fields | {"inputs": None, "calls": None, "cut": True})
-        return line
+        request = record.request
+        request_id = request.id
+        plain = request_id.isascii() and request_id.replace("-", "").isalnum()
+        return b'{"time":"%b","seq":%d,"worker":"%b","request_id":%b,%b,"duration_us":%d}\n' % (
+            self._time(moment),
+            self._seq,
+            self._worker,
+            b'"%b"' % request_id.encode()
+            if plain and len(request_id) <= _LONGEST_TEXT
+            else _json(_cut(request_id) or None),
+            self._middle(record),
+            round(record.seconds * 1e6),
+        )
 
-    def _fields(self, moment: float, record: Record) -> dict[str, Any]:
-        request, facts = record.request, record.request.facts
-        principal = request.principal
-        inputs = facts.inputs
-        if inputs is not None and facts.absent:
-            inputs = {**inputs, "absent": facts.absent}
-        return {
-            "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
-            "seq": self._seq,
-            "worker": self._worker,
-            "request_id": _cut(request.id) or None,
-            "route": request.route or None,
-            "host": _cut(request.host),
-            "method": _cut(request.method),
-            "path": _cut(request.path),
-            "principal": {
-                "authenticator": principal.authenticator or None,
-                "kind": principal.kind,
-                "subject": _cut(principal.subject) or None,
-                "issuer": _cut(principal.issuer) or None,
-            },
-            "consumer": request.consumer or None,
-            "decision": record.decision,
-            "status": record.status,
-            "by": record.by or None,
-            "rule": facts.rule or None,
-            "reason": facts.reason or record.reason or None,
-            "version": record.version or None,
-            "candidate": None
-            if facts.candidate is None
-            else {"decision": facts.candidate[0], "rule": facts.candidate[1] or None},
-            "inputs": inputs,
-            "cache": facts.cache or None,
-            "calls": facts.calls,
-            "duration_us": round(record.seconds * 1e6),
-        }
+    def _time(self, moment: float) -> bytes:
+        """Write a moment; many records are of the same millisecond."""
+        milliseconds = int(moment * 1000)
+        if milliseconds != self._moment[0]:
+            text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(
+                timespec="milliseconds"
+            )
+            self._moment = (milliseconds, text.encode())
+        return self._moment[1]
+
+    def _middle(self, record: Record) -> bytes:
+        """Write what many records have in common: all but moment, numbers and request id."""
+        request = record.request
+        facts = request.noted or _NOTHING
+        principal, inputs = request.principal, facts.inputs
+        if facts.calls is not None:
+            return _fields(record, facts)
+        key = (
+            request.route,
+            request.host,
+            request.method,
+            request.path,
+            request.consumer,
+            id(principal),
+            id(inputs),
+            *record[1:6],
+            facts.reason,
+            facts.rule,
+            facts.candidate,
+            facts.cache,
+        )
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            # The entry holds what the key names by its id, so neither can become another's.
+            known = self._known[key] = (_fields(record, facts), principal, inputs)
+        return known[0]
 
     def close(self) -> None:
         """Write what is left."""
@@ -120,16 +138,53 @@ class DecisionLog:
         self._writer.close()
 
 
+def _fields(record: Record, facts: Facts) -> bytes:
+    """Write the fields from `route` to `calls`, without braces; never too long for one write."""
+    request, principal = record.request, record.request.principal
+    inputs = facts.inputs
+    if inputs is not None and facts.absent:
+        inputs = {**inputs, "absent": facts.absent}
+    fields = {
+        "route": request.route or None,
+        "host": _cut(request.host),
+        "method": _cut(request.method),
+        "path": _cut(request.path),
+        "principal": {
+            "authenticator": principal.authenticator or None,
+            "kind": principal.kind,
+            "subject": _cut(principal.subject) or None,
+            "issuer": _cut(principal.issuer) or None,
+        },
+        "consumer": request.consumer or None,
+        "decision": record.decision,
+        "status": record.status,
+        "by": record.by or None,
+        "rule": facts.rule or None,
+        "reason": facts.reason or record.reason or None,
+        "version": record.version or None,
+        "candidate": None
+        if facts.candidate is None
+        else {"decision": facts.candidate[0], "rule": facts.candidate[1] or None},
+        "inputs": inputs,
+        "cache": facts.cache or None,
+        "calls": facts.calls,
+    }
+    written = _json(fields)
+    if len(written) > _ATOMIC - _AROUND:
+        written = _json(fields | {"inputs": None, "calls": None, "cut": True})
+    return written[1:-1]
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
 
 
-def _written(fields: dict[str, Any]) -> bytes:
-    """Write a line; text that is no Unicode (a lone surrogate) is written with escapes."""
+def _json(value: Any) -> bytes:
+    """Write JSON; text that is no Unicode (a lone surrogate) is written with escapes."""
     try:
-        return orjson.dumps(fields, default=_plain, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(value, default=_plain)
     except TypeError:
-        return orjson.dumps(_sound(fields), default=str, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(_sound(value), default=str)
 
 
 def _plain(value: Any) -> Any:
@@ -191,7 +246,8 @@ class Writer:
                 lines = self._waiting.popleft()
             with suppress(OSError):  # a reader that is gone, a full disk: exchanges go on
                 self._reopen_if_moved()
-                for block in _blocks(lines):
+                piped = stat.S_ISFIFO(os.fstat(self._file).st_mode)
+                for block in _blocks(lines) if piped else (b"".join(lines),):
                     _write_all(self._file, block)
             with self._changed:
                 self._size -= sum(map(len, lines))

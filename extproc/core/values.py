@@ -112,6 +112,11 @@ class Request:
         return known
 
     @property
+    def noted(self) -> Facts | None:
+        """What goes into the decision record, if anything was noted."""
+        return self._facts
+
+    @property
     def facts(self) -> Facts:
         """What goes into the decision record."""
         facts = self._facts

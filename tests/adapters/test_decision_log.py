@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,6 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 FIELDS = (
@@ -176,9 +175,21 @@ def test_a_reader_that_is_slow_holds_up_nobody(
     writer.close()
 
 
-def test_lines_of_several_writers_don_t_mix(tmp_path: Path) -> None:
-    """Each write holds whole lines, of at most what a pipe keeps together."""
+@pytest.mark.parametrize("piped", [True, False])
+def test_lines_of_several_writers_don_t_mix(tmp_path: Path, *, piped: bool) -> None:
+    """Each write holds whole lines, of at most what its output keeps together."""
     path = tmp_path / "records"
+    read = bytearray()
+    if piped:
+        os.mkfifo(path)
+
+        def drain() -> None:
+            with path.open("rb") as pipe:
+                while data := pipe.read(1 << 16):
+                    read.extend(data)
+
+        reading = threading.Thread(target=drain)
+        reading.start()
     writers = [Writer(path) for _ in range(4)]
     lines = [b"%d" % n * 700 + b"\n" for n in range(1, 9)]
     for _ in range(50):
@@ -186,9 +197,13 @@ def test_lines_of_several_writers_don_t_mix(tmp_path: Path) -> None:
             writer.put(lines)
     for writer in writers:
         writer.close()
-    found = path.read_bytes().splitlines(keepends=True)
+    if piped:
+        reading.join(10)
+    else:
+        read.extend(path.read_bytes())
+    found = read.splitlines(keepends=True)
     assert len(found) == 50 * 4 * 8
-    assert set(found) == set(lines)
+    assert set(map(bytes, found)) == set(lines)
 
 
 def test_headers_are_not_in_a_record() -> None:
