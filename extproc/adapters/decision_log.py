@@ -1,7 +1,7 @@
 """Decision records: one JSON line for each exchange, to standard output or a file.
 
-Records are collected in plain values on the way, written as JSON by the batch, and handed to a
-thread, so that neither a slow pipe nor a slow disk holds up an exchange. What waits is bounded:
+Lines are collected and handed to a thread by the batch, so that neither a slow pipe nor a slow disk
+holds up an exchange. What waits is bounded:
 beyond `_MOST_WAITING` bytes whole batches are dropped and counted, and the gap shows in `seq`,
 which counts every record of a worker process from 1. Several workers share the output: a file that
 is appended to keeps every write together, a pipe those of up to 4096 bytes.
@@ -40,7 +40,7 @@ _CLOSE_WITHIN = 3.0
 
 
 class DecisionLog:
-    """A recorder that costs an append; call `flush` now and then.
+    """A recorder that never waits; call `flush` now and then.
 
     Args:
         worker: the number of this worker.
@@ -58,22 +58,22 @@ class DecisionLog:
         self._now = now
         self._observer = observer
         self._seq = 0
-        self._pending: list[tuple[float, Record]] = []
+        self._lines: list[bytes] = []
         self._moment = (0, b"")
         self._known: dict[Any, tuple[bytes, Any, Any]] = {}
 
     def record(self, record: Record) -> None:
         """Take one."""
-        self._pending.append((self._now(), record))
-        if len(self._pending) >= _BATCH:
+        # Written at once: an exchange that is kept until later costs more than its line.
+        self._lines.append(self._line(self._now(), record))
+        if len(self._lines) >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Hand what was collected to the writer."""
-        if not self._pending:
+        if not self._lines:
             return
-        pending, self._pending = self._pending, []
-        lines = [self._line(moment, record) for moment, record in pending]
+        lines, self._lines = self._lines, []
         outcome = "written" if self._writer.put(lines) else "dropped"
         self._observer.count("extproc_decision_records_total", (outcome,), len(lines))
 
