@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Consumers(Plugin):
-    """Names the request's consumer: the first whose condition is true (an error is not)."""
+    """Names the request's consumer: the first whose condition is true (an error is not).
+
+    A consumer that the credential names, as an API key does, wins.
+    """
 
     consumers: tuple[tuple[str, Condition], ...]
     inputs: Inputs
@@ -30,6 +33,8 @@ class Consumers(Plugin):
         """Set `request.consumer`."""
         context = Context(request, self._clock.now())
         _note(request, self.inputs, context)
+        if request.consumer:
+            return  # the credential itself said it
         for name, condition in self.consumers:
             try:
                 if condition.holds(context):

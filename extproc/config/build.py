@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from extproc.aggregation.plan import Call, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
+from extproc.authentication.api_keys import ApiKeys
 from extproc.authentication.jwks import KeySource, Pace, discovery_url
 from extproc.authentication.jwt import JwtAuthenticator
 from extproc.authentication.keys import KeySet, NotAKeySet
 from extproc.authentication.plugin import Authenticate
+from extproc.authentication.schemes import BearerTokens
 from extproc.authentication.tokens import Rules
 from extproc.authorization.plugin import Authorize, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
-from extproc.config import own_plugins
+from extproc.config import keys_file, own_plugins
 from extproc.config.checks import ANONYMOUS
 from extproc.config.errors import ConfigError, Trouble
 from extproc.config.source import Key, written_key
@@ -39,8 +41,9 @@ from extproc.transformation.plugins import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from extproc.authentication.schemes import Scheme
     from extproc.config.load import Loaded
-    from extproc.config.schema import Jwt, PolicyRule
+    from extproc.config.schema import ApiKey, Jwt, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
@@ -149,9 +152,16 @@ class _Builder:
 
     def assembly(self) -> Assembly:
         """Build everything."""
+        models = self._gateway.authentication
         self._authenticators = {
             name: self._authenticator(name, model.jwt)
-            for name, model in self._gateway.authentication.items()
+            for name, model in models.items()
+            if model.jwt is not None
+        }
+        self._api_keys = {
+            name: self._keys_of(name, model.api_key)
+            for name, model in models.items()
+            if model.api_key is not None
         }
         self._policies = {name: self._policy(name) for name in self._gateway.policies}
         self._consumers = tuple(
@@ -185,10 +195,9 @@ class _Builder:
         names = route.authentication
         if names is None:
             names = self._gateway.defaults.authentication or []
-        used = tuple(self._authenticators[name] for name in names if name != ANONYMOUS)
-        if used:
-            header = self._gateway.authentication[used[0].name].jwt.header
-            plugin = Authenticate(authenticators=used, anonymous=ANONYMOUS in names, header=header)
+        schemes = tuple(self._schemes(names))
+        if schemes:
+            plugin = Authenticate(schemes=schemes, anonymous=ANONYMOUS in names)
             yield _step(plugin, deadline=_AUTHENTICATION_DEADLINE)
         policies = tuple(self._policies[name] for name in route.authorization or ())
         inputs = self._inputs(policies)
@@ -196,6 +205,30 @@ class _Builder:
             yield _step(Consumers(consumers=self._consumers, inputs=inputs))
         if policies:
             yield _step(Authorize(policies=policies, inputs=inputs))
+
+    def _schemes(self, names: Sequence[str]) -> Iterator[Scheme]:
+        """Yield the kinds of credentials that these authenticators accept."""
+        tokens = [self._authenticators[name] for name in names if name in self._authenticators]
+        if tokens:
+            yield BearerTokens(tokens, self._gateway.authentication[tokens[0].name].header)
+        yield from (self._api_keys[name] for name in names if name in self._api_keys)
+
+    def _keys_of(self, name: str, model: ApiKey) -> ApiKeys:
+        path = Path(model.file)
+        try:
+            entries = keys_file.read(path, path.name)
+        except ConfigError as error:
+            self._troubles += error.troubles
+            entries = []
+        for entry in entries:
+            if entry.consumer and entry.consumer not in self._gateway.consumers:
+                self._trouble(
+                    ("authentication", name, "api_key", "file"),
+                    f"has a key of the consumer {entry.consumer}, which isn't one",
+                    "expected one under `consumers`",
+                )
+                break
+        return ApiKeys(name, model.header, entries)
 
     def _own(self, route: RouteModel, key: Key) -> Iterator[Step]:
         for place, own in enumerate(route.plugins):
@@ -321,7 +354,7 @@ class _Builder:
         """Return what collects the values that consumers and these policies read."""
         conditions = [condition for _, condition in self._consumers]
         conditions += [condition for policy in policies for condition in policy.conditions]
-        places = {model.jwt.header for model in self._gateway.authentication.values() if model.jwt}
+        places = {model.header for model in self._gateway.authentication.values()}
         return Inputs([c.expression for c in conditions], frozenset(places))
 
     def _condition(self, source: str, key: Key) -> Condition:

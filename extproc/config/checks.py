@@ -118,16 +118,19 @@ def _authenticators(gateway: Gateway, names: list[str], key: Key) -> Iterator[Fo
             yield from _known(name, gateway.authentication, "an authenticator", (*key, number))
     if names == [ANONYMOUS]:
         yield key, "is anonymous alone", "expected `none`"
-    issuers = [
-        gateway.authentication[name].jwt.issuer for name in names if name in gateway.authentication
-    ]
-    headers = {
-        gateway.authentication[name].jwt.header for name in names if name in gateway.authentication
-    }
-    if len(set(issuers)) < len(issuers):
+    used = [gateway.authentication[name] for name in names if name in gateway.authentication]
+    tokens = [authenticator.jwt for authenticator in used if authenticator.jwt is not None]
+    keys = [authenticator.api_key.header for authenticator in used if authenticator.api_key]
+    if len({token.issuer for token in tokens}) < len(tokens):
         yield key, "has two authenticators of one issuer", "expected one for each issuer"
-    if len(headers) > 1:
-        yield key, "looks in several headers", "expected one header for all"
+    if len({token.header for token in tokens}) > 1:
+        yield key, "looks for tokens in several headers", "expected one header for all"
+    if len({*keys, *(token.header for token in tokens[:1])}) < len(keys) + len(tokens[:1]):
+        yield (
+            key,
+            "looks for two kinds of credentials in one header",
+            "expected one header for each",
+        )
 
 
 def _path(path: str, key: Key) -> Iterator[Found]:

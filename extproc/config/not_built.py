@@ -16,7 +16,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("tracing",),
     ("defaults", "plan"),
     ("upstreams", "*", "descriptors"),
-    ("authentication", "*", "api_key"),
     ("authentication", "*", "basic"),
     ("authentication", "*", "mtls"),
     ("authentication", "*", "introspection"),

@@ -23,6 +23,7 @@ class Principal:
         issuer: who vouches; empty if nobody does.
         scopes: what was granted, in the order of the credential.
         claims: everything the credential says; read only.
+        consumer: the class of client, where the credential itself says it; else empty.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Principal:
     issuer: str = ""
     scopes: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS)
+    consumer: str = ""
 
 
 ANONYMOUS = Principal("anonymous")

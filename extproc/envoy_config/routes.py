@@ -204,13 +204,7 @@ def _credentials(gateway: Gateway, route: Route) -> list[str]:
     upstream = gateway.upstreams.get(route.upstream or "")
     if upstream is not None and upstream.forward_credentials:
         return []
-    return sorted(
-        {
-            authenticator.jwt.header
-            for authenticator in gateway.authentication.values()
-            if authenticator.jwt is not None
-        }
-    )
+    return sorted({authenticator.header for authenticator in gateway.authentication.values()})
 
 
 def _action(gateway: Gateway, route: Route, retry_on: str) -> RouteAction:

@@ -21,6 +21,7 @@ from extproc.authentication.jwks import KeySource, Pace, discovery_url
 from extproc.authentication.jwt import JwtAuthenticator
 from extproc.authentication.keys import KeySet, NotAKeySet
 from extproc.authentication.plugin import Authenticate
+from extproc.authentication.schemes import BearerTokens
 from extproc.authentication.tokens import Refused, Rules
 from extproc.core.errors import UpstreamFault
 from extproc.core.principal import Principal
@@ -384,7 +385,9 @@ def test_verified_tokens_are_remembered_until_they_end() -> None:
 
 def trial(subject: JwtAuthenticator, *, anonymous: bool = False) -> Trial:
     """Return a trial of a route with this authenticator."""
-    return Trial(Authenticate(authenticators=(subject,), anonymous=anonymous))
+    return Trial(
+        Authenticate(schemes=(BearerTokens([subject], "authorization"),), anonymous=anonymous)
+    )
 
 
 def fresh(**changes: Any) -> str:

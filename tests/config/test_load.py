@@ -160,7 +160,9 @@ def test_values_from_the_environment_and_from_files(tmp_path: Path) -> None:
     text += "    cache: {ttl: '${env:TTL}'}\n"
     gateway = loaded(tmp_path, text, {"PORT": "77", "TTL": "5s"}).gateway
     assert gateway.upstreams["echo"].endpoints == ["http://127.0.0.1:77"]
-    assert gateway.authentication["shop"].jwt.audiences == ["shop"]
+    jwt = gateway.authentication["shop"].jwt
+    assert jwt is not None
+    assert jwt.audiences == ["shop"]
     assert gateway.listener.address == "127.0.0.1:1"
     assert gateway.routes[0].cache is not None
 

@@ -8,6 +8,7 @@ from extproc.config.schema.gateway import Gateway
 from extproc.config.schema.listener import Listener
 from extproc.config.schema.routes import Aggregate, AggregateCall, Match, Route
 from extproc.config.schema.security import (
+    ApiKey,
     Authenticator,
     Identity,
     Jwt,
@@ -20,6 +21,7 @@ from extproc.config.schema.upstreams import Upstream
 __all__ = [
     "Aggregate",
     "AggregateCall",
+    "ApiKey",
     "Authenticator",
     "Gateway",
     "Identity",

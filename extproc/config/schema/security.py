@@ -46,10 +46,31 @@ class Jwt(Strict):
         return self
 
 
+class ApiKey(Strict):
+    """Keys that were handed out, from a file."""
+
+    header: HeaderName = Field("x-api-key", description="Where the key is.")
+    file: File = Field(description="YAML with a list under `keys:`, or JSON lines (`.jsonl`).")
+
+
 class Authenticator(Strict):
     """One way of finding out who is calling."""
 
-    jwt: Jwt = Field(description="Bearer tokens that are JWTs.")
+    jwt: Jwt | None = Field(None, description="Bearer tokens that are JWTs.")
+    api_key: ApiKey | None = Field(None, description="Keys that were handed out.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.jwt is None) == (self.api_key is None):
+            raise ValueError("names no kind or several, expected one of jwt and api_key")
+        return self
+
+    @property
+    def header(self) -> str:
+        """Return where the credential is."""
+        if self.jwt is not None:
+            return self.jwt.header
+        return self.api_key.header if self.api_key is not None else ""
 
 
 class Identity(Strict):
