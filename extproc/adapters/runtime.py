@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _monotonic = time.monotonic
 _SIGNAL = signal.SIGUSR1
-_TICK = 0.05
+_TICK = 0.02
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
 
 
@@ -43,6 +43,7 @@ class LoopRuntime:
         self._armed: tuple[str, float] | None = None
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._threads: dict[str, int] = {}
+        self._interrupted: dict[str, float] = {}
         self._stopped = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         signal.signal(_SIGNAL, self._interrupt)
@@ -78,11 +79,19 @@ class LoopRuntime:
         armed = self._armed
         if armed is not None and time.monotonic() > armed[1]:
             self.disarm()
+            self._interrupted[armed[0]] = time.monotonic()
             raise HookInterrupted(armed[0])
+
+    def was_interrupted(self, name: str, since: float) -> bool:
+        """Say whether a hook of this plugin blocked after a moment.
+
+        Many may have begun before the first was found out; each would block for as long.
+        """
+        return self._interrupted.get(name, -1.0) >= since
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
         """Await in a task of its own; see the port."""
-        step = _step_armed(awaitable, self, name, seconds)
+        step = _step_armed(awaitable, self, name, seconds, _monotonic())
         task = self._loop.create_task(step)
         try:
             done, _ = await asyncio.wait((task,), timeout=seconds)
@@ -162,16 +171,21 @@ def _close(awaitable: Awaitable[Any]) -> None:
 
 
 async def _step_armed(
-    awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float
+    awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float, began: float
 ) -> Any:
-    return await _Armed(awaitable, runtime, name, seconds)
+    return await _Armed(awaitable, runtime, name, seconds, began)
 
 
 class _Armed:
-    """An awaitable whose every step runs armed."""
+    """An awaitable whose every step runs armed, until a hook of its plugin has blocked."""
 
     def __init__(
-        self, awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float
+        self,
+        awaitable: Awaitable[Any],
+        runtime: LoopRuntime,
+        name: str,
+        seconds: float,
+        began: float,
     ) -> None:
         self._steps: Coroutine[Any, Any, Any] | Generator[Any, Any, Any] = (
             awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
@@ -179,12 +193,15 @@ class _Armed:
         self._runtime = runtime
         self._name = name
         self._seconds = seconds
+        self._began = began
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Drive the steps."""
         value: Any = None
         thrown: BaseException | None = None
         while True:
+            if self._runtime.was_interrupted(self._name, self._began):
+                thrown = HookInterrupted(self._name)
             self._runtime.arm(self._name, self._seconds)
             try:
                 waited = self._steps.throw(thrown) if thrown else self._steps.send(value)

@@ -14,7 +14,7 @@ from extproc.expressions.projections import NotJson, ShapeFailed, parsed, writte
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from extproc.aggregation.plan import Call, Plan, Shape
     from extproc.core.ports import Services
@@ -60,6 +60,7 @@ class Aggregate(Plugin):
 
     plan: Plan
     identity: tuple[tuple[str, Template], ...] = ()
+    assertion: Callable[[Request, str, float], tuple[str, str]] | None = None
 
     def on_start(self, services: Services) -> None:
         """Take the caller, the clock and the metrics."""
@@ -178,6 +179,8 @@ class Aggregate(Plugin):
                 headers.append((name, template.header(context)))
             except NoValue:
                 continue
+        if call.send_identity and self.assertion is not None:
+            headers.append(self.assertion(request, call.upstream, context.now))
         return headers
 
     def _done(self, run: _Run, call: Call, outcome: str) -> None:

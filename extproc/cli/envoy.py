@@ -44,5 +44,12 @@ def envoy(
 
     facts = Facts(tuple(service or ["127.0.0.1:9191"]), egress, admin, "", system_roots())
     loaded = assembly.loaded
-    bootstrap = static(loaded.gateway, assembly.modes, assembly.longest, facts, loaded.version)
+    bootstrap = static(
+        loaded.gateway,
+        assembly.modes,
+        assembly.longest,
+        facts,
+        loaded.version,
+        assembly.published,
+    )
     typer.echo(json.dumps(part_of(bootstrap, part) if part else bootstrap, indent=2))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from extproc.aggregation.plan import Call, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.api_keys import ApiKeys
+from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
 from extproc.authentication.jwks import KeySource, Pace, discovery_url
 from extproc.authentication.jwt import JwtAuthenticator
 from extproc.authentication.keys import KeySet, NotAKeySet
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
     from extproc.authentication.schemes import Scheme
     from extproc.config.load import Loaded
     from extproc.config.schema import ApiKey, Jwt, PolicyRule
+    from extproc.config.schema import Assertion as AssertionModel
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
+    from extproc.core.values import Request
 
 _T = TypeVar("_T")
 _AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
@@ -70,11 +73,13 @@ class Assembly:
         loaded: the file.
         steps: the plugins of each route in their order, by its name.
         authenticators: by name; for readiness and status.
+        published: the keys of identity assertions as a JSON Web Key Set; empty for none.
     """
 
     loaded: Loaded
     steps: Mapping[str, tuple[Step, ...]]
     authenticators: Mapping[str, JwtAuthenticator]
+    published: str = ""
 
     @property
     def modes(self) -> dict[str, Modes]:
@@ -170,13 +175,17 @@ class _Builder:
         )
         identity = self._gateway.identity.headers if self._gateway.identity is not None else {}
         self._identity = self._templates(identity, ("identity", "headers"))
+        assertion = self._gateway.identity.assertion if self._gateway.identity is not None else None
+        self._assertion = assertion
+        self._signer = self._signs(assertion) if assertion is not None else None
         steps = {
             route.name: tuple(self._steps(route, ("routes", place)))
             for place, route in enumerate(self._gateway.routes)
         }
         if self._troubles:
             raise ConfigError(self._troubles)
-        return Assembly(self._loaded, steps, self._authenticators)
+        published = self._signer.key_set if self._signer is not None else ""
+        return Assembly(self._loaded, steps, self._authenticators, published)
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
@@ -188,6 +197,15 @@ class _Builder:
         yield from self._on_the_way_out(route, key)
         if route.upstream is not None and self._identity:
             yield _step(Identity(headers=self._identity, send=self._sends_identity(route)))
+        if route.upstream is not None and self._signer is not None and self._assertion is not None:
+            yield _step(
+                Assertion(
+                    header=self._assertion.header,
+                    signer=self._signer,
+                    upstream=route.upstream,
+                    send=self._sends_identity(route),
+                )
+            )
         if route.aggregate is not None:
             yield from self._aggregate(route, (*key, "aggregate"))
 
@@ -205,6 +223,26 @@ class _Builder:
             yield _step(Consumers(consumers=self._consumers, inputs=inputs))
         if policies:
             yield _step(Authorize(policies=policies, inputs=inputs))
+
+    def _signs(self, model: AssertionModel) -> Signer | None:
+        key: Key = ("identity", "assertion", "key")
+        try:
+            previous = [Path(file).read_bytes() for file in model.previous]
+            return Signer(Path(model.key).read_bytes(), previous, model.issuer, model.ttl)
+        except NotASigningKey as error:
+            self._trouble(key, str(error), "expected `openssl genpkey -algorithm ed25519`")
+            return None
+
+    def _asserts(self) -> Callable[[Request, str, float], tuple[str, str]] | None:
+        """Return what makes the header for one call of an aggregate."""
+        if self._signer is None or self._assertion is None:
+            return None
+        signer, header = self._signer, self._assertion.header
+
+        def made(request: Request, upstream: str, now: float) -> tuple[str, str]:
+            return header, signer.sign(request, upstream, now)
+
+        return made
 
     def _schemes(self, names: Sequence[str]) -> Iterator[Scheme]:
         """Yield the kinds of credentials that these authenticators accept."""
@@ -283,7 +321,8 @@ class _Builder:
             self._trouble(where, str(error))
             return
         limits = Limits(model.deadline + _MARGIN)
-        yield Step("aggregate", Aggregate(plan=made, identity=self._identity), limits)
+        plugin = Aggregate(plan=made, identity=self._identity, assertion=self._asserts())
+        yield Step("aggregate", plugin, limits)
 
     def _call(self, route: RouteModel, part: str, parts: tuple[str, ...], key: Key) -> Call:
         assert route.aggregate is not None  # noqa: S101 - the caller looked

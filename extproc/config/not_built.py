@@ -19,7 +19,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("authentication", "*", "basic"),
     ("authentication", "*", "mtls"),
     ("authentication", "*", "introspection"),
-    ("identity", "assertion"),
     ("consumers", "*", "plan"),
     ("routes", "*", "authentication", "all"),
     ("routes", "*", "deadline"),

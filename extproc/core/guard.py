@@ -191,13 +191,14 @@ class Guard:
         return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
 
     def _blocked(self, phase: str) -> Answer:
+        if not self.offloaded:
+            self._log.warning(
+                "plugin blocked the event loop and runs in threads from now on",
+                plugin=self.name,
+                phase=phase,
+            )
         self.offloaded = True
         self.breaker.failed(self._runtime.monotonic(), at_once=True)
-        self._log.warning(
-            "plugin blocked the event loop and runs in threads from now on",
-            plugin=self.name,
-            phase=phase,
-        )
         return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
 
     def _refused(self, phase: str, reason: str) -> Answer:

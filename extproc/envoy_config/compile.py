@@ -57,7 +57,12 @@ class Files:
 
 
 def files(
-    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts, version: str
+    gateway: Gateway,
+    modes: Mapping[str, Modes],
+    longest: float,
+    facts: Facts,
+    version: str,
+    published: str = "",
 ) -> Files:
     """Compile the replaceable parts of one version of the gateway file.
 
@@ -67,6 +72,7 @@ def files(
         longest: seconds; the largest deadline of any route.
         facts: where things are.
         version: of the gateway file.
+        published: the keys of identity assertions; empty for none.
     """
     listeners = [
         _limited(plain(listener), gateway.listener.max_request_bytes)
@@ -78,7 +84,7 @@ def files(
         ),
         listeners=_discovery(version, Listener, listeners),
         routes=_discovery(
-            version, RouteConfiguration, [plain(ingress_routes(gateway, modes, version))]
+            version, RouteConfiguration, [plain(ingress_routes(gateway, modes, version, published))]
         ),
         egress=_discovery(version, RouteConfiguration, [plain(egress_routes(gateway))]),
     )
@@ -98,14 +104,20 @@ def bootstrap(facts: Facts) -> type_of_json:
 
 
 def static(
-    gateway: Gateway, modes: Mapping[str, Modes], longest: float, facts: Facts, version: str
+    gateway: Gateway,
+    modes: Mapping[str, Modes],
+    longest: float,
+    facts: Facts,
+    version: str,
+    published: str = "",
 ) -> type_of_json:
     """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
     result = _bootstrap(facts)
+    routes = ingress_routes(gateway, modes, version, published)
     result.static_resources = BootstrapStaticResources(
         clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams, facts)],
         listeners=[
-            *public_listeners(gateway, facts, longest, ingress_routes(gateway, modes, version)),
+            *public_listeners(gateway, facts, longest, routes),
             egress_listener(facts, egress_routes(gateway)),
         ],
     )

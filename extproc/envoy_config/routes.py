@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, Metadata
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    Metadata,
+)
 from envoy_data_plane.envoy.config.rbac.v3 import (
     MetadataSource,
     Permission,
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
 
     from extproc.config.schema import Gateway, Route, Upstream
 
+PUBLISHED_AT = "/.well-known/gateway-jwks.json"
 EXT_PROC = "envoy.filters.http.ext_proc"
 RBAC = "envoy.filters.http.rbac"
 
@@ -76,7 +83,7 @@ _BODY_MODES = {
 
 
 def ingress_routes(
-    gateway: Gateway, modes: Mapping[str, Modes], version: str
+    gateway: Gateway, modes: Mapping[str, Modes], version: str, published: str = ""
 ) -> RouteConfiguration:
     """Return the routes of the public listener.
 
@@ -84,11 +91,13 @@ def ingress_routes(
         gateway: the validated gateway file.
         modes: what each route needs to see, by its name.
         version: of the gateway file; part of each route's key.
+        published: the keys of identity assertions; empty for none.
     """
     return RouteConfiguration(
         name=INGRESS,
         virtual_hosts=[
-            _virtual_host(gateway, host, modes, version) for host in hosts(gateway.routes)
+            _virtual_host(gateway, host, modes, version, published)
+            for host in hosts(gateway.routes)
         ],
         # A path parameter (`;x=1`) stays part of the path, for Envoy as for the service.
         ignore_path_parameters_in_path_matching=False,
@@ -96,10 +105,11 @@ def ingress_routes(
 
 
 def _virtual_host(
-    gateway: Gateway, host: str, modes: Mapping[str, Modes], version: str
+    gateway: Gateway, host: str, modes: Mapping[str, Modes], version: str, published: str
 ) -> VirtualHost:
     routes = [route for route in in_order(gateway.routes) if serves(route, host)]
-    entries = [
+    entries = [_keys(published)] if published else []
+    entries += [
         entry
         for route in routes
         for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
@@ -234,6 +244,24 @@ def _forward(name: str, upstream: Upstream, retry_on: str) -> RouteAction:
 def _named(upstream: Upstream) -> bool:
     """Say whether endpoints are names: such an upstream expects its own name as Host."""
     return not all(is_address(EndpointUrl.parse(str(url)).host) for url in upstream.endpoints)
+
+
+def _keys(published: str) -> EnvoyRoute:
+    """Return the route of the public keys; Envoy answers, also while the service is down."""
+    entry = _answer(RouteMatch(path=PUBLISHED_AT), 200)
+    assert entry.direct_response is not None  # noqa: S101 - it was made one line above
+    entry.direct_response.body = DataSource(inline_string=published)
+    entry.response_headers_to_add = [
+        HeaderValueOption(
+            header=HeaderValue(key=name, value=value),
+            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for name, value in (
+            ("content-type", "application/jwk-set+json"),
+            ("cache-control", "public, max-age=60"),
+        )
+    ]
+    return entry
 
 
 def _method_refused(refused: Refused) -> EnvoyRoute:

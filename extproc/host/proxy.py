@@ -68,7 +68,9 @@ class Proxy:
 
     def _compiled(self, assembly: Assembly) -> Files:
         gateway, version = assembly.loaded.gateway, assembly.loaded.version
-        return compiler.files(gateway, assembly.modes, assembly.longest, self._facts, version)
+        return compiler.files(
+            gateway, assembly.modes, assembly.longest, self._facts, version, assembly.published
+        )
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace(self._folder / f"{name}.json", content)

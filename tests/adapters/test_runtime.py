@@ -170,3 +170,24 @@ def test_the_journal_tells_whose_hook_runs(tmp_path: Path) -> None:
     journal.disarmed()
     assert running(path) == ""
     assert running(tmp_path / "absent") == ""
+
+
+def test_hooks_that_began_before_the_first_was_found_out_don_t_block_as_well() -> None:
+    """Many in one read: one blocks for its deadline, the others are ended at once."""
+
+    async def hook() -> None:
+        _sleeps()
+
+    async def waits() -> None:
+        await asyncio.sleep(0.2)
+        _sleeps()
+
+    async def test(runtime: LoopRuntime) -> float:
+        began = time.monotonic()
+        many = [runtime.wait(hook(), "bad", 0.2) for _ in range(50)]
+        many += [runtime.wait(waits(), "bad", 5.0) for _ in range(50)]
+        ends = await asyncio.gather(*many, return_exceptions=True)
+        assert all(isinstance(end, HookInterrupted | DeadlinePassed) for end in ends)
+        return time.monotonic() - began
+
+    assert on_uvloop(test) < 5

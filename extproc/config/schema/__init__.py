@@ -9,6 +9,7 @@ from extproc.config.schema.listener import Listener
 from extproc.config.schema.routes import Aggregate, AggregateCall, Match, Route
 from extproc.config.schema.security import (
     ApiKey,
+    Assertion,
     Authenticator,
     Identity,
     Jwt,
@@ -22,6 +23,7 @@ __all__ = [
     "Aggregate",
     "AggregateCall",
     "ApiKey",
+    "Assertion",
     "Authenticator",
     "Gateway",
     "Identity",

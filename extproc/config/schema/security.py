@@ -73,8 +73,24 @@ class Authenticator(Strict):
         return self.api_key.header if self.api_key is not None else ""
 
 
+class Assertion(Strict):
+    """A signed statement of who is calling, for each upstream."""
+
+    header: HeaderName = Field("x-gateway-assertion", description="Where it is.")
+    key: File = Field(description="PEM of an Ed25519 or P-256 private key.")
+    previous: list[File] = Field(
+        [], description="Keys that are still published, though nothing is signed with them."
+    )
+    issuer: str = Field("extproc", min_length=1, description="Its `iss`.")
+    ttl: Duration = Field(60.0, ge=2, le=3600, description="How long it is good for.")
+
+
 class Identity(Strict):
     """What upstreams are told."""
+
+    assertion: Assertion | None = Field(
+        None, description="A signed statement; keys at /.well-known/gateway-jwks.json."
+    )
 
     headers: Annotated[dict[HeaderName, str], HEADERS] = Field(
         {}, description="Name to text with holes."
