@@ -42,8 +42,16 @@ def envoy(
     from extproc.envoy_config.compile import part_of, static
     from extproc.envoy_config.shapes import Facts
 
-    facts = Facts(tuple(service or ["127.0.0.1:9191"]), egress, admin, "", system_roots())
     loaded = assembly.loaded
+    file = loaded.gateway.decisions.file
+    facts = Facts(
+        tuple(service or ["127.0.0.1:9191"]),
+        egress,
+        admin,
+        "",
+        system_roots(),
+        str(loaded.folder / file) if file is not None else "/dev/stdout",
+    )
     bootstrap = static(
         loaded.gateway,
         assembly.modes,

@@ -95,6 +95,7 @@ from extproc.envoy_config.shapes import (
     packed,
     seconds,
 )
+from extproc.envoy_config.unjudged import access_logs
 
 if TYPE_CHECKING:
     from extproc.config.schema import Gateway
@@ -243,6 +244,7 @@ def _manager(
         ],
         early_header_mutation_extensions=[_strip(_never_from_clients(gateway))],
         local_reply_config=local_replies(),
+        access_log=access_logs(facts.decisions),
         http_filters=[
             *(_compressor(name) for name in listener.compression),
             HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest))),
@@ -285,8 +287,11 @@ def _harden(manager: HttpConnectionManager) -> None:
 
 
 def _never_from_clients(gateway: Gateway) -> list[str]:
-    identity = gateway.identity.headers if gateway.identity is not None else {}
-    return sorted({*CONTROL_HEADERS, *(name.lower() for name in identity)})
+    identity = gateway.identity
+    if identity is None:
+        return sorted(CONTROL_HEADERS)
+    assertion = [identity.assertion.header] if identity.assertion is not None else []
+    return sorted({*CONTROL_HEADERS, *(name.lower() for name in identity.headers), *assertion})
 
 
 def _strip(names: list[str]) -> TypedExtensionConfig:

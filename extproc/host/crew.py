@@ -230,8 +230,14 @@ class Crew:
 
 def decisions_option(loaded: Loaded) -> tuple[str, ...]:
     """Return the option that tells workers where decision records go."""
+    file = decisions_file(loaded)
+    return ("--decisions", str(file)) if file is not None else ()
+
+
+def decisions_file(loaded: Loaded) -> Path | None:
+    """Return the file that decision records go to; None for standard output."""
     file = loaded.gateway.decisions.file
-    return ("--decisions", str(loaded.folder / file)) if file is not None else ()
+    return loaded.folder / file if file is not None else None
 
 
 async def _ended_within(process: asyncio.subprocess.Process, seconds: float) -> None:

@@ -88,6 +88,8 @@ class Proxy:
                 _LOG_FORMAT,
                 "--concurrency",
                 str(self._concurrency),
+                "--file-flush-interval-msec",
+                "250",
             ],
             environment=os.environ,
             output=asyncio.subprocess.PIPE,
@@ -99,9 +101,11 @@ class Proxy:
         assert process.stdout is not None  # noqa: S101 - it was asked for
         while line := await process.stdout.readline():
             text = line.decode(errors="replace")
-            self._said.append(text.strip())
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            stream = sys.stdout if _is_record(text) else sys.stderr
+            if stream is sys.stderr:
+                self._said.append(text.strip())
+            stream.write(text)
+            stream.flush()
 
     async def _until_ready(self) -> None:
         """Wait until Envoy serves and has seen a healthy worker."""
@@ -200,3 +204,8 @@ def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str,
     names = {cluster["name"] for cluster in new["resources"]}
     kept = [cluster for cluster in old["resources"] if cluster["name"] not in names]
     return {"version_info": version, "resources": [*new["resources"], *kept]}
+
+
+def _is_record(line: str) -> bool:
+    """Say whether a line of Envoy's output is a decision record, and not its log."""
+    return line.startswith("{") and '"by":"envoy"' in line

@@ -21,7 +21,7 @@ from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import Facts
 from extproc.host import snapshot
-from extproc.host.crew import Crew, LoadRefused, decisions_option
+from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
 from extproc.host.watch import Watch
 
@@ -114,7 +114,14 @@ class Supervisor:
         addresses = [f"unix:{folder}/w{number}" for number in range(self._options.workers)]
         egress = f"unix:{folder}/egress"
         roots = system_roots()
-        facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
+        facts = Facts(
+            tuple(addresses),
+            egress,
+            f"unix:{folder}/envoy",
+            str(folder),
+            roots,
+            str(decisions_file(original.loaded) or "/dev/stdout"),
+        )
         self._assembly = original
         self._path = path
         extra = ("--server", self._options.server, *decisions_option(original.loaded))

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from examples.shop.processes import Shop
 
 PLUGINS = """
-from extproc import Plugin
+from extproc import Plugin, Response
+
+class Raw(Plugin):
+    def on_request(self, request):
+        return Response(200, {}, b"without a content type")
 
 class Fails(Plugin):
     def on_request(self, request):
@@ -46,6 +50,7 @@ routes:
   - {{name: token, match: {{path: /token}}, upstream: echo, authentication: [shop]}}
   - {{name: stored, match: {{path: /stored}}, upstream: echo, cache: {{ttl: 1h}}}}
   - {{name: fails, match: {{path: /fails}}, upstream: echo, plugins: [{{use: "own.py:Fails"}}]}}
+  - {{name: raw, match: {{path: /raw}}, upstream: echo, plugins: [{{use: "own.py:Raw"}}]}}
   - {{name: many, match: {{path: /many}}, aggregate: {{calls: {{one: {{upstream: echo, path: /one}}}}, response: "{{p: one.path}}"}}}}
 """
 
@@ -154,6 +159,23 @@ def test_cached_failed_and_composed(place: Gateway) -> None:
     assert many["by"] == "aggregate"
 
 
+def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
+    """No route, another method, a malformed request; and nothing is recorded twice."""
+    missing = recorded(place, "/none?secret=canary")
+    shown = fields(missing, "by", "decision", "status", "path", "host", "method")
+    assert shown == ("envoy", "deny", 404, "/none", "127.0.0.1", "GET")
+    assert recorded(place, "/token", method="DELETE")["status"] in {401, 405}
+    assert place.ask("/a%2fb").status == 400
+    until(lambda: ("envoy", 400) in [fields(r, "by", "status") for r in records(place)], "the 400")
+    for target in ("/a/x", "/a/bad", "/fails", "/many", "/stored", "/raw"):
+        request_id = recorded(place, target)["request_id"]
+        ask(place.port, "/none")  # its record comes after anything Envoy has to say of the other
+        until(lambda: records(place)[-1]["path"] == "/none", "Envoy's next record")
+        mine = [r["by"] for r in records(place) if r["request_id"] == request_id]
+        assert len(mine) == 1, (target, mine)
+    assert "canary" not in (place.folder / "records.jsonl").read_text()
+
+
 def test_no_exchange_is_missing(place: Gateway) -> None:
     """Each worker's sequence has no gap, also with many at once."""
     for _ in range(200):
@@ -161,7 +183,7 @@ def test_no_exchange_is_missing(place: Gateway) -> None:
     mine = "/a/x"
     until(lambda: sum(r["path"] == mine for r in records(place)) >= 200, "all are written")
     by_worker: dict[str, list[int]] = {}
-    for record in records(place):
+    for record in (r for r in records(place) if r["by"] != "envoy"):
         by_worker.setdefault(record["worker"], []).append(record["seq"])
     for numbers in by_worker.values():
         assert numbers == list(range(1, len(numbers) + 1))
@@ -221,3 +243,5 @@ def test_records_go_to_standard_output_by_default(shop: Shop) -> None:
     with gateway(text(shop, ""), {"own.py": PLUGINS}) as running:
         running.ask("/a/x")
         until(lambda: '"decision":"allow"' in running.said(), "the record")
+        running.ask("/none")
+        until(lambda: '"by":"envoy"' in running.said(), "Envoy's")
