@@ -208,6 +208,16 @@ async def test_a_message_that_doesn_t_end() -> None:
         assert await raw.until(Kind.DATA, 3)
 
 
+async def test_a_call_without_its_first_message() -> None:
+    """Streams that are opened and left are ended; those that said something stay."""
+    async with running("local", Limits(message_within=0.2)) as place:
+        raw = await Raw.to(place)
+        raw.write(exchange(1) + b"".join(opened(2 * n + 3, block=BLOCK) for n in range(20)))
+        for number in range(20):
+            assert b"grpc-status\x014" in await raw.until(Kind.HEADERS, 2 * number + 3)
+        assert list(peers(place)[0].connection.streams) == [1]
+
+
 async def test_a_call_that_sends_nothing_may_last() -> None:
     """An exchange waits for its upstream as long as that takes."""
     async with running("local", Limits(message_within=0.1, idle=0.1)) as place:

@@ -31,7 +31,7 @@ class Limits:
         held: messages that came and were not taken yet, whole or in part.
         handshake: until preface and SETTINGS have come.
         frame_within: until a frame or header block that began has ended.
-        message_within: until a message that began has ended.
+        message_within: until a call's first message has come, and one that began has ended.
         send_within: until something more of a waiting answer is taken.
         idle: without any stream.
     """

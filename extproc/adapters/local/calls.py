@@ -29,13 +29,13 @@ class Call(ABC):
 
     Attributes:
         over: nothing more is read or sent.
-        since: when its last bytes came; seconds, monotonic.
+        since: when it began, or the last bytes of a message in pieces came; seconds, monotonic.
     """
 
     # Most calls leave most of these as they are.
     over = False
-    since = 0.0
     _began = False
+    _begun_to_hear = False
     _deframer: Deframer | None = None
     _held = 0
     _started = False
@@ -45,6 +45,7 @@ class Call(ABC):
     def __init__(self, peer: Peer, stream: Stream) -> None:
         self._peer = peer
         self._stream = stream
+        self.since = peer.now
 
     # ---- what a kind says
 
@@ -78,6 +79,7 @@ class Call(ABC):
             return
         try:
             if data:
+                self._begun_to_hear = True
                 # Envoy's messages come one in each DATA frame; everything else is put together.
                 if self._deframer is None and is_one(data, self._peer.limits.message):
                     taken = self.message(data[PREFIX:])
@@ -130,8 +132,10 @@ class Call(ABC):
         return 0
 
     @property
-    def is_partial(self) -> bool:
-        """Say whether a message has begun and not ended."""
+    def is_awaited(self) -> bool:
+        """Say whether a message is due: the first has not come, or one hasn't ended."""
+        if not self._begun_to_hear:
+            return True
         return self._deframer is not None and bool(self._deframer.held)
 
     def arm(self, seconds: float) -> None:

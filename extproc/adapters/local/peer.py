@@ -69,7 +69,11 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle every frame, then send every answer."""
         self.now = self._clock()
-        self._handle(self.connection.receive(data, self.now))
+        events = self.connection.receive(data, self.now)
+        if self._left:
+            self._left = (*self._left, *events)  # behind those that wait
+        else:
+            self._handle(events)
         self.flush()
 
     def _handle(self, events: Sequence[Event]) -> None:
@@ -176,7 +180,7 @@ class Peer(asyncio.Protocol):
         late = now - self.limits.message_within
         for stream in list(self.connection.streams.values()):
             call = stream.owner
-            if call is not None and call.is_partial and call.since < late:
+            if call is not None and call.is_awaited and call.since < late:
                 call.fail(Status.DEADLINE_EXCEEDED, "a message that doesn't end")
         self.flush()
 
