@@ -108,7 +108,7 @@ class DecisionLog:
         request = record.request
         facts = request.noted or _NOTHING
         principal, inputs = request.principal, facts.inputs
-        if facts.calls is not None:
+        if facts.calls is not None or len(request.path) + len(request.host) > _LONGEST_TEXT:
             return _fields(record, facts)
         key = (
             request.route,

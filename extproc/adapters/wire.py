@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from extproc.adapters import wire_headers
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.messages.received_pb2 import ReceivedRequest
-from extproc.adapters.wire_headers import Received, pseudo
+from extproc.adapters.wire_headers import LONGEST_REMEMBERED, Received, pseudo
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Changes
 from extproc.core.law import Side
@@ -58,6 +58,9 @@ FORBIDDEN = frozenset(
 )
 _FORBIDDEN_PREFIX = "x-envoy-"
 _read = ReceivedRequest.FromString
+_LONGEST_CHANGES = 1024  # of an answer that is remembered
+
+type_of_changes = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None
 
 
 def decode(data: bytes) -> Event:
@@ -136,14 +139,19 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
 def _continue(answer: Continue) -> tuple[bytes, ...]:
     if answer.body is not None:
         return (_headers_answer(answer),)
-    changes = answer.changes
-    return _same_for_many(
-        answer.side,
-        answer.target,
-        answer.status,
-        None if changes is None else changes.as_values(),
-        answer.verdict,
-    )
+    changes = None if answer.changes is None else answer.changes.as_values()
+    if _size(answer.target, changes) > _LONGEST_CHANGES:
+        return (_headers_answer(answer),)
+    return _same_for_many(answer.side, answer.target, answer.status, changes, answer.verdict)
+
+
+def _size(target: str | None, changes: type_of_changes) -> int:
+    """Return about how long an answer is."""
+    size = len(target) if target is not None else 0
+    if changes is not None:
+        for name, values in changes[1]:
+            size += len(name) + sum(map(len, values))
+    return size
 
 
 def _headers_answer(answer: Continue) -> bytes:
@@ -185,13 +193,21 @@ def override_timeout(seconds: float) -> bytes:
     return message.SerializeToString()
 
 
-@lru_cache(maxsize=4096)
 def host_only(authority: str) -> str:
     """Return the host in lower case, without port and trailing dot."""
+    if len(authority) <= LONGEST_REMEMBERED:
+        return _host_again(authority)
+    return _host(authority)
+
+
+def _host(authority: str) -> str:
     host = authority.lower()
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0].rstrip(".")
+
+
+_host_again = lru_cache(maxsize=4096)(_host)
 
 
 def may_set(name: str) -> bool:
@@ -245,7 +261,7 @@ def _same_for_many(
     side: Side,
     target: str | None,
     status: int | None,
-    changes: tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None,
+    changes: type_of_changes,
     verdict: str | None,
 ) -> tuple[bytes, ...]:
     """Return the messages of an answer; a route's requests often have the same changes."""

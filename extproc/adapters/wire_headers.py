@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 _KEY_TAG = 0x0A  # field 1, a string
 _RAW_VALUE_TAG = 0x1A  # field 3, bytes
+# What clients choose is remembered only where it is short, so that thousands of it stay small.
+LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
 
@@ -100,7 +102,13 @@ def pseudo(raw: list[bytes]) -> dict[str, str]:
         PeerFault: something among the headers is none.
     """
     try:
-        return dict([_read_again(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
+        return dict(
+            [
+                _read_again(one) if len(one) <= LONGEST_REMEMBERED else read(one)
+                for one in raw
+                if one[2] == _COLON and one[0] == _KEY_TAG
+            ]
+        )
     except IndexError as error:
         raise PeerFault("a header without a name") from error
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPE = "application/problem+json"
 _HOST = re.compile(r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])\Z")
+_LONGEST_HOST = 255  # RFC 1035 section 2.3.4
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -260,9 +261,14 @@ class Outcome:
     duration: float
 
 
-@lru_cache(maxsize=4096)
 def is_host(text: str) -> bool:
     """Say whether a host is one name or address; two Host headers joined are not."""
+    # What clients choose is remembered only where it is short.
+    return _is_host(text) if len(text) <= _LONGEST_HOST else bool(_HOST.match(text))
+
+
+@lru_cache(maxsize=4096)
+def _is_host(text: str) -> bool:
     return bool(_HOST.match(text))
 
 

@@ -122,6 +122,7 @@ class NotAnExpression(ConfigFault):
 # Never time, ids, addresses, paths and maps of what a client sent.
 _FEW = frozenset({"request.method", "request.scheme", "request.host", "request.route", "consumer"})
 _REMEMBERED = 1024
+_LONGEST_HOST = 255
 
 
 class Memory(Generic[T]):
@@ -144,6 +145,8 @@ class Memory(Generic[T]):
 
     def put(self, context: Context, value: T) -> T:
         """Remember a value, which nobody may change from now on."""
+        if len(context.request.host) > _LONGEST_HOST:
+            return value  # what clients choose is remembered only where it is short
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         # The entry holds the principal, so its id can't become another's.

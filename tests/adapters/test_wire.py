@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.adapters import wire_authz
+from extproc.adapters import wire_authz, wire_headers
 from extproc.adapters.messages import common_pb2, ext_authz_pb2, received_pb2
 from extproc.adapters.messages import ext_proc_pb2 as pb
-from extproc.adapters.wire import decode, encode, host_only, may_set, override_timeout
+from extproc.adapters.wire import (
+    _host_again,
+    _same_for_many,
+    decode,
+    encode,
+    host_only,
+    may_set,
+    override_timeout,
+)
 from extproc.adapters.wire_headers import address_only
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Changes, Headers
@@ -25,7 +33,7 @@ from extproc.core.messages import (
     ResponseHeaders,
     TrailersAnswer,
 )
-from extproc.core.values import Response
+from extproc.core.values import Response, is_host
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 
 
@@ -282,3 +290,21 @@ def test_ext_authz_requests_are_read() -> None:
     assert (event.request.address, body) == ("192.0.2.9", b"")
     assert list(event.request.headers.items()) == [("x-a", "1")]
     assert isinstance(event.request.headers, Headers)
+
+
+def test_long_texts_of_clients_are_not_remembered() -> None:
+    """Thousands of long paths, hosts and values would be kept for nothing."""
+    before = (wire_headers._read_again.cache_info().currsize, _host_again.cache_info().currsize)
+    remembered = _same_for_many.cache_info().currsize
+    for number in range(50):
+        long = f"{number}" + "x" * 5000
+        event = decode(request((":path", b"/" + long.encode()), (":authority", long.encode())))
+        assert isinstance(event, RequestHeaders)
+        assert event.request.target == "/" + long
+        is_host(event.request.host)
+        answer = Continue(Side.REQUEST, Changes([], [("x", [long])]), verdict="r@v")
+        assert long.encode() in encode(answer)[0]
+        assert encode(Continue(Side.REQUEST, target="/" + long))
+    after = (wire_headers._read_again.cache_info().currsize, _host_again.cache_info().currsize)
+    assert after == before
+    assert _same_for_many.cache_info().currsize == remembered

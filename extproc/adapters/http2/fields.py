@@ -23,6 +23,7 @@ T = TypeVar("T")
 Fields = tuple[tuple[bytes, bytes], ...]
 
 _REMEMBERED = 512  # blocks per connection
+_LONGEST = 1024  # of a block that is remembered
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
@@ -58,7 +59,7 @@ class FieldReader(Generic[T]):
         if known is not None:
             return known
         head = self._interpret(_checked(self._decoded(block)))
-        if self._alone:
+        if self._alone and len(block) <= _LONGEST:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[block] = head
