@@ -119,6 +119,7 @@ class Serving:
             await asyncio.sleep(_LOOK_EVERY)
             if watch.changed():
                 await self.reload()
+                watch.follow(self._assembly.loaded)
 
     async def reload(self) -> dict[str, object]:
         """Load the gateway file again, beside the versions in force."""

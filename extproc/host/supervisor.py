@@ -178,7 +178,7 @@ class Supervisor:
                     await self._change(original, copied, path)
             except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
                 return self._note(str(error))
-            self._watch = Watch(self._assembly.loaded)
+            self._watch.follow(self._assembly.loaded)
             return self._note("")
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from extproc.config.load import Loaded
 
 _Stamp = tuple[int, int, int] | None
+_UNKNOWN: _Stamp = (0, 0, 0)
 
 
 class Watch:
@@ -26,6 +27,17 @@ class Watch:
         now = self._look()
         changed, self._seen = now != self._seen, now
         return changed
+
+    def follow(self, loaded: Loaded) -> None:
+        """Watch what a newer version uses.
+
+        What was looked at last stands for the files of both: that was before the version was
+        loaded, so a change that came meanwhile is still seen. A file that is new here counts as
+        changed once.
+        """
+        self._files, self._globs, self._folder = loaded.files, loaded.globs, loaded.folder
+        before = self._seen
+        self._seen = {str(file): before.get(str(file), _UNKNOWN) for file in self._watched()}
 
     def _look(self) -> dict[str, _Stamp]:
         return {str(file): _stamp(file) for file in self._watched()}
