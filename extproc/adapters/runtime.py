@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.errors import DeadlinePassed, HookInterrupted
+from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -97,7 +98,7 @@ class LoopRuntime:
             done, _ = await asyncio.wait((task,), timeout=seconds)
         except BaseException:
             if inspect.getcoroutinestate(step) == inspect.CORO_CREATED:
-                _close(awaitable)
+                discard(awaitable)
             self._leave_behind(task)
             raise
         if done:
@@ -162,12 +163,6 @@ class LoopRuntime:
         else:
             future.set_exception(error)
             future.exception()
-
-
-def _close(awaitable: Awaitable[Any]) -> None:
-    """End a hook that never began."""
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
 
 
 async def _step_armed(

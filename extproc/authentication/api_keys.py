@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extproc.authentication.schemes import one_value
 from extproc.authentication.tokens import Refused
 from extproc.core.principal import Principal
 
@@ -124,12 +125,7 @@ class ApiKeys:
 
     def presented(self, request: Request) -> str | None:
         """Return the one key."""
-        values = request.headers.get_all(self._header)
-        if not values:
-            return None
-        if len(values) != 1:
-            raise Refused("several_credentials")
-        return values[0]
+        return one_value(request, self._header)
 
     def verify(self, credential: str) -> Principal:
         """Find the key by its id and compare its hash."""

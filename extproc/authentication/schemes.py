@@ -41,6 +41,18 @@ class Scheme(Protocol):
         """Return what asks for a credential of this kind (RFC 9110 section 11.6.1)."""
 
 
+def one_value(request: Request, header: str) -> str | None:
+    """Return a header's value; None if it is absent.
+
+    Raises:
+        Refused: it was sent more than once.
+    """
+    values = request.headers.get_all(header)
+    if len(values) > 1:
+        raise Refused("several_credentials")
+    return values[0] if values else None
+
+
 class BearerTokens:
     """Bearer tokens that are JWTs; each goes to the authenticator of its issuer."""
 
@@ -57,12 +69,10 @@ class BearerTokens:
 
     def presented(self, request: Request) -> str | None:
         """Return the one bearer token (RFC 6750 section 2.1); two are never reconciled."""
-        values = request.headers.get_all(self._header)
-        if not values:
+        value = one_value(request, self._header)
+        if value is None:
             return None
-        if len(values) != 1:
-            raise Refused("several_credentials")
-        scheme, _, token = values[0].partition(" ")
+        scheme, _, token = value.partition(" ")
         if scheme.lower() != "bearer" or not token or "," in token or " " in token:
             raise Refused("malformed")
         return token

@@ -41,16 +41,16 @@ def envoy(
     from extproc.adapters.system import system_roots
     from extproc.envoy_config.compile import part_of, static
     from extproc.envoy_config.shapes import Facts
+    from extproc.host.crew import decisions_file
 
     loaded = assembly.loaded
-    file = loaded.gateway.decisions.file
     facts = Facts(
         tuple(service or ["127.0.0.1:9191"]),
         egress,
         admin,
         "",
         system_roots(),
-        str(loaded.folder / file) if file is not None else "/dev/stdout",
+        str(decisions_file(loaded) or "/dev/stdout"),
     )
     bootstrap = static(
         loaded.gateway,

@@ -169,7 +169,7 @@ class Exchange:
             request.params = route.params(request.path)
         except MalformedRequest as error:
             malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")
-            return self._local(Stopped(0, "", malformed))
+            return self._answered_here(request, Stopped(0, "", malformed))
         stopped = route.chain.request(request)
         if stopped is None:
             if route.chain.modes.request_body is not BodyMode.BUFFERED:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.core.breaker import Breaker
 from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault
 from extproc.core.values import MalformedRequest, Response
+from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -138,7 +139,7 @@ class Guard:
 
     def _waits(self, phase: str, awaitable: Awaitable[Any]) -> Answer | Awaitable[Answer]:
         if self.waiting >= self.limits.bound:
-            _close(awaitable)
+            discard(awaitable)
             self.breaker.abandoned()
             return self._refused(phase, "plugin_busy")
         counted = _Counted(self, awaitable)
@@ -239,7 +240,7 @@ class _Counted:
         if not self._runs:
             self._runs = True
             self._guard.waiting -= 1
-            _close(self._awaitable)  # the task that would have begun it is cancelled
+            discard(self._awaitable)  # the task that would have begun it is cancelled
 
 
 def _wrong(phase: str, result: object) -> PluginFault:
@@ -253,8 +254,3 @@ def _where(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-
-
-def _close(awaitable: Awaitable[Any]) -> None:
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()

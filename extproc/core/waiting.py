@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Awaitable, Coroutine, Generator
 
 
 def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -24,6 +25,12 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     return Waiting(coroutine, first)
+
+
+def discard(awaitable: Awaitable[Any]) -> None:
+    """End a coroutine that nobody will await; other awaitables need no end."""
+    if iscoroutine(awaitable):
+        awaitable.close()
 
 
 class Waiting:

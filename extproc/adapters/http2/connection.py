@@ -282,10 +282,7 @@ class Connection(Sending, Generic[T]):
         if stream is None:
             self._stray(stream_id)
             return None
-        del self.streams[stream_id]
-        if stream.waiting:
-            self.out.forget(stream)
-        self._busy = self._now
+        self._gone(stream)
         stream.remote_open = stream.local_open = False
         if not stream.answered:
             self._ended_unanswered()

@@ -69,11 +69,6 @@ class Budget:
         self.left = float(most)
         self._since: float | None = None
 
-    @property
-    def full(self) -> bool:
-        """Say whether none is missing."""
-        return self.left >= self._most
-
     def earn(self, units: float) -> None:
         """Put units back for work done."""
         self.left = min(self._most, self.left + units)

@@ -189,7 +189,7 @@ class Outbox:
         if self._window + by > frames.MAX_WINDOW:
             raise ConnectionFault(Violation.WINDOW_OVERFLOW)
         self._window += by
-        # Each stream in turn sends one frame, so that none starves (RFC 9113 section 5.2.1).
+        # Who was served goes to the end, so that none starves (RFC 9113 section 5.2.1).
         for stream in list(self._blocked.values()):
             if self._window <= 0:
                 return

@@ -54,7 +54,7 @@ class Call(ABC):
         """Take one message.
 
         Returns:
-            False where it has to wait; `_taken` says later that it was taken.
+            False where it has to wait behind another.
 
         Raises:
             CallFault: the call ends with an error status.
@@ -82,11 +82,8 @@ class Call(ABC):
                 self._begun_to_hear = True
                 # Envoy's messages come one in each DATA frame; everything else is put together.
                 if self._deframer is None and is_one(data, self._peer.limits.message):
-                    taken = self.message(data[PREFIX:])
-                    if taken:
-                        self._stream.owed += len(data)
-                        if self._stream.owed > self._peer.half_window:
-                            self._peer.connection.took(self._stream, 0)
+                    if self.message(data[PREFIX:]):
+                        self._peer.connection.took(self._stream, len(data))
                     else:
                         self._wait_with(len(data), len(data) - PREFIX)
                 else:
@@ -248,20 +245,20 @@ class ProcessCall(Call):
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
         if isinstance(answers, Waiting):
             return answers
-        for message in answers:
-            self.send(message)
-        if not answers:
-            self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
+        self._send_all(answers)
         return None
+
+    def _send_all(self, messages: tuple[bytes, ...]) -> None:
+        for message in messages:
+            self.send(message)
+        if not messages:
+            self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
 
     async def _wait(self, first: Waiting) -> None:
         waiting: Waiting | None = first
         while waiting is not None:
             async for messages in self._exchange.waited(waiting):
-                for message in messages:
-                    self.send(message)
-                if not messages:
-                    self.succeed()
+                self._send_all(messages)
                 self._peer.flush_soon()
             waiting = None
             while self._queue and not self.over and waiting is None:

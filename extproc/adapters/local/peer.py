@@ -56,7 +56,6 @@ class Peer(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.now = clock()
         self.held = 0
-        self.half_window = limits.stream_window >> 1
         self.connection: Connection[Head] = Connection(interpret, limits, self.now)
 
     # ---- what asyncio says
