@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from extproc.authorization.policies import Decision, Deny, Policy, judged
+from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
-from extproc.expressions.conditions import Condition, Context, EvaluationFailed
+from extproc.expressions.conditions import Condition, Context
 
 if TYPE_CHECKING:
     from extproc.core.ports import Services
@@ -33,15 +33,7 @@ class Consumers(Plugin):
         """Set `request.consumer`."""
         context = Context(request, self._clock.now())
         _note(request, self.inputs, context)
-        if request.consumer:
-            return  # the credential itself said it
-        for name, condition in self.consumers:
-            try:
-                if condition.holds(context):
-                    request.consumer = name
-                    return
-            except EvaluationFailed:
-                continue
+        request.consumer = consumer_of(self.consumers, context)
 
 
 class Authorize(Plugin):

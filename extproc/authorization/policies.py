@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,3 +126,21 @@ def judged(policies: Iterable[Policy], context: Context) -> Decision:
             return decision
         rules.append(decision.rule)
     return Allow(",".join(rules))
+
+
+def consumer_of(consumers: Iterable[tuple[str, Condition]], context: Context) -> str:
+    """Return the class of client: what the credential says, else the first that holds.
+
+    An error is not true.
+
+    Raises:
+        MalformedRequest: the request can't be decoded.
+    """
+    named = context.request.principal.consumer
+    if named:
+        return named
+    for name, condition in consumers:
+        with suppress(EvaluationFailed):
+            if condition.holds(context):
+                return name
+    return ""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from extproc.authorization.policies import Allow, Deny, judged
+from extproc.authorization.policies import Allow, Deny, consumer_of, judged
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
-from extproc.expressions.conditions import Context, EvaluationFailed
+from extproc.expressions.conditions import Context
 from extproc.expressions.inputs import MAPS, keys_read
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def again(
     if missing:
         return Unknown(missing)
     context = Context(_request(inputs))
-    context.request.consumer = _consumer(consumers, context)
     try:
+        context.request.consumer = consumer_of(consumers, context)
         return judged(policies, context)
     except MalformedRequest:
         return Deny("", "malformed")
@@ -78,16 +78,6 @@ def _missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> st
     return ""
 
 
-def _consumer(consumers: Sequence[tuple[str, Condition]], context: Context) -> str:
-    for name, condition in consumers:
-        try:
-            if condition.holds(context):
-                return name
-        except (EvaluationFailed, MalformedRequest):
-            continue
-    return ""
-
-
 def _request(inputs: Mapping[str, Any]) -> Request:
     """Make a request that answers every recorded name as the recorded one did."""
     request = _Recorded(inputs)
@@ -97,7 +87,7 @@ def _request(inputs: Mapping[str, Any]) -> Request:
             setattr(request, field, value)
     principal = {
         field: inputs[f"principal.{field}"]
-        for field in ("kind", "authenticator", "subject", "issuer")
+        for field in ("kind", "authenticator", "subject", "issuer", "consumer")
         if f"principal.{field}" in inputs
     }
     request.principal = Principal(

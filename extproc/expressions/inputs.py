@@ -88,6 +88,9 @@ class Inputs:
     def _collected(self, context: Context) -> tuple[dict[str, Any], tuple[str, ...]]:
         values: dict[str, Any] = {}
         absent = []
+        consumer = context.request.principal.consumer
+        if consumer:  # no condition says it again
+            values["principal.consumer"] = consumer
         for name, read in self._scalars:
             _keep(values, name, read(context))
         for name, read, keys in self._maps:

@@ -163,6 +163,17 @@ def test_consumers_are_found_again() -> None:
     assert again(seen, consumers, [policy("allow c consumer == 'golden'")]) == Allow("c")
 
 
+def test_a_consumer_that_the_credential_names_is_kept() -> None:
+    """As an API key does: conditions aren't asked, now or later."""
+    made = request()
+    made.principal = Principal("api_key", "keys", "one", consumer="partner")
+    seen = {"inputs": inputs("consumer == 'partner'", of=made)}
+    judge = policy("allow c consumer == 'partner'")
+    everyone = [("anyone", condition("true"))]
+    assert again(seen, everyone, [judge]) == Allow("c")
+    assert isinstance(again({"inputs": {}}, everyone, [judge]), Deny)
+
+
 def test_a_record_without_inputs_is_unknown() -> None:
     """Nobody wrote down what was read."""
     assert again({"decision": "allow", "inputs": None}, (), [policy(READER)]) == Unknown("inputs")
