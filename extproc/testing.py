@@ -148,10 +148,19 @@ class Scripted:
         del method, body, timeout, max_bytes
         return self._answer(upstream + target, list(headers))
 
-    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
+    async def fetch(
+        self,
+        url: str,
+        *,
+        seconds: float,
+        max_bytes: int,
+        method: str = "GET",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> Answered:
         """Answer a fetch."""
-        del seconds, max_bytes
-        return self._answer(url, [])
+        del seconds, max_bytes, method, body
+        return self._answer(url, list(headers))
 
     def _answer(self, name: str, headers: list[tuple[str, str]]) -> Answered:
         self.calls.append((name, headers))

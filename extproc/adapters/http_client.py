@@ -66,10 +66,18 @@ class HttpFetcher:
     def __init__(self) -> None:
         self._session = _session(aiohttp.TCPConnector(limit=16))
 
-    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
-        """GET a URL; see `Fetcher.fetch`."""
-        headers = [("accept", "application/json")]
-        return await _exchange(self._session, "GET", url, headers, b"", seconds, max_bytes)
+    async def fetch(
+        self,
+        url: str,
+        *,
+        seconds: float,
+        max_bytes: int,
+        method: str = "GET",
+        headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
+        body: bytes = b"",
+    ) -> Answered:
+        """Ask; see `Fetcher.fetch`."""
+        return await _exchange(self._session, method, url, list(headers), body, seconds, max_bytes)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from extproc.authentication.schemes import one_value
 from extproc.authentication.tokens import Refused
@@ -98,6 +98,8 @@ class ApiKeys:
         BadEntry: two entries have one id.
     """
 
+    of_connection: ClassVar[bool] = False
+
     def __init__(self, name: str, header: str, entries: Iterable[Entry]) -> None:
         self.name = name
         self._header = header
@@ -127,8 +129,9 @@ class ApiKeys:
         """Return the one key."""
         return one_value(request, self._header)
 
-    def verify(self, credential: str) -> Principal:
+    def verify(self, credential: str, request: Request) -> Principal:
         """Find the key by its id and compare its hash."""
+        del request
         identifier, secret = cut(credential)
         entry, principal = self._entries.get(identifier, (None, None))
         kept = entry.hash if entry is not None else _NOBODYS
@@ -144,7 +147,7 @@ class ApiKeys:
             raise Refused("key_expired")
         return principal
 
-    def challenge(self, *, refused: bool) -> str:
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
         """Say which kind of credential is wanted; the same for every refusal."""
         del refused
-        return 'ApiKey realm="gateway"'
+        return ('ApiKey realm="gateway"',)

@@ -8,8 +8,6 @@ it against another. The public keys are a JSON Web Key Set (RFC 7517), each name
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from extproc.authentication.proofs import encoded, thumbprint
 from extproc.core.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _REMEMBERED = 10_000
-_THUMBPRINT = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 
 
 class NotASigningKey(ValueError):
@@ -107,24 +105,14 @@ def _read(pem: bytes) -> tuple[Any, str, dict[str, str]]:
         raise NotASigningKey("isn't a PEM private key without a passphrase") from error
     if isinstance(key, ed25519.Ed25519PrivateKey):
         raw = key.public_key().public_bytes_raw()
-        public, algorithm = {"kty": "OKP", "crv": "Ed25519", "x": _encoded(raw)}, "EdDSA"
+        public, algorithm = {"kty": "OKP", "crv": "Ed25519", "x": encoded(raw)}, "EdDSA"
     elif isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
         numbers = key.public_key().public_numbers()
-        x, y = (_encoded(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+        x, y = (encoded(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
         public, algorithm = {"kty": "EC", "crv": "P-256", "x": x, "y": y}, "ES256"
     else:
         raise NotASigningKey("is neither an Ed25519 nor a P-256 key")
-    return key, algorithm, public | {"kid": _thumbprint(public), "use": "sig", "alg": algorithm}
-
-
-def _thumbprint(public: dict[str, str]) -> str:
-    members = {name: public[name] for name in _THUMBPRINT[public["kty"]]}
-    text = json.dumps(members, separators=(",", ":"), sort_keys=True)
-    return _encoded(hashlib.sha256(text.encode()).digest())
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return key, algorithm, public | {"kid": thumbprint(public), "use": "sig", "alg": algorithm}
 
 
 class Assertion(Plugin):

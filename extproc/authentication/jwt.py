@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from extproc.authentication import tokens
-from extproc.authentication.tokens import Refused, Token
+from extproc.authentication.tokens import NotReady, Refused, Token
 from extproc.core.principal import Principal
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from extproc.authentication.jwks import KeySource
     from extproc.authentication.keys import KeySet
+    from extproc.authentication.proofs import Proof
     from extproc.core.ports import Services
+    from extproc.core.values import Request
 
 _MOST_REMEMBERED = 10_000
 # Tokens for another use: RFC 9068 section 4, OpenID Connect Back-Channel Logout section 2.4.
@@ -23,8 +25,9 @@ _OTHER_TYPES = frozenset({"logout+jwt", "dpop+jwt", "secevent+jwt", "id_token+jw
 _OTHER_USES = frozenset({"id", "refresh"})
 
 
-class KeysMissing(Exception):
+def _keys_missing() -> NotReady:
     """The issuer's keys were never loaded or are too old to be used."""
+    return NotReady("keys_missing", "The issuer's keys are not loaded.")
 
 
 @dataclass(slots=True)
@@ -38,11 +41,17 @@ class JwtAuthenticator:
     """Accepts the tokens of one issuer."""
 
     def __init__(
-        self, name: str, rules: tokens.Rules, algorithms: frozenset[str], source: KeySource
+        self,
+        name: str,
+        rules: tokens.Rules,
+        algorithms: frozenset[str],
+        source: KeySource,
+        proof: Proof | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
         self.source = source
+        self.proof = proof
         self._algorithms = algorithms
         self._remembered: dict[str, _Remembered] = {}
         self._services: Services | None = None
@@ -62,30 +71,40 @@ class JwtAuthenticator:
             return None
         return found.principal
 
+    def bound(self, principal: Principal, text: str, request: Request) -> Principal:
+        """Return the principal, once the caller has shown that the token is theirs.
+
+        Raises:
+            Refused: `cnf`, `dpop` or `dpop_replayed`.
+        """
+        if self.proof is not None and self._services is not None:
+            self.proof.check(text, principal.claims, request, self._services.clock)
+        return principal
+
     def verify(
-        self, text: str, token: Token, now: float, monotonic: float
+        self, text: str, token: Token, request: Request, now: float, monotonic: float
     ) -> Principal | Awaitable[Principal]:
         """Verify a token that was read.
 
         Raises (at once, or from the awaitable):
-            Refused: see `tokens`; also `alg`, `kid`, `signature`, `typ`.
-            KeysMissing: the issuer's keys aren't there.
+            Refused: see `tokens` and `bound`; also `alg`, `kid`, `signature`, `typ`.
+            NotReady: the issuer's keys aren't there.
         """
         if token.algorithm not in self._algorithms:
             raise Refused("alg")
-        _right_kind(token)
+        _right_kind(token, profile=self.rules.profile)
         keys = self.source.current(monotonic)
         if keys is None or not keys.candidates(token.key_id):
-            return self._with_fresh_keys(text, token, now, monotonic)
-        return self._checked(text, token, now, keys)
+            return self._with_fresh_keys(text, token, request, now, monotonic)
+        return self.bound(self._checked(text, token, now, keys), text, request)
 
     async def _with_fresh_keys(
-        self, text: str, token: Token, now: float, monotonic: float
+        self, text: str, token: Token, request: Request, now: float, monotonic: float
     ) -> Principal:
         keys = await self.source.refreshed(monotonic)
         if keys is None:
-            raise KeysMissing(self.name)
-        return self._checked(text, token, now, keys)
+            raise _keys_missing()
+        return self.bound(self._checked(text, token, now, keys), text, request)
 
     def _checked(self, text: str, token: Token, now: float, keys: KeySet) -> Principal:
         candidates = keys.candidates(token.key_id)
@@ -107,11 +126,13 @@ class JwtAuthenticator:
         self._remembered[text] = remembered
 
 
-def _right_kind(token: Token) -> None:
-    """Refuse tokens made for another use (RFC 8725 section 3.11)."""
+def _right_kind(token: Token, *, profile: bool) -> None:
+    """Refuse tokens made for another use (RFC 8725 section 3.11, RFC 9068 section 4)."""
     kind = str(token.header.get("typ", "JWT")).lower().removeprefix("application/")
     use = token.claims.get("token_use")
     if kind in _OTHER_TYPES or (isinstance(use, str) and use in _OTHER_USES):
+        raise Refused("typ")
+    if profile and kind != "at+jwt":
         raise Refused("typ")
 
 
@@ -121,12 +142,12 @@ def _principal(authenticator: str, claims: dict[str, Any]) -> Principal:
         authenticator=authenticator,
         subject=claims.get("sub", ""),
         issuer=claims["iss"],
-        scopes=_scopes(claims),
+        scopes=scopes_of(claims),
         claims=MappingProxyType(claims),
     )
 
 
-def _scopes(claims: dict[str, Any]) -> tuple[str, ...]:
+def scopes_of(claims: dict[str, Any]) -> tuple[str, ...]:
     """Read `scope` (RFC 8693 section 4.2) or `scp`, as text or list."""
     value = claims.get("scope", claims.get("scp", ""))
     if isinstance(value, str):

@@ -11,9 +11,12 @@ from jwt import PyJWK, PyJWKError
 from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
+from extproc.authentication import known_secrets
+
 _SMALLEST_RSA = 2048
 _MOST_KEYS = 200
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
+_SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes at least, RFC 7518 section 3.2
 _FAMILIES = {"RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "OKP": ("EdDSA",)}
 _ALGORITHMS = get_default_algorithms()
 
@@ -65,22 +68,36 @@ class KeySet:
             raise NotAKeySet("the document has no list of keys") from error
         if not isinstance(entries, list) or len(entries) > _MOST_KEYS:
             raise NotAKeySet("the document has no list of keys, or too many")
-        found = [key for entry in entries if (key := _key(entry)) is not None]
+        found = [key for entry in entries if (key := key_of(entry)) is not None]
         ids = [key.key_id for key in found]
         keys = tuple(key for key in found if ids.count(key.key_id) == 1 or not key.key_id)
         if not keys:
             raise NotAKeySet("the document holds no key that can verify a signature")
         return cls(keys, len(entries) - len(keys), {key.key_id: key for key in keys if key.key_id})
 
+    @classmethod
+    def of_secret(cls, secret: bytes) -> KeySet:
+        """Return the set of one secret, which stands for every key id.
+
+        Raises:
+            NotAKeySet: it is too short, or known to others.
+        """
+        algorithms = frozenset(a for a, least in _SECRETS.items() if len(secret) >= least)
+        if not algorithms:
+            raise NotAKeySet("the secret is shorter than 32 bytes (RFC 7518 section 3.2)")
+        if known_secrets.is_known(secret):
+            raise NotAKeySet("the secret is one that others know, or far too regular")
+        return cls((Key("", algorithms, secret),))
+
     def candidates(self, key_id: str) -> tuple[Key, ...]:
         """Return the key with this id; without an id, at most four keys that might fit."""
-        if key_id:
+        if key_id and self.by_id:
             key = self.by_id.get(key_id)
             return (key,) if key is not None else ()
         return self.keys[:4]
 
 
-def _key(entry: Any) -> Key | None:
+def key_of(entry: Any) -> Key | None:
     """Read one entry; None for whatever can't or mustn't verify (private, secret, `enc`)."""
     if not isinstance(entry, dict) or entry.get("kty") not in {"RSA", "EC", "OKP"}:
         return None

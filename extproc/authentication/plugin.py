@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extproc.authentication.jwt import KeysMissing
-from extproc.authentication.tokens import Refused
+from extproc.authentication.schemes import cookies
+from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.plugin import Plugin
-from extproc.core.principal import Principal
-from extproc.core.values import Response
+from extproc.core.principal import ANONYMOUS, Principal
+from extproc.core.values import Response, parse_query
+from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from extproc.authentication.schemes import Scheme
     from extproc.core.ports import Services
@@ -22,36 +23,43 @@ class Authenticate(Plugin):
     """Concludes a principal from the request's credential, or answers 401.
 
     Attributes:
-        schemes: the kinds of credentials that the route accepts.
+        schemes: the places and kinds of credentials that the route accepts.
         anonymous: whether a request without a credential may go on.
+        every: whether a credential is demanded in every place; the last one's principal is taken.
     """
 
     schemes: tuple[Scheme, ...]
     anonymous: bool = False
+    every: bool = False
 
     def on_start(self, services: Services) -> None:
         """Prepare every scheme."""
+        self._revoked = services.revocations.hold
         for scheme in self.schemes:
             scheme.start(services)
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
         """Set the request's principal."""
         try:
+            if self.every:
+                return self._each(request)
             scheme, credential = self._presented(request)
             if scheme is None:
                 return None if self.anonymous else self._challenge(request, "")
-            found = scheme.verify(credential)
+            found = scheme.verify(credential, request)
             if isinstance(found, Principal):
-                _take(request, found)
+                self._take(request, found)
                 return None
         except Refused as error:
             return self._challenge(request, error.reason)
-        except KeysMissing:
-            return _not_ready()
-        return self._waited(request, found)
+        except NotReady as error:
+            return _not_ready(error)
+        return self._waited(request, (found,))
 
     def _presented(self, request: Request) -> tuple[Scheme | None, str]:
-        """Return the one credential and whose it is; two are never reconciled.
+        """Return the one credential and its place; two are never reconciled.
+
+        A connection's certificate counts only where the request itself presents nothing.
 
         Raises:
             Refused: there are several, or one can't be read.
@@ -59,44 +67,113 @@ class Authenticate(Plugin):
         found: tuple[Scheme | None, str] = (None, "")
         for scheme in self.schemes:
             credential = scheme.presented(request)
-            if credential is not None:
-                if found[0] is not None:
-                    raise Refused("several_credentials")
+            if credential is None:
+                continue
+            if found[0] is None or found[0].of_connection:
                 found = (scheme, credential)
+            elif not scheme.of_connection:
+                raise Refused("several_credentials")
         return found
 
-    async def _waited(self, request: Request, found: Awaitable[Principal]) -> Response | None:
-        try:
-            _take(request, await found)
-        except Refused as error:
-            return self._challenge(request, error.reason)
-        except KeysMissing:
-            return _not_ready()
+    def _each(self, request: Request) -> Response | Awaitable[Response | None] | None:
+        """Demand a credential in every place.
+
+        Raises:
+            Refused: one isn't accepted.
+            NotReady: one can't be judged now.
+        """
+        presented = [(scheme, scheme.presented(request)) for scheme in self.schemes]
+        given = [(scheme, credential) for scheme, credential in presented if credential is not None]
+        if len(given) < len(presented):
+            return self._challenge(request, "credential_missing" if given else "")
+        found = [scheme.verify(credential, request) for scheme, credential in given]
+        if not all(isinstance(one, Principal) for one in found):
+            return self._waited(request, found)
+        for one in found:
+            assert isinstance(one, Principal)  # noqa: S101 - the line above looked
+            self._take(request, one)
         return None
 
+    async def _waited(
+        self, request: Request, found: Sequence[Principal | Awaitable[Principal]]
+    ) -> Response | None:
+        waiting = list(found)
+        try:
+            while waiting:
+                one = waiting.pop(0)
+                self._take(request, one if isinstance(one, Principal) else await one)
+        except Refused as error:
+            return self._challenge(request, error.reason)
+        except NotReady as error:
+            return _not_ready(error)
+        finally:
+            for left in waiting:
+                if not isinstance(left, Principal):
+                    discard(left)
+        return None
+
+    def _take(self, request: Request, principal: Principal) -> None:
+        if self._revoked(principal):
+            raise Refused("revoked")
+        request.principal = principal
+        if principal.consumer:
+            request.consumer = principal.consumer
+
     def _challenge(self, request: Request, reason: str) -> Response:
-        """Answer 401 with one challenge for each scheme; the reason is for the record alone."""
+        """Answer 401 with one challenge for each kind; the reason is for the record alone."""
+        request.principal = ANONYMOUS  # of several that are demanded, one may have been good
+        request.consumer = ""
         response = Response.problem(
             401,
             "Authentication required" if not reason else "Credential not accepted",
             reason="unauthenticated" if not reason else "invalid_credential",
         )
         for scheme in self.schemes:
-            response.headers.add("www-authenticate", scheme.challenge(refused=bool(reason)))
+            for challenge in scheme.challenges(refused=bool(reason)):
+                response.headers.add("www-authenticate", challenge)
         response.headers["cache-control"] = "no-store"
         request.facts.reason = reason
         return response
 
 
-def _take(request: Request, principal: Principal) -> None:
-    request.principal = principal
-    if principal.consumer:
-        request.consumer = principal.consumer
-
-
-def _not_ready() -> Response:
-    response = Response.problem(
-        503, "Authentication not ready", "The issuer's keys are not loaded.", reason="keys_missing"
-    )
+def _not_ready(error: NotReady) -> Response:
+    response = Response.problem(503, "Authentication not ready", error.detail, reason=error.reason)
     response.headers["retry-after"] = "5"
     return response
+
+
+class HideCredentials(Plugin):
+    """Takes tokens out of cookies and parameters, where no rule of Envoy's can.
+
+    Attributes:
+        cookies: names.
+        parameters: names, decoded.
+    """
+
+    cookies: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    def on_request(self, request: Request) -> None:
+        """Leave out every one, wherever it came from; later plugins don't see it either."""
+        if self.cookies:
+            self._without_cookies(request)
+        if self.parameters and request.query:
+            self._without_parameters(request)
+
+    def _without_cookies(self, request: Request) -> None:
+        sent = cookies(request)
+        kept = [pair for pair in sent if pair[0] not in self.cookies]
+        if len(kept) == len(sent):
+            return
+        if kept:
+            request.headers["cookie"] = "; ".join(f"{name}={value}" for name, value in kept)
+        else:
+            del request.headers["cookie"]
+
+    def _without_parameters(self, request: Request) -> None:
+        hidden = request.queries.keys() & set(self.parameters)
+        if not hidden:
+            return
+        pairs = request.query.split("&")
+        kept = "&".join(p for p in pairs if parse_query(p).keys().isdisjoint(hidden))
+        request.take_query(kept)

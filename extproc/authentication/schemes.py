@@ -1,44 +1,69 @@
-"""Kinds of credentials: where one is presented, who judges it, and how it is asked for."""
+"""Kinds of credentials: where one is presented, who judges it, and how it is asked for.
+
+A `Scheme` is one place of a request (a header, a cookie, a parameter, the connection). Where
+several kinds share the Authorization header, each is a `Reader` by the name that stands before
+its credential there.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from extproc.authentication import tokens
 from extproc.authentication.tokens import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping
 
-    from extproc.authentication.jwt import JwtAuthenticator
     from extproc.core.ports import Services
     from extproc.core.principal import Principal
     from extproc.core.values import Request
 
+_LONGEST = 16 << 10
+
 
 class Scheme(Protocol):
-    """One kind of credential that a route accepts."""
+    """One place where a route accepts credentials.
+
+    Attributes:
+        of_connection: it is the connection's, as a client certificate; one of a request beside
+            it is taken, and it isn't counted.
+    """
+
+    of_connection: ClassVar[bool]
 
     def start(self, services: Services) -> None:
         """Prepare; once per worker and version."""
 
     def presented(self, request: Request) -> str | None:
-        """Return the credential of this kind; None for none.
+        """Return the credential in this place; None for none.
 
         Raises:
             Refused: what is presented can't be read as one.
         """
 
-    def verify(self, credential: str) -> Principal | Awaitable[Principal]:
+    def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
         """Conclude who is calling.
 
         Raises (at once, or from the awaitable):
             Refused: the credential isn't accepted.
-            KeysMissing: it can't be judged now.
+            NotReady: it can't be judged now.
         """
 
-    def challenge(self, *, refused: bool) -> str:
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
         """Return what asks for a credential of this kind (RFC 9110 section 11.6.1)."""
+
+
+class Reader(Protocol):
+    """Judges one kind of credential, wherever it stood."""
+
+    def start(self, services: Services) -> None:
+        """Prepare; once per worker and version."""
+
+    def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
+        """As `Scheme.verify`."""
+
+    def challenge(self, *, refused: bool) -> str:
+        """As one of `Scheme.challenges`."""
 
 
 def one_value(request: Request, header: str) -> str | None:
@@ -53,44 +78,117 @@ def one_value(request: Request, header: str) -> str | None:
     return values[0] if values else None
 
 
-class BearerTokens:
-    """Bearer tokens that are JWTs; each goes to the authenticator of its issuer."""
+class InHeader:
+    """A header that names the kind of its credential (RFC 9110 section 11.6.2).
 
-    def __init__(self, authenticators: Sequence[JwtAuthenticator], header: str) -> None:
-        self.authenticators = tuple(authenticators)
+    Args:
+        header: in lower case.
+        readers: by what stands before the credential, in lower case.
+    """
+
+    of_connection: ClassVar[bool] = False
+
+    def __init__(self, header: str, readers: Mapping[str, Reader]) -> None:
         self._header = header
-        self._by_issuer = {a.rules.issuer: a for a in self.authenticators}
+        self._readers = dict(readers)
 
     def start(self, services: Services) -> None:
-        """Fetch keys."""
-        self._clock = services.clock
-        for authenticator in self.authenticators:
-            authenticator.start(services)
+        """Prepare every kind."""
+        for reader in self._readers.values():
+            reader.start(services)
 
     def presented(self, request: Request) -> str | None:
-        """Return the one bearer token (RFC 6750 section 2.1); two are never reconciled."""
+        """Return the header; one of a kind that nobody reads is no credential to fall back from."""
         value = one_value(request, self._header)
         if value is None:
             return None
-        scheme, _, token = value.partition(" ")
-        if scheme.lower() != "bearer" or not token or "," in token or " " in token:
+        kind, _, credential = value.partition(" ")
+        if len(value) > _LONGEST:
+            raise Refused("too_large")
+        if kind.lower() not in self._readers or not credential:
             raise Refused("malformed")
-        return token
+        if "," in credential or " " in credential or "\t" in credential:
+            raise Refused("malformed")
+        return value
 
-    def verify(self, credential: str) -> Principal | Awaitable[Principal]:
-        """Verify a token, or remember that it was verified."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        for authenticator in self.authenticators:
-            known = authenticator.known(credential, now, monotonic)
-            if known is not None:
-                return known
-        token = tokens.read(credential)
-        chosen = self._by_issuer.get(token.issuer)
-        if chosen is None:
-            raise Refused("iss")
-        return chosen.verify(credential, token, now, monotonic)
+    def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
+        """Hand it to its reader."""
+        kind, _, rest = credential.partition(" ")
+        return self._readers[kind.lower()].verify(rest, request)
 
-    def challenge(self, *, refused: bool) -> str:
-        """RFC 6750 section 3; the reason is for the record, not for the client."""
-        error = ', error="invalid_token"' if refused else ""
-        return f'Bearer realm="gateway"{error}'
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
+        """One for each kind."""
+        return tuple(reader.challenge(refused=refused) for reader in self._readers.values())
+
+
+class InCookie:
+    """A cookie that is a token.
+
+    Cookies of one name and different paths are sent together; which one a backend would take is
+    anybody's guess, so a name that comes twice is refused.
+    """
+
+    of_connection: ClassVar[bool] = False
+
+    def __init__(self, name: str, reader: Reader) -> None:
+        self._name = name
+        self._reader = reader
+
+    def start(self, services: Services) -> None:
+        """Prepare."""
+        self._reader.start(services)
+
+    def presented(self, request: Request) -> str | None:
+        """Return the cookie's value."""
+        values = [value for name, value in cookies(request) if name == self._name]
+        if len(values) > 1:
+            raise Refused("several_credentials")
+        return values[0] if values else None
+
+    def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
+        """Hand it to the reader."""
+        return self._reader.verify(credential, request)
+
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
+        """As the reader's."""
+        return (self._reader.challenge(refused=refused),)
+
+
+class InQuery:
+    """A query parameter that is a token (RFC 6750 section 2.3), where there is no other way."""
+
+    of_connection: ClassVar[bool] = False
+
+    def __init__(self, name: str, reader: Reader) -> None:
+        self._name = name
+        self._reader = reader
+
+    def start(self, services: Services) -> None:
+        """Prepare."""
+        self._reader.start(services)
+
+    def presented(self, request: Request) -> str | None:
+        """Return the parameter's value."""
+        values = request.queries.get(self._name, [])
+        if len(values) > 1:
+            raise Refused("several_credentials")
+        return values[0] if values else None
+
+    def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
+        """Hand it to the reader."""
+        return self._reader.verify(credential, request)
+
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
+        """As the reader's."""
+        return (self._reader.challenge(refused=refused),)
+
+
+def cookies(request: Request) -> list[tuple[str, str]]:
+    """Return the cookies as they came (RFC 6265 section 4.2.1), values without quotes undone."""
+    pairs = []
+    for header in request.headers.get_all("cookie"):
+        for crumb in header.split(";"):
+            name, _, value = crumb.strip(" \t").partition("=")
+            if name:
+                pairs.append((name, value))
+    return pairs

@@ -27,6 +27,20 @@ class Refused(Exception):
         self.reason = reason
 
 
+class NotReady(Exception):
+    """A credential can't be judged now; the client may try again.
+
+    Attributes:
+        reason: from the documented list.
+        detail: for the client.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token that was read but not verified.
@@ -36,7 +50,7 @@ class Token:
         claims: the payload.
         algorithm: `alg`, text.
         key_id: `kid`, empty if absent.
-        issuer: `iss`.
+        issuer: `iss`; empty where it is absent or no text.
         signed: the bytes that the signature covers.
         signature: raw bytes.
     """
@@ -51,17 +65,29 @@ class Token:
 
 
 def read(text: str) -> Token:
-    """Read a compact JWS.
+    """Read a compact JWS that names its issuer.
 
     Raises:
         Refused: `malformed`, `too_large`, `alg`, `crit` or `iss`.
+    """
+    token = read_any(text)
+    if not isinstance(token.claims.get("iss"), str):
+        raise Refused("iss")
+    return token
+
+
+def read_any(text: str) -> Token:
+    """Read a compact JWS, also one without an issuer.
+
+    Raises:
+        Refused: `malformed`, `too_large`, `alg` or `crit`.
     """
     if len(text) > LONGEST_TOKEN:
         raise Refused("too_large")
     segments = text.split(".")
     if len(segments) != 3 or not all(map(_SEGMENT.match, segments[:2])):  # noqa: PLR2004 - RFC 7515 section 7.1
         raise Refused("malformed")
-    header = _object(_decoded(segments[0]))
+    header = json_object(_decoded(segments[0]))
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
         raise Refused("alg")
@@ -74,19 +100,22 @@ def read(text: str) -> Token:
     key_id = header.get("kid", "")
     if not isinstance(key_id, str):
         raise Refused("kid")
-    claims = _object(_decoded(segments[1]))
+    claims = json_object(_decoded(segments[1]))
     issuer = claims.get("iss")
-    if not isinstance(issuer, str):
-        raise Refused("iss")
     return Token(
         header,
         claims,
         algorithm,
         key_id,
-        issuer,
+        issuer if isinstance(issuer, str) else "",
         f"{segments[0]}.{segments[1]}".encode(),
         _decoded(segments[2]),
     )
+
+
+def canonical(members: dict[str, str]) -> str:
+    """Write members in the one way of which a thumbprint is made (RFC 7638 section 3.3)."""
+    return json.dumps(members, separators=(",", ":"), sort_keys=True)
 
 
 def _decoded(segment: str) -> bytes:
@@ -102,7 +131,7 @@ def _decoded(segment: str) -> bytes:
     return data
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def json_object(data: bytes) -> dict[str, Any]:
     """Read one JSON object: UTF-8, no member twice, bounded depth, finite numbers.
 
     Raises:
@@ -159,12 +188,18 @@ class Rules:
         audiences: `aud` must hold one of these, exactly.
         leeway: seconds that clocks may differ.
         max_lifetime: seconds between now and `exp` at most.
+        profile: whether only access tokens by RFC 9068 are accepted.
     """
 
     issuer: str
     audiences: frozenset[str]
     leeway: float
     max_lifetime: float
+    profile: bool = False
+
+
+# What an access token by RFC 9068 section 2.2 must have, beside what every token must.
+_PROFILE = ("sub", "client_id", "jti")
 
 
 def judge(claims: dict[str, Any], rules: Rules, now: float) -> float:
@@ -181,24 +216,31 @@ def judge(claims: dict[str, Any], rules: Rules, now: float) -> float:
         Until when it is valid, seconds since the epoch, leeway included.
 
     Raises:
-        Refused: `iss`, `aud`, `exp`, `nbf`, `iat` or `sub`.
+        Refused: `iss`, `aud`, `exp`, `nbf`, `iat`, `sub` or `profile`.
     """
     if claims.get("iss") != rules.issuer:
         raise Refused("iss")
-    if rules.audiences.isdisjoint(_audiences(claims.get("aud"))):
+    if rules.audiences.isdisjoint(audiences(claims.get("aud"))):
         raise Refused("aud")
-    expires = _moment(claims, "exp", "exp")
+    expires = moment(claims, "exp", "exp")
     if now >= expires + rules.leeway or expires - now > rules.max_lifetime + rules.leeway:
         raise Refused("exp")
     for name in ("nbf", "iat"):
-        if name in claims and now < _moment(claims, name, name) - rules.leeway:
+        if name in claims and now < moment(claims, name, name) - rules.leeway:
             raise Refused(name)
     if not isinstance(claims.get("sub", ""), str):
         raise Refused("sub")
+    if rules.profile and not ("iat" in claims and all(claims.get(name) for name in _PROFILE)):
+        raise Refused("profile")
     return expires + rules.leeway
 
 
-def _audiences(value: Any) -> list[str]:
+def audiences(value: Any) -> list[str]:
+    """Return who a token is for (RFC 7519 section 4.1.3).
+
+    Raises:
+        Refused: `aud`.
+    """
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -206,7 +248,12 @@ def _audiences(value: Any) -> list[str]:
     raise Refused("aud")
 
 
-def _moment(claims: dict[str, Any], name: str, reason: str) -> float:
+def moment(claims: dict[str, Any], name: str, reason: str) -> float:
+    """Return a NumericDate (RFC 7519 section 2), seconds since the epoch.
+
+    Raises:
+        Refused: it is absent or something else; with the given reason.
+    """
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refused(reason)

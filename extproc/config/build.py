@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from extproc.aggregation.plan import Call, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
-from extproc.authentication.api_keys import ApiKeys
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
-from extproc.authentication.jwks import KeySource, Pace, discovery_url
-from extproc.authentication.jwt import JwtAuthenticator
-from extproc.authentication.keys import KeySet, NotAKeySet
-from extproc.authentication.plugin import Authenticate
-from extproc.authentication.schemes import BearerTokens
-from extproc.authentication.tokens import Rules
 from extproc.authorization.plugin import Authorize, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
-from extproc.config import keys_file, own_plugins
-from extproc.config.checks import ANONYMOUS
+from extproc.config import own_plugins
+from extproc.config.credentials import Credentials
 from extproc.config.errors import ConfigError, Trouble
+from extproc.config.schema import Accepted
 from extproc.config.source import Key, written_key
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
@@ -42,10 +36,10 @@ from extproc.transformation.plugins import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-    from extproc.authentication.schemes import Scheme
+    from extproc.authentication.jwt import JwtAuthenticator
     from extproc.config.load import Loaded
-    from extproc.config.schema import ApiKey, Jwt, PolicyRule
     from extproc.config.schema import Assertion as AssertionModel
+    from extproc.config.schema import PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
@@ -157,17 +151,8 @@ class _Builder:
 
     def assembly(self) -> Assembly:
         """Build everything."""
-        models = self._gateway.authentication
-        self._authenticators = {
-            name: self._authenticator(name, model.jwt)
-            for name, model in models.items()
-            if model.jwt is not None
-        }
-        self._api_keys = {
-            name: self._keys_of(name, model.api_key)
-            for name, model in models.items()
-            if model.api_key is not None
-        }
+        self._credentials = Credentials(self._loaded)
+        self._troubles += self._credentials.troubles
         self._policies = {name: self._policy(name) for name in self._gateway.policies}
         self._consumers = tuple(
             (name, self._condition(consumer.when, ("consumers", name, "when")))
@@ -185,7 +170,7 @@ class _Builder:
         if self._troubles:
             raise ConfigError(self._troubles)
         published = self._signer.key_set if self._signer is not None else ""
-        return Assembly(self._loaded, steps, self._authenticators, published)
+        return Assembly(self._loaded, steps, self._credentials.authenticators, published)
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
@@ -210,19 +195,23 @@ class _Builder:
             yield from self._aggregate(route, (*key, "aggregate"))
 
     def _security(self, route: RouteModel) -> Iterator[Step]:
-        names = route.authentication
-        if names is None:
-            names = self._gateway.defaults.authentication or []
-        schemes = tuple(self._schemes(names))
-        if schemes:
-            plugin = Authenticate(schemes=schemes, anonymous=ANONYMOUS in names)
+        accepted = route.authentication or self._gateway.defaults.authentication or Accepted()
+        plugin = self._credentials.plugin(accepted)
+        if plugin is not None:
             yield _step(plugin, deadline=_AUTHENTICATION_DEADLINE)
+        hides = self._credentials.hides()
+        if hides is not None and not self._forwards_credentials(route):
+            yield _step(hides)
         policies = tuple(self._policies[name] for name in route.authorization or ())
         inputs = self._inputs(policies)
         if self._consumers:
             yield _step(Consumers(consumers=self._consumers, inputs=inputs))
         if policies:
             yield _step(Authorize(policies=policies, inputs=inputs))
+
+    def _forwards_credentials(self, route: RouteModel) -> bool:
+        upstream = self._gateway.upstreams.get(route.upstream or "")
+        return upstream is not None and upstream.forward_credentials
 
     def _signs(self, model: AssertionModel) -> Signer | None:
         key: Key = ("identity", "assertion", "key")
@@ -243,30 +232,6 @@ class _Builder:
             return header, signer.sign(request, upstream, now)
 
         return made
-
-    def _schemes(self, names: Sequence[str]) -> Iterator[Scheme]:
-        """Yield the kinds of credentials that these authenticators accept."""
-        tokens = [self._authenticators[name] for name in names if name in self._authenticators]
-        if tokens:
-            yield BearerTokens(tokens, self._gateway.authentication[tokens[0].name].header)
-        yield from (self._api_keys[name] for name in names if name in self._api_keys)
-
-    def _keys_of(self, name: str, model: ApiKey) -> ApiKeys:
-        path = Path(model.file)
-        try:
-            entries = keys_file.read(path, path.name)
-        except ConfigError as error:
-            self._troubles += error.troubles
-            entries = []
-        for entry in entries:
-            if entry.consumer and entry.consumer not in self._gateway.consumers:
-                self._trouble(
-                    ("authentication", name, "api_key", "file"),
-                    f"has a key of the consumer {entry.consumer}, which isn't one",
-                    "expected one under `consumers`",
-                )
-                break
-        return ApiKeys(name, model.header, entries)
 
     def _own(self, route: RouteModel, key: Key) -> Iterator[Step]:
         for place, own in enumerate(route.plugins):
@@ -356,21 +321,6 @@ class _Builder:
             if model.view in shapes
         }
 
-    def _authenticator(self, name: str, jwt: Jwt) -> JwtAuthenticator:
-        rules = Rules(jwt.issuer, frozenset(jwt.audiences), jwt.leeway, jwt.max_lifetime)
-        key: Key = ("authentication", name, "jwt", "jwks")
-        return JwtAuthenticator(name, rules, frozenset(jwt.algorithms), self._keys(jwt, key))
-
-    def _keys(self, jwt: Jwt, key: Key) -> KeySource:
-        if jwt.jwks is None:
-            location = jwt.jwks_uri or discovery_url(jwt.issuer)
-            return KeySource(jwt.issuer, location, discovery=jwt.jwks_uri is None, pace=Pace())
-        try:
-            return KeySource.fixed(jwt.issuer, KeySet.read(Path(jwt.jwks).read_bytes()))
-        except NotAKeySet as error:
-            self._trouble(key, str(error), "expected a JSON Web Key Set")
-            return KeySource.fixed(jwt.issuer, KeySet(()))
-
     def _policy(self, name: str) -> Policy:
         model = self._gateway.policies[name]
         key: Key = ("policies", name)
@@ -393,8 +343,7 @@ class _Builder:
         """Return what collects the values that consumers and these policies read."""
         conditions = [condition for _, condition in self._consumers]
         conditions += [condition for policy in policies for condition in policy.conditions]
-        places = {model.header for model in self._gateway.authentication.values()}
-        return Inputs([c.expression for c in conditions], frozenset(places))
+        return Inputs([c.expression for c in conditions], self._credentials.places)
 
     def _condition(self, source: str, key: Key) -> Condition:
         return self._compiled(lambda: condition(source), key, lambda: condition("false"))

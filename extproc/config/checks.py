@@ -10,10 +10,10 @@ from extproc.config.translate import near_name
 from extproc.core.routes import PathPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from extproc.config.schema import Gateway, Match, Route
+    from extproc.config.schema import Accepted, Authenticator, Gateway, Match, Route
 
 Found = tuple[Key, str, str]
 
@@ -74,9 +74,9 @@ def _reserved(gateway: Gateway) -> Iterator[Found]:
 
 
 def _defaults(gateway: Gateway) -> Iterator[Found]:
-    names = gateway.defaults.authentication
-    if names:
-        yield from _authenticators(gateway, names, ("defaults", "authentication"))
+    accepted = gateway.defaults.authentication
+    if accepted is not None:
+        yield from _authenticators(gateway, accepted, ("defaults", "authentication"))
 
 
 def _same_names(gateway: Gateway) -> Iterator[Found]:
@@ -102,7 +102,8 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
         yield from _known(policy, gateway.policies, "a policy", where)
     if route.authentication is None and gateway.defaults.authentication is None:
         yield (*key, "authentication"), "is missing", "say `none` out loud, or set defaults"
-    yield from _authenticators(gateway, route.authentication or [], (*key, "authentication"))
+    if route.authentication is not None:
+        yield from _authenticators(gateway, route.authentication, (*key, "authentication"))
     yield from _upgrade(route, key)
 
 
@@ -112,25 +113,76 @@ def _known(name: str, names: Iterable[str], what: str, key: Key) -> Iterator[Fou
         yield key, f"names {name}, which isn't {what}", near_name(name, known)
 
 
-def _authenticators(gateway: Gateway, names: list[str], key: Key) -> Iterator[Found]:
+def _authenticators(gateway: Gateway, accepted: Accepted, key: Key) -> Iterator[Found]:
+    names = accepted.names
+    where = (*key, "all") if accepted.every else key
     for number, name in enumerate(names):
         if name != ANONYMOUS:
-            yield from _known(name, gateway.authentication, "an authenticator", (*key, number))
+            yield from _known(name, gateway.authentication, "an authenticator", (*where, number))
     if names == [ANONYMOUS]:
         yield key, "is anonymous alone", "expected `none`"
-    used = [gateway.authentication[name] for name in names if name in gateway.authentication]
-    tokens = [authenticator.jwt for authenticator in used if authenticator.jwt is not None]
-    keys = [authenticator.api_key.header for authenticator in used if authenticator.api_key]
-    if len({token.issuer for token in tokens}) < len(tokens):
+    if accepted.every and (ANONYMOUS in names or len(set(names)) < len(names)):
+        yield key, "demands nobody, or one twice", "expected different authenticators"
+    used = {name: gateway.authentication[name] for name in names if name in gateway.authentication}
+    yield from _places(used, accepted, key)
+    if any(model.mtls is not None for model in used.values()) and _never_asks(gateway):
+        yield (
+            key,
+            "wants client certificates, and the listener asks for none",
+            "expected listener.tls.client_ca",
+        )
+
+
+def _never_asks(gateway: Gateway) -> bool:
+    """Say whether TLS ends here without client certificates; without TLS it ends elsewhere."""
+    tls = gateway.listener.tls
+    return tls is not None and tls.client_ca is None
+
+
+def _places(used: Mapping[str, Authenticator], accepted: Accepted, key: Key) -> Iterator[Found]:
+    """Find credentials that can't be told apart."""
+    issuers = [
+        (token_place(model), model.jwt.issuer) for model in used.values() if model.jwt is not None
+    ]
+    if len(set(issuers)) < len(issuers):
         yield key, "has two authenticators of one issuer", "expected one for each issuer"
-    if len({token.header for token in tokens}) > 1:
-        yield key, "looks for tokens in several headers", "expected one header for all"
-    if len({*keys, *(token.header for token in tokens[:1])}) < len(keys) + len(tokens[:1]):
+    if sum(model.introspection is not None for model in used.values()) > 1:
+        yield key, "has two authenticators by introspection", "expected one"
+    if sum(model.basic is not None for model in used.values()) > 1:
+        yield key, "has two files of users", "expected one"
+    tokens = [token_place(model) for model in used.values()]
+    keys = [model.api_key.header for model in used.values() if model.api_key is not None]
+    shared = {("header", name) for name in keys} & set(tokens)
+    if shared or len(set(keys)) < len(keys) or (keys and _basic_beside(used, keys)):
         yield (
             key,
             "looks for two kinds of credentials in one header",
             "expected one header for each",
         )
+    headers = [name for model in used.values() for name in model.headers]
+    if accepted.every and len(set(headers)) < len(headers):
+        yield (
+            key,
+            "demands two credentials of one header",
+            "expected a header for each",
+        )
+
+
+def _basic_beside(used: Mapping[str, Authenticator], keys: list[str]) -> bool:
+    return "authorization" in keys and any(model.basic is not None for model in used.values())
+
+
+def token_place(model: Authenticator) -> tuple[str, str] | None:
+    """Return where an authenticator looks for bearer tokens."""
+    if model.introspection is not None:
+        return ("header", model.introspection.header)
+    if model.jwt is None:
+        return None
+    for kind in ("cookie", "query"):
+        name = getattr(model.jwt, kind)
+        if name is not None:
+            return (kind, name)
+    return ("header", model.jwt.header)
 
 
 def _path(path: str, key: Key) -> Iterator[Found]:

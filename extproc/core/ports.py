@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from extproc.core.headers import Headers
+    from extproc.core.principal import Principal
 
 
 class Clock(Protocol):
@@ -126,10 +127,19 @@ class Store(Protocol):
 
 
 class Fetcher(Protocol):
-    """HTTP to places that are no upstreams: key sets, discovery documents."""
+    """HTTP to places that are no upstreams: key sets, discovery documents, introspection."""
 
-    async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Answered:
-        """GET a URL without following redirects.
+    async def fetch(
+        self,
+        url: str,
+        *,
+        seconds: float,
+        max_bytes: int,
+        method: str = "GET",
+        headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
+        body: bytes = b"",
+    ) -> Answered:
+        """Ask without following redirects.
 
         Raises:
             UpstreamFault: no usable answer.
@@ -149,6 +159,20 @@ class Log(Protocol):
         """Record a failure."""
 
 
+class Revocations(Protocol):
+    """What was revoked, on every worker."""
+
+    def hold(self, principal: Principal) -> bool:
+        """Say whether a credential that was otherwise good is revoked."""
+
+
+class _NothingRevoked:
+    def hold(self, principal: Principal) -> bool:
+        """Say no."""
+        del principal
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What a plugin gets in `on_start`.
@@ -161,7 +185,7 @@ class Services:
         metrics: counters and histograms.
         fetch: HTTP to places that are no upstreams.
         spawn: run a coroutine in the background until the version is dropped.
-        files: contents that were read when the gateway file was loaded, by path.
+        revocations: credentials that are no longer good.
     """
 
     call: Callable[..., Awaitable[Answered]]
@@ -171,4 +195,4 @@ class Services:
     metrics: Observer
     fetch: Fetcher
     spawn: Callable[[Awaitable[None]], None]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    revocations: Revocations = field(default_factory=_NothingRevoked)

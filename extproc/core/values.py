@@ -144,6 +144,17 @@ class Request:
             self._queries = parse_query(self.query)
         return self._queries
 
+    def take_query(self, query: str) -> None:
+        """Put another query in place of the one that came, for plugins and for the upstream.
+
+        Args:
+            query: encoded, without `?`; empty for none.
+        """
+        self.query = query
+        self.target = f"{self.path}?{query}" if query else self.path
+        self._queries = None
+        self._rewritten = self.target
+
     def rewrite(self, target: str) -> None:
         """Give the upstream another path and query; routing and policies keep the first.
 

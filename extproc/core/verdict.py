@@ -19,6 +19,22 @@ ADDRESS_ATTRIBUTE = "source.address"
 DETAILS_ATTRIBUTE = "response.code_details"
 """Where a response comes from; `via_upstream` for an upstream's."""
 
+CERTIFICATE_URI_ATTRIBUTE = "connection.uri_san_peer_certificate"
+"""The first URI that the client's certificate names; absent without one."""
+
+CERTIFICATE_SUBJECT_ATTRIBUTE = "connection.subject_peer_certificate"
+"""The subject of the client's certificate."""
+
+CERTIFICATE_DIGEST_ATTRIBUTE = "connection.sha256_peer_certificate_digest"
+"""The SHA-256 of the client's certificate, hexadecimal."""
+
+CERTIFICATE_ATTRIBUTES = (
+    CERTIFICATE_URI_ATTRIBUTE,
+    CERTIFICATE_SUBJECT_ATTRIBUTE,
+    CERTIFICATE_DIGEST_ATTRIBUTE,
+)
+"""Asked for only where an authenticator reads them."""
+
 REQUEST_ATTRIBUTES = (ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE)
 RESPONSE_ATTRIBUTES = (DETAILS_ATTRIBUTE,)
 

@@ -77,6 +77,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from extproc.core.verdict import (
+    CERTIFICATE_ATTRIBUTES,
     MESSAGE_TIMEOUT,
     NAMESPACE,
     REQUEST_ATTRIBUTES,
@@ -247,7 +248,7 @@ def _manager(
         access_log=access_logs(facts.decisions),
         http_filters=[
             *(_compressor(name) for name in listener.compression),
-            HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest))),
+            HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest, _asked(gateway)))),
             # Accepts nothing by itself: each route accepts its own verdict.
             HttpFilter(name=RBAC, typed_config=packed(RbacFilter(rules=Rbac()))),
             _router(),
@@ -320,7 +321,14 @@ def _compressor(name: str) -> HttpFilter:
     )
 
 
-def _processor(longest: float) -> ExternalProcessor:
+def _asked(gateway: Gateway) -> tuple[str, ...]:
+    """Return what Envoy tells of a request beside its headers; as little as will do."""
+    if any(model.reads_certificates for model in gateway.authentication.values()):
+        return REQUEST_ATTRIBUTES + CERTIFICATE_ATTRIBUTES
+    return REQUEST_ATTRIBUTES
+
+
+def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
     """Return the ext_proc filter: off by itself, each route switches on what it needs."""
     skip, none = ProcessingModeHeaderSendMode.SKIP, ProcessingModeBodySendMode.NONE
     return ExternalProcessor(
@@ -345,7 +353,7 @@ def _processor(longest: float) -> ExternalProcessor:
             request_trailer_mode=skip,
             response_trailer_mode=skip,
         ),
-        request_attributes=list(REQUEST_ATTRIBUTES),
+        request_attributes=list(asked),
         response_attributes=list(RESPONSE_ATTRIBUTES),
         message_timeout=seconds(MESSAGE_TIMEOUT),
         max_message_timeout=seconds(max(longest, MESSAGE_TIMEOUT) + 1.0),

@@ -214,7 +214,7 @@ def _credentials(gateway: Gateway, route: Route) -> list[str]:
     upstream = gateway.upstreams.get(route.upstream or "")
     if upstream is not None and upstream.forward_credentials:
         return []
-    return sorted({authenticator.header for authenticator in gateway.authentication.values()})
+    return sorted({name for model in gateway.authentication.values() for name in model.headers})
 
 
 def _action(gateway: Gateway, route: Route, retry_on: str) -> RouteAction:

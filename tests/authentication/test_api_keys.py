@@ -17,6 +17,7 @@ from extproc.authentication.plugin import Authenticate
 from extproc.authentication.tokens import Refused
 from extproc.config import keys_file
 from extproc.config.errors import ConfigError
+from extproc.core.values import Request
 from extproc.testing import ManualClock, Trial
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def scheme_verify(scheme: ApiKeys, credential: str) -> Any:
         clock = ManualClock()
 
     scheme.start(Services())  # type: ignore[arg-type]
-    return scheme.verify(credential)
+    return scheme.verify(credential, Request())
 
 
 @pytest.mark.parametrize(

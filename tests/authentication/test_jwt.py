@@ -17,14 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.authentication import tokens
+from extproc.authentication.bearer import BearerTokens
 from extproc.authentication.jwks import KeySource, Pace, discovery_url
 from extproc.authentication.jwt import JwtAuthenticator
 from extproc.authentication.keys import KeySet, NotAKeySet
 from extproc.authentication.plugin import Authenticate
-from extproc.authentication.schemes import BearerTokens
+from extproc.authentication.schemes import InHeader
 from extproc.authentication.tokens import Refused, Rules
 from extproc.core.errors import UpstreamFault
 from extproc.core.principal import Principal
+from extproc.core.values import Request
 from extproc.testing import Trial, answered
 
 ISSUER = "http://issuer"
@@ -61,6 +63,11 @@ def authenticator(
     return JwtAuthenticator("shop", rules, frozenset(algorithms), source)
 
 
+def bearer(subject: JwtAuthenticator) -> InHeader:
+    """Return the Authorization header with tokens of one issuer in it."""
+    return InHeader("authorization", {"bearer": BearerTokens([subject])})
+
+
 def signed(
     claims: dict[str, Any] | None = None,
     key: Any = RSA,
@@ -94,7 +101,7 @@ def payload(**changes: Any) -> bytes:
 
 def verify(text: str, subject: JwtAuthenticator | None = None, now: float = NOW) -> Principal:
     """Verify a token; the authenticator never has to wait here."""
-    result = (subject or authenticator()).verify(text, tokens.read(text), now, now)
+    result = (subject or authenticator()).verify(text, tokens.read(text), Request(), now, now)
     if isinstance(result, Principal):
         return result
     try:
@@ -386,7 +393,7 @@ def test_verified_tokens_are_remembered_until_they_end() -> None:
 def trial(subject: JwtAuthenticator, *, anonymous: bool = False) -> Trial:
     """Return a trial of a route with this authenticator."""
     return Trial(
-        Authenticate(schemes=(BearerTokens([subject], "authorization"),), anonymous=anonymous)
+        Authenticate(schemes=(bearer(subject),), anonymous=anonymous)
     )
 
 

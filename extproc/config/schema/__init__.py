@@ -6,12 +6,14 @@ refused by name before these models see it.
 
 from extproc.config.schema.gateway import Gateway
 from extproc.config.schema.listener import Listener
-from extproc.config.schema.routes import Aggregate, AggregateCall, Match, Route
+from extproc.config.schema.routes import Accepted, Aggregate, AggregateCall, Match, Route
 from extproc.config.schema.security import (
     ApiKey,
     Assertion,
     Authenticator,
+    Basic,
     Identity,
+    Introspection,
     Jwt,
     PolicyFile,
     PolicyRule,
@@ -20,13 +22,16 @@ from extproc.config.schema.security import (
 from extproc.config.schema.upstreams import Upstream
 
 __all__ = [
+    "Accepted",
     "Aggregate",
     "AggregateCall",
     "ApiKey",
     "Assertion",
     "Authenticator",
+    "Basic",
     "Gateway",
     "Identity",
+    "Introspection",
     "Jwt",
     "Listener",
     "Match",

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from extproc.config.schema.listener import Admin, Listener
-from extproc.config.schema.routes import AuthenticationNames, Route, Version
+from extproc.config.schema.routes import Authentication, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
 from extproc.config.schema.shapes import Name, Names, Strict
 from extproc.config.schema.upstreams import Upstream
@@ -16,7 +16,9 @@ from extproc.config.schema.upstreams import Upstream
 class Defaults(Strict):
     """What routes get that say nothing else."""
 
-    authentication: AuthenticationNames | None = Field(None, description="none or a list.")
+    authentication: Authentication | None = Field(
+        None, description="none, a list, or `all:` and a list."
+    )
 
 
 class Decisions(Strict):

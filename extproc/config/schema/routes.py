@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from extproc.config.schema.shapes import (
     HEADERS,
-    ONE_OR_MORE,
     HeaderName,
     Names,
     Strict,
     UrlPath,
+    as_list,
     worded,
 )
 from extproc.config.units import Duration, shown
@@ -22,6 +22,7 @@ _CLASS = r"^[^:]+:[A-Za-z_]\w*$"
 _HOST = r"^(\*\.)?[a-z0-9.-]+$"
 _METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+_NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 _PART = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -36,14 +37,30 @@ def _methods(value: Any) -> Any:
     return value
 
 
+class Accepted(Strict):
+    """Which authenticators a route takes.
+
+    Attributes:
+        names: of authenticators; `anonymous` makes it optional; empty for none.
+        every: whether each is demanded.
+    """
+
+    names: list[str] = Field([])
+    every: bool = False
+
+
 def _authentication(value: Any) -> Any:
-    if value == "none":
-        return []
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list) and value:
+    if isinstance(value, Accepted):
         return value
-    raise ValueError(f"is {shown(value)}, expected none or a list of authenticators")
+    if value == "none":
+        return Accepted()
+    every = isinstance(value, dict) and list(value) == ["all"]
+    names = value["all"] if every else as_list(value)
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        return Accepted(names=names, every=every)
+    raise ValueError(
+        f"is {shown(value)}, expected none, a list of authenticators, or `all:` and such a list"
+    )
 
 
 def _condition(value: Any) -> Any:
@@ -69,7 +86,24 @@ PartName = Annotated[
     str, Field(pattern=_PART), worded(_PART, "a name of lower-case letters, digits and `_`")
 ]
 ClassName = Annotated[str, Field(pattern=_CLASS), worded(_CLASS, "module:Class or file.py:Class")]
-AuthenticationNames = Annotated[list[str], BeforeValidator(_authentication), ONE_OR_MORE]
+Authentication = Annotated[
+    Accepted,
+    BeforeValidator(_authentication),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                _NAMES,
+                {
+                    "type": "object",
+                    "properties": {"all": _NAMES},
+                    "required": ["all"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 
 
 class Match(Strict):
@@ -162,8 +196,9 @@ class Route(Strict):
     upstream: str | None = Field(None, description="A name under `upstreams`.")
     aggregate: Aggregate | None = Field(None, description="In place of an upstream.")
     rewrite: Rewrite | None = Field(None, description="Another path for the upstream.")
-    authentication: AuthenticationNames | None = Field(
-        None, description="none, or which authenticators; `anonymous` makes it optional."
+    authentication: Authentication | None = Field(
+        None,
+        description="none, a list (`anonymous` makes it optional), or `all:` and a list.",
     )
     authorization: Names = Field([], description="Policies; all must allow.")
     identity: Literal["none"] | None = Field(None, description="`none` sends no identity.")

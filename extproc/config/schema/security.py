@@ -10,14 +10,32 @@ from extproc.config.schema.shapes import HEADERS, File, HeaderName, Name, Strict
 from extproc.config.units import Duration, Pause
 
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "HS256",
+    "HS384",
+    "HS512",
 ]
 _USUAL: list[Algorithm] = ["RS256", "PS256", "ES256", "EdDSA"]
+_WITH_SECRET: list[Algorithm] = ["HS256"]
+_SOURCES = ("discovery", "jwks_uri", "jwks", "secret")
+_FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$"
 _DAY = 86_400.0
 _REASON = r"^[a-z][a-z0-9_]*$"
 _URL = r"^https?://[!-~]+$"
 Reason = Annotated[
     str, Field(pattern=_REASON), worded(_REASON, "lower-case letters, digits and `_`")
+]
+CookieName = Annotated[
+    str, Field(pattern=_FIELD_NAME), worded(_FIELD_NAME, "a name of letters, digits and `_-.`")
 ]
 HttpUrl = Annotated[str, Field(pattern=_URL), worded(_URL, "a URL with http or https")]
 
@@ -32,18 +50,53 @@ class Jwt(Strict):
     )
     jwks_uri: HttpUrl | None = Field(None, description="Where the keys are.")
     jwks: File | None = Field(None, description="A file with the keys.")
-    algorithms: list[Algorithm] = Field(_USUAL, min_length=1, description="What is accepted.")
+    secret: str | None = Field(
+        None, description="In place of public keys: what the issuer signs HS256 with."
+    )
+    algorithms: list[Algorithm] = Field(
+        [], description="What is accepted; by default RS256, PS256, ES256, EdDSA, or HS256."
+    )
     leeway: Pause = Field(5.0, description="How far clocks may differ.")
     max_lifetime: Duration = Field(_DAY, description="The latest `exp` from now.")
+    profile: Literal["rfc9068"] | None = Field(
+        None, description="Only access tokens by RFC 9068: `typ` at+jwt, client_id, jti."
+    )
+    proof: Literal["certificate", "dpop"] | None = Field(
+        None, description="The caller shows that the token is theirs (RFC 8705, RFC 9449)."
+    )
     header: HeaderName = Field("authorization", description="Where the bearer token is.")
+    cookie: CookieName | None = Field(None, description="In place of a header: a cookie.")
+    query: CookieName | None = Field(None, description="In place of a header: a parameter.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [n for n in ("discovery", "jwks_uri", "jwks") if getattr(self, n)]
+        named = [name for name in _SOURCES if getattr(self, name)]
         if len(named) != 1:
             said = " and ".join(named) or "none"
-            raise ValueError(f"names {said}, expected one of discovery, jwks_uri or jwks")
+            raise ValueError(f"names {said}, expected one of discovery, jwks_uri, jwks or secret")
         return self
+
+    @model_validator(mode="after")
+    def _algorithms_of_the_source(self) -> Self:
+        by_secret = self.secret is not None
+        if any(name.startswith("HS") != by_secret for name in self.algorithms):
+            wanted = "HS256, HS384, HS512" if by_secret else "no HS algorithm without `secret`"
+            raise ValueError(f"has algorithms of another kind of key, expected {wanted}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        elsewhere = [name for name in ("cookie", "query") if getattr(self, name)]
+        if len(elsewhere) + ("header" in self.model_fields_set) > 1:
+            raise ValueError("looks in several places, expected one of header, cookie and query")
+        if elsewhere and self.proof == "dpop":
+            raise ValueError("has `proof: dpop`, which needs the Authorization header")
+        return self
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Return the algorithms that are accepted."""
+        return frozenset(self.algorithms or (_WITH_SECRET if self.secret else _USUAL))
 
 
 class ApiKey(Strict):
@@ -53,24 +106,71 @@ class ApiKey(Strict):
     file: File = Field(description="YAML with a list under `keys:`, or JSON lines (`.jsonl`).")
 
 
+class Basic(Strict):
+    """User and password (RFC 7617)."""
+
+    file: File = Field(description="Lines of `user:hash`; bcrypt or argon2, as htpasswd -B makes.")
+
+
+class Mtls(Strict):
+    """The certificate of the client's connection, as Envoy verified it."""
+
+    trust_domains: list[str] = Field(
+        [], description="SPIFFE ids must be of one of these; by default any name is accepted."
+    )
+
+
+class Introspection(Strict):
+    """Opaque tokens, judged by the server that issued them (RFC 7662)."""
+
+    url: HttpUrl = Field(description="The introspection endpoint.")
+    client_id: str = Field(min_length=1, description="This gateway's name there.")
+    client_secret: str = Field(min_length=1, description="Its password there.")
+    header: HeaderName = Field("authorization", description="Where the bearer token is.")
+    remember: Duration = Field(60.0, ge=0, description="How long an active token isn't asked for.")
+    timeout: Duration = Field(3.0, gt=0, le=5, description="For one question.")
+    audiences: list[str] = Field([], description="One of them must be in `aud`; none: any.")
+    issuer: str | None = Field(None, description="Exactly `iss`; none: any.")
+
+
+_KINDS = ("jwt", "api_key", "basic", "mtls", "introspection")
+
+
 class Authenticator(Strict):
     """One way of finding out who is calling."""
 
     jwt: Jwt | None = Field(None, description="Bearer tokens that are JWTs.")
     api_key: ApiKey | None = Field(None, description="Keys that were handed out.")
+    basic: Basic | None = Field(None, description="User and password.")
+    mtls: Mtls | None = Field(None, description="The client's certificate.")
+    introspection: Introspection | None = Field(
+        None, description="Bearer tokens that their issuer is asked about."
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.jwt is None) == (self.api_key is None):
-            raise ValueError("names no kind or several, expected one of jwt and api_key")
+        if sum(getattr(self, kind) is not None for kind in _KINDS) != 1:
+            raise ValueError(f"names no kind or several, expected one of {', '.join(_KINDS)}")
         return self
 
     @property
-    def header(self) -> str:
-        """Return where the credential is."""
+    def headers(self) -> tuple[str, ...]:
+        """Return the headers in which credentials are."""
         if self.jwt is not None:
-            return self.jwt.header
-        return self.api_key.header if self.api_key is not None else ""
+            proof = ("dpop",) if self.jwt.proof == "dpop" else ()
+            elsewhere = self.jwt.cookie is not None or self.jwt.query is not None
+            return proof if elsewhere else (self.jwt.header, *proof)
+        if self.basic is not None:
+            return ("authorization",)
+        for kind in (self.api_key, self.introspection):
+            if kind is not None:
+                return (kind.header,)
+        return ()
+
+    @property
+    def reads_certificates(self) -> bool:
+        """Say whether it needs to know the client's certificate."""
+        return self.mtls is not None or (self.jwt is not None and self.jwt.proof == "certificate")
 
 
 class Assertion(Strict):
