@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from aiohttp import web
 
+from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ class Administered(Protocol):
     async def reload(self) -> dict[str, Any]:
         """Load the gateway file again; the result says `ok` and what happened."""
 
+    async def revoke(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Revoke what is said.
+
+        Raises:
+            BadRevocation: it can't be understood.
+        """
+
 
 class AdminServer:
     """Serves the interface on `host:port` or `unix:/path`."""
@@ -51,6 +59,7 @@ class AdminServer:
                 web.get("/status", self._status),
                 web.get("/metrics", self._metrics),
                 web.post("/reload", self._reload),
+                web.post("/revoke", self._revoke),
             ]
         )
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
@@ -139,6 +148,19 @@ class AdminServer:
     async def _reload(self, _request: web.Request) -> web.Response:
         result = await self._administered.reload()
         return _json(result, 200 if result["ok"] else 409)
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        try:
+            said = orjson.loads(await request.read())
+            if not isinstance(said, dict):
+                return _problem(400, "Not a revocation", "expected a JSON object")
+            return _json(await self._administered.revoke(said))
+        except orjson.JSONDecodeError:
+            return _problem(400, "Not a revocation", "expected JSON")
+        except BadRevocation as error:
+            return _problem(400, "Not a revocation", str(error))
+        except OSError as error:
+            return _problem(500, "Not written down", str(error.strerror))
 
 
 async def _handled(

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from extproc.cli import check, demo, envoy, key, replay, run, schema, serve
+from extproc.cli import check, demo, envoy, key, replay, revoke, run, schema, serve
 
 application = typer.Typer(
     name="extproc",
@@ -22,6 +22,7 @@ application.command()(check.check)
 application.command()(envoy.envoy)
 application.command()(schema.schema)
 application.command()(replay.replay)
+application.command()(revoke.revoke)
 application.add_typer(key.application, name="key")
 application.command()(demo.demo)
 

@@ -22,6 +22,7 @@ def _options() -> WorkerOptions:
     parser.add_argument("--control", type=int)
     parser.add_argument("--server", choices=("local", "grpcio"), default="local")
     parser.add_argument("--decisions", type=Path)
+    parser.add_argument("--revocations", type=Path)
     parser.add_argument("--threaded", action="append", default=[])
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--private-key", type=Path)

@@ -98,6 +98,7 @@ class Crew:
         place.asker = await Asker.open(ours)
         try:
             await place.asker.ask("ping", _START_WITHIN)
+            await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
         except (WorkerGone, TimeoutError) as error:
             await processes.stop(place.process, 0)
             raise LoadRefused(f"worker {place.number} didn't start") from error
@@ -193,6 +194,10 @@ class Crew:
     async def drop(self, version: str, after: float) -> None:
         """Have every worker drop a version, seconds from now."""
         await self._all("drop", _SILENT_FOR, version=version, after=after)
+
+    async def follow_revocations(self) -> None:
+        """Have every worker take in the revocations that were written down."""
+        await self._all("revocations", _SILENT_FOR)
 
     async def flush(self) -> None:
         """Have every worker write its metrics down."""

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.metrics import exposition, use_folder
@@ -16,6 +17,7 @@ from extproc.adapters.system import JsonLog
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_option
+from extproc.host.revoking import Revoking, revocations_file
 from extproc.host.watch import Watch
 
 _LOOK_EVERY = 0.5
@@ -64,6 +66,8 @@ class Serving:
             self._assembly, _, path = snapshot.take(
                 self._options.gateway, os.environ, self._folder / "versions"
             )
+            self._revocations = revocations_file(self._assembly.loaded, self._folder)
+            self._revoking = Revoking(self._revocations)
             self._crew = Crew(
                 path,
                 self._folder,
@@ -84,7 +88,8 @@ class Serving:
         )
         tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
         decisions = decisions_option(self._assembly.loaded)
-        return ("--server", self._options.server, *decisions, *tls)
+        revoked = ("--revocations", str(self._revocations))
+        return ("--server", self._options.server, *revoked, *decisions, *tls)
 
     async def _serve(self) -> None:
         admin = self._assembly.loaded.gateway.admin
@@ -145,6 +150,14 @@ class Serving:
         """Say whether any worker serves."""
         return self._crew.ready and not self._draining
 
+    async def revoke(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Revoke what is said, on every worker.
+
+        Raises:
+            BadRevocation: it can't be understood.
+        """
+        return await self._revoking.revoke(said, self._crew)
+
     async def metrics(self) -> bytes:
         """Return every worker's metrics added up."""
         await self._crew.flush()
@@ -158,5 +171,6 @@ class Serving:
             "ready": self.ready(),
             "last_reload": {"ok": not self._error, "error": self._error or None},
             "workers": self._crew.described(),
+            "revocations": self._revoking.count,
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
         }

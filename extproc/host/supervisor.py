@@ -23,6 +23,7 @@ from extproc.envoy_config.shapes import Facts
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
+from extproc.host.revoking import Revoking, revocations_file
 from extproc.host.watch import Watch
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ class Supervisor:
         )
         self._assembly = original
         self._path = path
-        extra = ("--server", self._options.server, *decisions_option(original.loaded))
+        revoked = revocations_file(original.loaded, folder)
+        self._revoking = Revoking(revoked)
+        decisions = decisions_option(original.loaded)
+        extra = ("--server", self._options.server, "--revocations", str(revoked), *decisions)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
         self._proxy = Proxy(binary, folder, facts, self._log, self._options.concurrency)
         self._watch = Watch(original.loaded)
@@ -213,6 +217,14 @@ class Supervisor:
         """Say whether requests should be sent here."""
         return self._crew.ready and not self._draining
 
+    async def revoke(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Revoke what is said, on every worker.
+
+        Raises:
+            BadRevocation: it can't be understood.
+        """
+        return await self._revoking.revoke(said, self._crew)
+
     async def metrics(self) -> bytes:
         """Return every process's metrics added up."""
         await self._crew.flush()
@@ -233,6 +245,7 @@ class Supervisor:
             "workers": self._crew.described(),
             "envoy": {"restarts": self._proxy.restarts},
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
+            "revocations": self._revoking.count,
             "upstreams": await self._upstreams(),
         }
 
@@ -273,6 +286,7 @@ def _same_places(old: Gateway, new: Gateway) -> None:
             ("admin", old.admin, new.admin),
             ("store", old.store, new.store),
             ("decisions", old.decisions, new.decisions),
+            ("revocations", old.revocations, new.revocations),
         )
         if one != two
     ]

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
 
     from extproc.config.build import Assembly
-    from extproc.core.ports import Caller, Clock, Fetcher, Log, Observer, Runtime, Store
+    from extproc.core.ports import (
+        Caller,
+        Clock,
+        Fetcher,
+        Log,
+        Observer,
+        Revocations,
+        Runtime,
+        Store,
+    )
     from extproc.core.routes import Routes
 
 
@@ -29,6 +38,7 @@ class Outside:
     fetcher: Fetcher
     observer: Observer
     log: Log
+    revocations: Revocations
 
 
 @dataclass(slots=True)
@@ -126,6 +136,7 @@ class Versions:
             metrics=outside.observer,
             fetch=outside.fetcher,
             spawn=spawn,
+            revocations=outside.revocations,
         )
 
 

@@ -18,11 +18,13 @@ from extproc.adapters.journal import Journal
 from extproc.adapters.local.server import LocalServer
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
+from extproc.adapters.revocation_file import RevocationFile
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.revocation import Revoked
 from extproc.core.routes import Routes
 from extproc.host.matcher import Matcher
 from extproc.host.versions import Outside, Versions
@@ -51,6 +53,7 @@ class WorkerOptions:
         control: the file descriptor of the socket to the supervisor; None without one.
         server: `local` or `grpcio`.
         decisions: the file for decision records; None for standard output.
+        revocations: the file of revocations; None for none.
         threaded: plugins whose hooks run in threads from the start.
         certificate: PEM files for TLS; None for plain.
         private_key: as `certificate`.
@@ -65,6 +68,7 @@ class WorkerOptions:
     control: int | None = None
     server: str = "local"
     decisions: Path | None = None
+    revocations: Path | None = None
     threaded: frozenset[str] = frozenset()
     certificate: Path | None = None
     private_key: Path | None = None
@@ -81,6 +85,9 @@ class Worker:
         self.log: Log = log
         self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
         clock = SystemClock()
+        self._revoked = Revoked(clock)
+        self._revocations = RevocationFile(options.revocations) if options.revocations else None
+        self._follow_revocations()
         self._metrics = BatchedMetrics()
         self._caller = EgressCaller(options.egress)
         self._fetcher = HttpFetcher()
@@ -94,6 +101,7 @@ class Worker:
             self._fetcher,
             self._metrics,
             self.log,
+            self._revoked,
         )
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(
@@ -153,6 +161,7 @@ class Worker:
             "drop": self._drop,
             "stop": self._told_to_stop,
             "flush": self._told_to_flush,
+            "revocations": self._told_of_revocations,
         }
         return await answers[question](details)
 
@@ -182,6 +191,14 @@ class Worker:
         self._decisions.flush()
         self._metrics.flush()
         return {"ok": True}
+
+    async def _told_of_revocations(self, _details: dict[str, Any]) -> dict[str, Any]:
+        self._follow_revocations()
+        return {"ok": True}
+
+    def _follow_revocations(self) -> None:
+        if self._revocations is not None:
+            self._revocations.follow(self._revoked)
 
     async def _hand_on_decisions(self) -> None:
         while True:

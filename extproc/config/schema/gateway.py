@@ -31,6 +31,16 @@ class Decisions(Strict):
     )
 
 
+class Revocations(Strict):
+    """Where revocations are kept."""
+
+    file: str | None = Field(
+        None,
+        min_length=1,
+        description="A file that outlives a restart; else they are forgotten with it.",
+    )
+
+
 class Gateway(Strict):
     """A gateway file, with everything it includes."""
 
@@ -39,6 +49,7 @@ class Gateway(Strict):
     admin: Admin = Field(Admin(), description="The administration interface.")
     store: Literal["memory"] = Field("memory", description="Where the cache is kept.")
     decisions: Decisions = Field(Decisions(), description="Where decision records go.")
+    revocations: Revocations = Field(Revocations(), description="Where revocations are kept.")
     upstreams: dict[Name, Upstream] = Field({}, description="By name.")
     authentication: dict[Name, Authenticator] = Field({}, description="By name.")
     identity: Identity | None = Field(None, description="What upstreams are told.")

@@ -1,0 +1,76 @@
+"""Talking to a running gateway's administration interface."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from typing import Annotated, Any
+
+import typer
+
+from extproc.cli.options import fail
+
+Admin = Annotated[str, typer.Option(help="The gateway's admin address, host:port or unix:/path.")]
+Token = Annotated[
+    str,
+    typer.Option(
+        help="The admin token; by default the one that the gateway wrote down at its start.",
+        envvar="EXTPROC_TOKEN",
+        show_default=False,
+    ),
+]
+DEFAULT = "127.0.0.1:9900"
+_SECONDS = 30.0
+
+
+class _Socket(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(self._path)
+
+
+def post(admin: str, token: str, path: str, said: dict[str, str]) -> Any:
+    """POST to the gateway and return its answer, or end with what is wrong."""
+    headers = {
+        "authorization": f"Bearer {token or _found(admin)}",
+        "content-type": "application/json",
+    }
+    if admin.startswith("unix:"):
+        connection: http.client.HTTPConnection = _Socket(admin.removeprefix("unix:"))
+    else:
+        connection = http.client.HTTPConnection(admin, timeout=_SECONDS)
+        headers["host"] = admin
+    try:
+        connection.request("POST", path, json.dumps(said), headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        fail(f"{admin} doesn't answer as a gateway's admin address: {error}")
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        fail(f"refused: {answer.get('detail') or answer.get('title') or answer.get('error')}")
+    return answer
+
+
+def _found(admin: str) -> str:
+    """Return the token of a gateway that this user runs."""
+    from extproc.adapters.admin import token_file
+
+    file = token_file(admin)
+    try:
+        if file.stat().st_uid != os.getuid():
+            fail(f"{file} belongs to another user")
+        return file.read_text()
+    except OSError:
+        fail(f"no token for {admin} (no gateway of yours there?): use --token")
