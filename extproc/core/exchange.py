@@ -20,7 +20,7 @@ from extproc.core.messages import (
     TrailersAnswer,
 )
 from extproc.core.records import Record
-from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host
+from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host, is_plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -165,7 +165,9 @@ class Exchange:
         request.route = route.name
         try:
             if not is_host(request.host):
-                raise MalformedRequest("the host is not one name")  # noqa: TRY301 - one answer for both
+                raise MalformedRequest("the host is not one name")  # noqa: TRY301 - one answer for all
+            if not is_plain_path(request.path):
+                raise MalformedRequest("the path has a dot segment with a parameter")  # noqa: TRY301 - as above
             request.params = route.params(request.path)
         except MalformedRequest as error:
             malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")

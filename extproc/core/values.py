@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPE = "application/problem+json"
 _HOST = re.compile(r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])\Z")
+_DOTS_WITH_PARAMETER = re.compile(r"/\.{1,2}(?:;|%3b)", re.IGNORECASE)
 _LONGEST_HOST = 255  # RFC 1035 section 2.3.4
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
@@ -281,6 +282,14 @@ def is_host(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _is_host(text: str) -> bool:
     return bool(_HOST.match(text))
+
+
+def is_plain_path(path: str) -> bool:
+    """Say whether a normalised path has no `..;x`: for some upstreams that is `..`.
+
+    Envoy decodes `%2e` after it has taken dot segments out, and leaves `%3b` as it is.
+    """
+    return not ((";" in path or "%3" in path) and _DOTS_WITH_PARAMETER.search(path))
 
 
 def parse_query(query: str) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionUpgradeConfig,
     RouteConfiguration,
     RouteMatch,
+    RouteMatchConnectMatcher,
     VirtualHost,
 )
 from envoy_data_plane.envoy.config.route.v3 import Route as EnvoyRoute
@@ -116,6 +117,8 @@ def _virtual_host(
     ]
     entries += [_method_refused(refused) for refused in refused_methods(routes) if refused.allow]
     entries.append(_answer(RouteMatch(prefix=""), 404))
+    # No other match takes CONNECT (RFC 9110 section 9.3.6), which names a host and no path.
+    entries.append(_answer(RouteMatch(connect_matcher=RouteMatchConnectMatcher()), 404))
     return VirtualHost(name=host, domains=[host], routes=entries)
 
 

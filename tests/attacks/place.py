@@ -55,18 +55,18 @@ policies:
   host: {rules: [{name: host, allow: 'request.host == "host.test"'}]}
 defaults: {authentication: none}
 routes:
-  - {name: private, match: {path: /private/*}, upstream: echo, authentication: [shop, other, many]}
-  - {name: bodies, match: {path: /bodies/*}, upstream: echo, authentication: [shop], request: {body: "{doubled: [n, n]}"}}
-  - {name: public, match: {path: /public/*}, upstream: echo}
-  - {name: optional, match: {path: /optional/*}, upstream: echo, authentication: [shop, anonymous], authorization: all}
-  - {name: key, match: {path: /key/*}, upstream: echo, authentication: [keys]}
-  - {name: both, match: {path: /both/*}, upstream: echo, authentication: [shop, keys]}
-  - {name: roles, match: {path: /roles/*}, upstream: echo, authentication: [shop], authorization: roles}
-  - {name: readonly, match: {path: /readonly/*}, upstream: echo, authentication: [shop], authorization: readonly}
-  - {name: anymethod, match: {path: /anymethod/*, methods: any}, upstream: echo, authentication: [shop], authorization: readonly}
-  - {name: office, match: {path: /office/*}, upstream: echo, authentication: [shop], authorization: office}
-  - {name: staff, match: {path: /staff/*}, upstream: echo, authentication: [shop], authorization: staff}
-  - {name: gone, match: {path: /gone}, upstream: slashed, rewrite: {path: "/{request.query.to}"}}
+  - {name: private, match: {path: /private/*, host: shop.test}, upstream: echo, authentication: [shop, other, many]}
+  - {name: bodies, match: {path: /bodies/*, host: shop.test}, upstream: echo, authentication: [shop], request: {body: "{doubled: [n, n]}"}}
+  - {name: public, match: {path: /public/*, host: shop.test}, upstream: echo}
+  - {name: optional, match: {path: /optional/*, host: shop.test}, upstream: echo, authentication: [shop, anonymous], authorization: all}
+  - {name: key, match: {path: /key/*, host: shop.test}, upstream: echo, authentication: [keys]}
+  - {name: both, match: {path: /both/*, host: shop.test}, upstream: echo, authentication: [shop, keys]}
+  - {name: roles, match: {path: /roles/*, host: shop.test}, upstream: echo, authentication: [shop], authorization: roles}
+  - {name: readonly, match: {path: /readonly/*, host: shop.test}, upstream: echo, authentication: [shop], authorization: readonly}
+  - {name: anymethod, match: {path: /anymethod/*, host: shop.test, methods: any}, upstream: echo, authentication: [shop], authorization: readonly}
+  - {name: office, match: {path: /office/*, host: shop.test}, upstream: echo, authentication: [shop], authorization: office}
+  - {name: staff, match: {path: /staff/*, host: shop.test}, upstream: echo, authentication: [shop], authorization: staff}
+  - {name: gone, match: {path: /gone, host: shop.test}, upstream: slashed, rewrite: {path: "/{request.query.to}"}}
   - {name: tree, match: {path: /*, host: tree.test}, upstream: echo, authentication: [shop, anonymous], authorization: tree}
   - {name: list, match: {path: /*, host: list.test}, upstream: echo, authentication: [shop, anonymous], authorization: list}
   - {name: open, match: {path: /*, host: open.test}, upstream: echo}
