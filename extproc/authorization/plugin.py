@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from extproc.authorization.bodies import WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
@@ -36,8 +37,8 @@ class Consumers(Plugin):
         request.consumer = consumer_of(self.consumers, context)
 
 
-class Authorize(Plugin):
-    """Lets the request through only if every policy of the route allows it."""
+class _Judge(Plugin):
+    """Judges by policies, of which each must allow."""
 
     policies: tuple[Policy, ...]
     inputs: Inputs
@@ -47,17 +48,16 @@ class Authorize(Plugin):
         self._services = services
         self._candidates = any(policy.candidate is not None for policy in self.policies)
 
-    def on_request(self, request: Request) -> Response | None:
-        """Judge the request."""
-        context = Context(request, self._services.clock.now())
+    def _judged(self, request: Request, context: Context) -> Response | None:
         facts = request.facts
         if facts.inputs is None:
             _note(request, self.inputs, context)
         decision = judged(self.policies, context)
-        facts.rule = decision.rule
+        facts.rule = f"{facts.rule},{decision.rule}" if facts.rule else decision.rule
         if self._candidates:
             self._compare(request, context, decision)
         if isinstance(decision, Deny):
+            facts.rule = decision.rule
             self._count(request, "deny", decision.reason)
             facts.reason = decision.reason
             return _refusal(request, decision)
@@ -80,6 +80,29 @@ class Authorize(Plugin):
 
     def _count(self, request: Request, decision: str, reason: str) -> None:
         self._services.metrics.count("extproc_decisions_total", (request.route, decision, reason))
+
+
+class Authorize(_Judge):
+    """Lets the request through only if every policy that needs no body allows it."""
+
+    def on_request(self, request: Request) -> Response | None:
+        """Judge the request."""
+        return self._judged(request, Context(request, self._services.clock.now()))
+
+
+class AuthorizeBody(_Judge):
+    """Lets through only JSON, and only if every policy that reads `request.body` allows it."""
+
+    def on_request_body(self, request: Request, body: bytes) -> Response | None:
+        """Read the body strictly, then judge."""
+        try:
+            value = body_of(request, body)
+        except WrongBody as error:
+            request.facts.reason = error.reason
+            return Response.problem(error.status, "Body refused", str(error), reason=error.reason)
+        if not self.policies:
+            return None
+        return self._judged(request, Context(request, self._services.clock.now(), body=value))
 
 
 def _word(decision: Decision) -> str:

@@ -68,6 +68,11 @@ class Policy:
         own = tuple(rule.condition for rule in self.rules)
         return own if self.candidate is None else own + self.candidate.conditions
 
+    @property
+    def reads_body(self) -> bool:
+        """Say whether any condition reads the request's body."""
+        return any("request.body" in c.expression.names for c in self.conditions)
+
     def decide(self, context: Context) -> Decision:
         """Judge one request.
 

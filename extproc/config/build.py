@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from extproc.aggregation.plan import Call, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
-from extproc.authorization.plugin import Authorize, Consumers
+from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
 from extproc.config import own_plugins
@@ -174,7 +174,7 @@ class _Builder:
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
-        yield from self._security(route)
+        yield from self._security(route, key)
         yield from self._own(route, key)
         if route.cache is not None:
             yield _step(Cache(version=self._loaded.version, ttl=route.cache.ttl))
@@ -194,7 +194,7 @@ class _Builder:
         if route.aggregate is not None:
             yield from self._aggregate(route, (*key, "aggregate"))
 
-    def _security(self, route: RouteModel) -> Iterator[Step]:
+    def _security(self, route: RouteModel, key: Key) -> Iterator[Step]:
         accepted = route.authentication or self._gateway.defaults.authentication or Accepted()
         plugin = self._credentials.plugin(accepted)
         if plugin is not None:
@@ -206,8 +206,17 @@ class _Builder:
         inputs = self._inputs(policies)
         if self._consumers:
             yield _step(Consumers(consumers=self._consumers, inputs=inputs))
-        if policies:
-            yield _step(Authorize(policies=policies, inputs=inputs))
+        at_once = tuple(policy for policy in policies if not policy.reads_body)
+        if at_once:
+            yield _step(Authorize(policies=at_once, inputs=inputs))
+        with_body = tuple(policy for policy in policies if policy.reads_body)
+        if route.body is not None:
+            yield _step(AuthorizeBody(policies=with_body, inputs=inputs))
+        for policy in with_body if route.body is None else ():
+            where = (*key, "authorization", route.authorization.index(policy.name))
+            self._trouble(
+                where, f"{policy.name} reads request.body", "expected `body: json` on the route"
+            )
 
     def _forwards_credentials(self, route: RouteModel) -> bool:
         upstream = self._gateway.upstreams.get(route.upstream or "")
@@ -335,7 +344,7 @@ class _Builder:
         for place, rule in enumerate(models):
             denies = rule.deny is not None
             where = (*key, place, "deny" if denies else "allow")
-            compiled = self._condition(rule.deny or rule.allow or "", where)
+            compiled = self._condition(rule.deny or rule.allow or "", where, body=True)
             rules.append(Rule(rule.name, compiled, denies, rule.reason or "", rule.detail or ""))
         return tuple(rules)
 
@@ -345,8 +354,8 @@ class _Builder:
         conditions += [condition for policy in policies for condition in policy.conditions]
         return Inputs([c.expression for c in conditions], self._credentials.places)
 
-    def _condition(self, source: str, key: Key) -> Condition:
-        return self._compiled(lambda: condition(source), key, lambda: condition("false"))
+    def _condition(self, source: str, key: Key, *, body: bool = False) -> Condition:
+        return self._compiled(lambda: condition(source, body=body), key, lambda: condition("false"))
 
     def _template(
         self, source: str, key: Key, *, response: bool = False, parts: tuple[str, ...] = ()

@@ -105,6 +105,7 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
     if route.authentication is not None:
         yield from _authenticators(gateway, route.authentication, (*key, "authentication"))
     yield from _upgrade(route, key)
+    yield from _body(route, key)
 
 
 def _known(name: str, names: Iterable[str], what: str, key: Key) -> Iterator[Found]:
@@ -209,6 +210,7 @@ def _upgrade(route: Route, key: Key) -> Iterator[Found]:
         name
         for name, present in (
             ("cache", route.cache is not None),
+            ("body", route.body is not None),
             ("request.body", route.request is not None and route.request.body is not None),
             ("response.body", route.response is not None and route.response.body is not None),
         )
@@ -216,6 +218,13 @@ def _upgrade(route: Route, key: Key) -> Iterator[Found]:
     ]
     for name in bodies:
         yield (*key, "upgrade"), f"can't be combined with {name}", "expected one of the two"
+
+
+def _body(route: Route, key: Key) -> Iterator[Found]:
+    """What answers before a body has come can't wait for its judgement."""
+    for name in ("cache", "aggregate"):
+        if route.body is not None and getattr(route, name) is not None:
+            yield (*key, "body"), f"can't be combined with {name}", "expected one of the two"
 
 
 def _own_plugins(gateway: Gateway, folder: Path, files: list[Path]) -> Iterator[Found]:

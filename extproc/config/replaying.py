@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from extproc.authorization.plugin import Authorize, Consumers
+from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Allow
 from extproc.authorization.replay import Change, again, compared
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from extproc.expressions.conditions import Condition
 
     type_of_judges = tuple[Sequence[tuple[str, Condition]], Sequence[Policy]]
+
+
+_JUDGES = frozenset({"authorize", "authorizebody"})
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Replay:
         """Judge one record."""
         outcome = self.outcome
         outcome.records += 1
-        decided_by_policy = record.get("decision") == "allow" or record.get("by") == "authorize"
+        decided_by_policy = record.get("decision") == "allow" or record.get("by") in _JUDGES
         if not decided_by_policy:
             outcome.elsewhere += 1
             return
@@ -88,6 +91,6 @@ def _judges(steps: Sequence[Step]) -> type_of_judges:
     for step in steps:
         if isinstance(step.plugin, Consumers):
             consumers = step.plugin.consumers
-        elif isinstance(step.plugin, Authorize):
-            policies = step.plugin.policies
+        elif isinstance(step.plugin, Authorize | AuthorizeBody):
+            policies = (*policies, *step.plugin.policies)
     return consumers, policies

@@ -46,6 +46,7 @@ REQUEST_NAMES: dict[str, Any] = {
     "principal.claims": _TYPES.Map(_TYPES.STRING, _TYPES.DYN),
     "consumer": _TYPES.STRING,
 }
+BODY_NAMES: dict[str, Any] = {"request.body": _TYPES.DYN}
 RESPONSE_NAMES: dict[str, Any] = {
     "response.status": _TYPES.INT,
     "response.headers": _TEXTS,
@@ -61,12 +62,14 @@ class Context:
         now: seconds since the epoch.
         response: where there is one.
         parts: results of calls by name, in an aggregation.
+        body: the request's, where the route asks for it.
     """
 
     request: Request
     now: float = 0.0
     response: Response | None = None
     parts: Mapping[str, Any] | None = None
+    body: Any = None
 
 
 _GETTERS: dict[str, Callable[[Context], Any]] = {
@@ -80,6 +83,7 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
     "request.time": lambda c: datetime.fromtimestamp(c.now, UTC),
     "request.headers": lambda c: c.request.headers.joined(),
     "request.params": lambda c: c.request.params,
+    "request.body": lambda c: c.body,
     "request.queries": lambda c: c.request.queries,
     "principal.authenticator": lambda c: c.request.principal.authenticator,
     "principal.kind": lambda c: c.request.principal.kind,
@@ -235,17 +239,18 @@ class Condition:
         return value
 
 
-def condition(source: str, *, response: bool = False) -> Condition:
+def condition(source: str, *, response: bool = False, body: bool = False) -> Condition:
     """Compile a condition.
 
     Args:
         source: CEL.
         response: whether `response.…` may be read.
+        body: whether `request.body` may be read.
 
     Raises:
         NotAnExpression: it doesn't compile, or isn't a condition.
     """
-    expression = compile_expression(source, response=response)
+    expression = compile_expression(source, response=response, body=body)
     if expression.type not in {"BOOL", "DYN"}:
         raise NotAnExpression(
             f"is {expression.type.lower()}", "expected a condition (true or false)"
@@ -254,16 +259,16 @@ def condition(source: str, *, response: bool = False) -> Condition:
 
 
 def compile_expression(
-    source: str, *, response: bool = False, parts: tuple[str, ...] = ()
+    source: str, *, response: bool = False, parts: tuple[str, ...] = (), body: bool = False
 ) -> Expression:
     """Compile any expression; `parts` are further names of any type.
 
     Raises:
         NotAnExpression: it doesn't compile.
     """
-    names = _names(response=response, parts=parts)
+    names = _names(response=response, parts=parts, body=body)
     try:
-        compiled = _environment(response, parts).compile(source)
+        compiled = _environment(response, parts, body).compile(source)
     except (RuntimeError, ValueError) as error:
         raise _explained(str(error), names) from error
     return Expression(source, compiled, names_read(source, names))
@@ -282,15 +287,19 @@ def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
 
 
-def _names(*, response: bool, parts: tuple[str, ...]) -> tuple[str, ...]:
-    return (*REQUEST_NAMES, *(RESPONSE_NAMES if response else ()), *parts)
+def _names(*, response: bool, parts: tuple[str, ...], body: bool) -> tuple[str, ...]:
+    responses = RESPONSE_NAMES if response else ()
+    bodies = BODY_NAMES if body else ()
+    return (*REQUEST_NAMES, *responses, *bodies, *parts)
 
 
 @lru_cache(maxsize=256)
-def _environment(response: bool, parts: tuple[str, ...]) -> Any:  # noqa: FBT001 - a cache key
+def _environment(response: bool, parts: tuple[str, ...], body: bool) -> Any:  # noqa: FBT001 - a cache key
     variables = dict(REQUEST_NAMES)
     if response:
         variables |= RESPONSE_NAMES
+    if body:
+        variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
     return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()])
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Places of credentials, whatever is configured.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 MAPS = ("request.headers", "request.query", "request.params", "request.queries", "principal.claims")
+# A consumer follows from the others; a body may be large and hold anything.
+_NOT_RECORDED = frozenset({"consumer", "request.body"})
 _LONGEST = 512
 # `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
 _ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)|\["(\d+)"\])"""
@@ -72,7 +74,7 @@ class Inputs:
             for name in expression.names:
                 if name in MAPS:
                     keys.setdefault(name, set()).update(keys_read(expression.source, name) or ())
-                elif name != "consumer":  # follows from the others
+                elif name not in _NOT_RECORDED:
                     scalars[name] = reading(name)
         self._scalars = tuple(scalars.items())
         self._maps = tuple((name, reading(name), tuple(sorted(keys[name]))) for name in keys)

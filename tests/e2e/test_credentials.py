@@ -446,7 +446,7 @@ def test_a_bound_token_without_its_proof(place: Place) -> None:
 
 def test_only_access_tokens(place: Place) -> None:
     """RFC 9068 where it is asked for: `typ`, client and id."""
-    claims = {"client_id": "app", "jti": "1"}
+    claims: dict[str, Any] = {"client_id": "app", "jti": "1"}
     good = token({"typ": "at+jwt"}, **claims)
     assert place.ask("/access", bearer(good)).status == 200
     assert place.reason(place.ask("/access", bearer(token(**claims)))) == "typ"

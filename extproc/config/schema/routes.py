@@ -195,6 +195,9 @@ class Route(Strict):
     match: Match = Field(description="Which requests.")
     upstream: str | None = Field(None, description="A name under `upstreams`.")
     aggregate: Aggregate | None = Field(None, description="In place of an upstream.")
+    body: Literal["json"] | None = Field(
+        None, description="json: policies may read `request.body`; nothing else is let through."
+    )
     rewrite: Rewrite | None = Field(None, description="Another path for the upstream.")
     authentication: Authentication | None = Field(
         None,

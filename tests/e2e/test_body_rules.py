@@ -1,0 +1,182 @@
+"""Policies over bodies through a real Envoy: what is judged is what the upstream reads."""
+
+# ruff: noqa: E501 - a route of the gateway file below is one line
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.adapters import service, wire_authz
+from extproc.adapters.messages import ext_authz_pb2
+from extproc.authorization.bodies import WrongBody, body_of
+from extproc.core.headers import Headers
+from extproc.core.values import Request
+from tests.support.client import ask
+from tests.support.processes import Gateway, gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from examples.shop.processes import Shop
+
+JSON = {"content-type": "application/json"}
+REST = """
+decisions: {{file: records.jsonl}}
+upstreams: {{echo: {{endpoints: ['http://127.0.0.1:{echo}']}}}}
+defaults: {{authentication: none}}
+policies:
+  small: {{rules: [{{name: small, allow: 'request.body.total <= 100.0 && request.body.role != "admin"'}}]}}
+  posts: {{rules: [{{name: posts, allow: 'request.method == "POST"'}}]}}
+  none-forbidden: {{rules: [{{name: any, allow: 'true'}}, {{name: forbidden, deny: 'request.body.forbidden == true'}}]}}
+routes:
+  - {{name: order, match: {{path: /order}}, upstream: echo, body: json, authorization: [posts, small]}}
+  - {{name: shaped, match: {{path: /shaped}}, upstream: echo, body: json, authorization: small, request: {{body: '{{sum: total}}'}}}}
+  - {{name: json, match: {{path: /json}}, upstream: echo, body: json}}
+  - {{name: deny, match: {{path: /deny}}, upstream: echo, body: json, authorization: none-forbidden}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(shop: Shop) -> Iterator[Gateway]:
+    """Run a gateway."""
+    with gateway(REST.format(echo=shop.ports["echo"])) as running:
+        yield running
+
+
+def seen(echo: int) -> int:
+    """Return how many requests the upstream got."""
+    return len(ask(echo, "/__requests").json["paths"])
+
+
+def test_a_body_is_judged(place: Gateway, echo: int) -> None:
+    """By the policies that read it; it goes on as it came."""
+    good = b'{"total": 7.5,  "role": "user"}'
+    answer = place.ask("/order", method="POST", headers=JSON, body=good)
+    assert (answer.status, answer.json["body"]) == (200, good.decode())
+    for bad in (b'{"total": 101, "role": "user"}', b'{"total": 1, "role": "admin"}', b"{}", b"[]"):
+        assert place.ask("/order", method="POST", headers=JSON, body=bad).status == 401
+    assert place.ask("/order", method="PUT", headers=JSON, body=good).status == 401
+    assert seen(echo) == 1
+
+
+def test_no_body_is_null(place: Gateway) -> None:
+    """An allow rule that reads it has no value; a deny rule that does denies."""
+    assert place.ask("/order", method="POST").status == 401
+    assert place.ask("/deny").status == 401
+    assert place.ask("/json").status == 200
+    allowed = place.ask("/deny", method="POST", headers=JSON, body=b'{"forbidden": false}')
+    assert allowed.status == 200
+
+
+def test_the_body_is_shaped_after_it_was_judged(place: Gateway) -> None:
+    """Policies read what the client sent."""
+    body = json.dumps({"total": 5, "role": "user"}).encode()
+    answer = place.ask("/shaped", method="POST", headers=JSON, body=body)
+    assert answer.json["body"] == '{"sum":5}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "reason"),
+    [
+        ({"content-type": "text/plain"}, b"{}", 415, "body_type"),
+        ({}, b"{}", 415, "body_type"),
+        ({"content-type": "application/json;charset=utf-16"}, b"{}", 415, "body_type"),
+        ({"content-type": "x=application/json"}, b"{}", 415, "body_type"),
+        ({"content-type": "application/json, text/plain"}, b"{}", 415, "body_type"),
+        (JSON | {"content-encoding": "gzip"}, b"{}", 415, "body_type"),
+        (JSON, b"\xef\xbb\xbf{}", 400, "malformed_body"),
+        (JSON, b'{"role":"user","role":"admin"}', 400, "malformed_body"),
+        (JSON, b'{"role":"user","ROLE":"admin"}', 400, "malformed_body"),
+        (JSON, b'{"total":1e999}', 400, "malformed_body"),
+        (JSON, b"role: admin", 400, "malformed_body"),
+        (JSON, b"[" * 5000, 400, "malformed_body"),
+    ],
+)
+def test_H16_a_body_that_can_be_read_in_two_ways(
+    place: Gateway, echo: int, headers: dict[str, str], body: bytes, status: int, reason: str
+) -> None:
+    """It is refused, and nothing reaches the upstream."""
+    answer = place.ask("/json", method="POST", headers=headers, body=body)
+    assert (answer.status, answer.reason) == (status, reason)
+    assert seen(echo) == 0
+
+
+@pytest.mark.parametrize(
+    "kind", ["Application/JSON", "application/json; charset=UTF-8", "application/ld+json"]
+)
+def test_what_says_json(place: Gateway, kind: str) -> None:
+    """In any capitals, in UTF-8, with a suffix."""
+    assert (
+        place.ask("/json", method="POST", headers={"content-type": kind}, body=b"{}").status == 200
+    )
+
+
+def test_F6_bodies_in_every_framing(place: Gateway, echo: int) -> None:
+    """Chunked ones are judged as well; one over the limit is 413."""
+    head = b"POST /order HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    bad = b'{"total": 101, "role": "user"}'
+    chunked = b"transfer-encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(bad), bad)
+    assert b" 401 " in _raw(place.port, head + chunked)
+    assert b" 401 " in _raw(place.port, head + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+    large = b'{"total": 1, "role": "' + b"x" * (2 << 20) + b'"}'
+    assert place.ask("/order", method="POST", headers=JSON, body=large).status == 413
+    assert seen(echo) == 0
+
+
+def _raw(port: int, data: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(data)
+        return connection.recv(65_536)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-envoy-auth-partial-body": "true", "content-type": "application/json"},
+        {"content-length": "7", "content-type": "application/json"},
+    ],
+)
+def test_F6_a_body_that_was_cut(headers: dict[str, str]) -> None:
+    """Over ext_authz Envoy says so, or sends none of it: neither is judged as if it were whole."""
+    body = b"" if "content-length" in headers else b"{}"
+    with pytest.raises(WrongBody) as caught:
+        body_of(Request(headers=Headers(headers.items())), body)
+    assert (caught.value.status, caught.value.reason) == (413, "body_cut")
+
+
+def test_ext_authz_decodes_the_body() -> None:
+    """What `Check` hands on is what the rules read."""
+    message = ext_authz_pb2.CheckRequest()
+    message.attributes.request.http.method = "POST"
+    message.attributes.request.http.raw_body = b"{}"
+    event, body = wire_authz.decode(message.SerializeToString())
+    assert (event.request.method, body) == ("POST", b"{}")
+    assert service.check is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (", body: json, authorization: [posts", ", authorization: [posts", "expected `body: json`"),
+        (
+            "body: json, authorization: small",
+            "body: json, cache: {{ttl: 1s}}, authorization: small",
+            "can't be combined with cache",
+        ),
+        (
+            "defaults:",
+            "consumers: {{a: {{when: 'request.body.x == 1'}}}}\ndefaults:",
+            "reads request.body.x, which doesn.t exist",
+        ),
+    ],
+)
+def test_what_a_file_can_not_say(shop: Shop, old: str, new: str, said: str) -> None:
+    """A rule over a body that nobody asked for, or that comes too late."""
+    assert old in REST
+    text = REST.replace(old, new, 1).format(echo=shop.ports["echo"])
+    with pytest.raises(AssertionError, match=said), gateway(text):
+        pass
