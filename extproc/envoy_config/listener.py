@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutationRemoveOnMatch,
+    HeaderMutationRules,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     GrpcService,
     GrpcServiceEnvoyGrpc,
@@ -74,6 +78,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     DownstreamTlsContext,
     TlsCertificate,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from extproc.core.verdict import (
@@ -93,6 +98,7 @@ from extproc.envoy_config.shapes import (
     address,
     file,
     from_file,
+    matching,
     packed,
     seconds,
 )
@@ -121,6 +127,8 @@ CONTROL_HEADERS = (
     "x-forwarded-prefix",
     "x-forwarded-uri",
 )
+_NOT_LETTER = "[^a-z0-9]"
+_LONGEST_REGEX = 90  # Envoy bounds the size of a compiled one
 _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 
 
@@ -243,7 +251,7 @@ def _manager(
         upgrade_configs=[
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
-        early_header_mutation_extensions=[_strip(_never_from_clients(gateway))],
+        early_header_mutation_extensions=[_strip(_identity_headers(gateway))],
         local_reply_config=local_replies(),
         access_log=access_logs(facts.decisions),
         http_filters=[
@@ -287,17 +295,30 @@ def _harden(manager: HttpConnectionManager) -> None:
     manager.request_headers_timeout = seconds(10)
 
 
-def _never_from_clients(gateway: Gateway) -> list[str]:
+def _identity_headers(gateway: Gateway) -> list[str]:
     identity = gateway.identity
     if identity is None:
-        return sorted(CONTROL_HEADERS)
+        return []
     assertion = [identity.assertion.header] if identity.assertion is not None else []
-    return sorted({*CONTROL_HEADERS, *(name.lower() for name in identity.headers), *assertion})
+    return sorted({*(name.lower() for name in identity.headers), *assertion})
 
 
-def _strip(names: list[str]) -> TypedExtensionConfig:
-    """Return a mutation that runs before routing and before any filter."""
-    mutation = HeaderMutation(mutations=[Mutation(remove=name) for name in names])
+def _strip(identity: list[str]) -> TypedExtensionConfig:
+    """Return a mutation that runs before routing and before any filter.
+
+    A name by which upstreams are told who is calling goes in every spelling that they may take
+    for it (`x.user` is `HTTP_X_USER` for some), and so does what only Envoys tell each other.
+    """
+    mutations = [Mutation(remove=name) for name in sorted({*CONTROL_HEADERS, *identity})]
+    spellings = [_NOT_LETTER.join(map(re.escape, name.split("-"))) for name in identity]
+    mutations += [
+        Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
+        for matcher in (
+            StringMatcher(prefix="x-envoy-"),
+            *(StringMatcher(safe_regex=matching(s)) for s in spellings if len(s) < _LONGEST_REGEX),
+        )
+    ]
+    mutation = HeaderMutation(mutations=mutations)
     return TypedExtensionConfig(name=_MUTATION, typed_config=packed(mutation))
 
 

@@ -113,13 +113,18 @@ class Seen:
 
 @dataclass(slots=True)
 class Place:
-    """A running gateway, its upstream, and its files."""
+    """A running gateway, its upstream, and its files.
+
+    Attributes:
+        unidentified: how many requests got an answer without a request id.
+    """
 
     gateway: Gateway
     upstream: Upstream
     _known: list[dict[str, Any]] = field(default_factory=list)
     _by_id: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _read: int = 0
+    unidentified: int = 0
 
     @property
     def port(self) -> int:
@@ -144,6 +149,7 @@ class Place:
         """Send bytes; keep what the upstream got."""
         before = len(self.upstream.received)
         answer = exchange(self.port, data, method=method)
+        self.unidentified += answer.status > 0 and answer.header("x-request-id") is None
         return Seen(answer, tuple(self.upstream.received[before:]))
 
     def get(self, target: str | bytes, *headers: tuple[str, str], **options: Any) -> Seen:
@@ -208,21 +214,25 @@ def clean(got: Received, user: str | None = None) -> None:
 
 def malformed(place: Place, all_data: Sequence[bytes], statuses: frozenset[int]) -> list[Seen]:
     """Expect that Envoy refuses each of these and records it, and that nothing gets through."""
-    before = len(envoys(place))
     all_seen = [place.send(data) for data in all_data]
     for data, seen in zip(all_data, all_seen, strict=True):
         assert seen.status in statuses, (data[:200], seen)
         assert not seen.received, (data[:200], seen)
-    until(lambda: len(envoys(place)) >= before + len(all_data), "Envoy's records")
-    fresh = envoys(place)[before:]
-    assert len(fresh) == len(all_data), fresh
-    assert all(record["decision"] == "deny" and record["reason"] for record in fresh), fresh
+    identified = [seen for seen in all_seen if seen.answer.header("x-request-id") is not None]
+    for record in place.each_record(identified):
+        assert record["decision"] == "deny", record
+        assert record["reason"], record
+    until(lambda: len(unidentified(place)) >= place.unidentified, "Envoy's records")
+    for record in unidentified(place)[-place.unidentified :]:
+        assert record["decision"] == "deny", record
+        assert record["reason"], record
     return all_seen
 
 
-def envoys(place: Place) -> list[dict[str, Any]]:
-    """Return what Envoy recorded itself."""
-    return [record for record in place.records() if record["by"] == "envoy"]
+def unidentified(place: Place) -> list[dict[str, Any]]:
+    """Return what Envoy recorded of requests that it could not parse; those have no id."""
+    every = place.records()
+    return [r for r in every if r["by"] == "envoy" and r["request_id"] is None]
 
 
 def quiet(said: str) -> list[dict[str, Any]]:
