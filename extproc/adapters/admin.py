@@ -27,6 +27,9 @@ class Administered(Protocol):
     def ready(self) -> bool:
         """Say whether requests should be sent here."""
 
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators whose keys were never loaded."""
+
     async def status(self) -> dict[str, Any]:
         """Return the state of everything."""
 
@@ -132,9 +135,10 @@ class AdminServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         ready = self._administered.ready()
-        return web.Response(
-            text="ready\n" if ready else "not ready\n", status=200 if ready else 503
-        )
+        text = "ready\n" if ready else "not ready\n"
+        # The other issuers' callers are served, so this gateway isn't taken out of rotation.
+        text += "".join(f"keys missing: {name}\n" for name in self._administered.keys_missing())
+        return web.Response(text=text, status=200 if ready else 503)
 
     async def _status(self, _request: web.Request) -> web.Response:
         return _json(await self._administered.status())

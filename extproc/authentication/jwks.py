@@ -57,6 +57,11 @@ class KeySource:
         source.keys, source.problem = keys, ""
         return source
 
+    @property
+    def is_fetched(self) -> bool:
+        """Say whether keys come from somewhere else than the gateway file."""
+        return bool(self._location)
+
     def start(self, services: Services) -> None:
         """Begin to fetch; doesn't wait."""
         self._services = services

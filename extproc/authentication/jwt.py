@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from extproc.authentication.jwks import KeySource
-    from extproc.authentication.keys import KeySet
+    from extproc.authentication.keys import Key, KeySet
     from extproc.authentication.proofs import Proof
     from extproc.core.ports import Services
     from extproc.core.values import Request
@@ -94,9 +94,18 @@ class JwtAuthenticator:
             raise Refused("alg")
         _right_kind(token, profile=self.rules.profile)
         keys = self.source.current(monotonic)
-        if keys is None or not keys.candidates(token.key_id):
+        if keys is None or not self._can_judge(keys, token):
             return self._with_fresh_keys(text, token, request, now, monotonic)
         return self.bound(self._checked(text, token, now, keys), text, request)
+
+    def _can_judge(self, keys: KeySet, token: Token) -> bool:
+        """Say whether these keys decide on a token; without a key id, only where one fits.
+
+        An issuer that names no keys may have changed them: what fits none is worth a look.
+        """
+        if token.key_id:
+            return bool(keys.candidates(token.key_id))
+        return not self.source.is_fetched or _fitting(keys, token) is not None
 
     async def _with_fresh_keys(
         self, text: str, token: Token, request: Request, now: float, monotonic: float
@@ -110,10 +119,9 @@ class JwtAuthenticator:
         candidates = keys.candidates(token.key_id)
         if not candidates:
             raise Refused("kid")
-        fitting = [key for key in candidates if token.algorithm in key.algorithms]
-        if not fitting:
+        if not any(token.algorithm in key.algorithms for key in candidates):
             raise Refused("alg")
-        if not any(key.verifies(token.algorithm, token.signed, token.signature) for key in fitting):
+        if _fitting(keys, token) is None:
             raise Refused("signature")
         expires = tokens.judge(token.claims, self.rules, now)
         principal = _principal(self.name, token.claims)
@@ -124,6 +132,13 @@ class JwtAuthenticator:
         if len(self._remembered) >= _MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[text] = remembered
+
+
+def _fitting(keys: KeySet, token: Token) -> Key | None:
+    """Return the key that a token is signed with."""
+    algorithm, signed, signature = token.algorithm, token.signed, token.signature
+    candidates = keys.candidates(token.key_id)
+    return next((key for key in candidates if key.verifies(algorithm, signed, signature)), None)
 
 
 def _right_kind(token: Token, *, profile: bool) -> None:

@@ -155,7 +155,8 @@ class Credentials:
                 self._trouble((*key, "secret"), str(error), f"expected {_LONG_ENOUGH}")
             return KeySource.fixed(model.issuer, KeySet(()))
         location = model.jwks_uri or discovery_url(model.issuer)
-        return KeySource(model.issuer, location, discovery=model.jwks_uri is None, pace=Pace())
+        pace = Pace(model.refresh, model.cooldown, model.max_stale)
+        return KeySource(model.issuer, location, discovery=model.jwks_uri is None, pace=pace)
 
     def _of_keys(self, name: str, model: ApiKey) -> ApiKeys:
         path = Path(model.file)

@@ -44,6 +44,7 @@ class Place:
     asker: Asker | None = None
     restarts: int = 0
     ready: bool = False
+    keys_missing: tuple[str, ...] = ()
 
 
 class Crew:
@@ -78,6 +79,11 @@ class Crew:
         """Say whether any worker serves."""
         return any(place.ready for place in self.places)
 
+    @property
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators whose keys some worker never loaded."""
+        return sorted({name for place in self.places for name in place.keys_missing})
+
     async def start(self) -> None:
         """Start every worker and wait until all serve.
 
@@ -97,7 +103,7 @@ class Crew:
         theirs.close()
         place.asker = await Asker.open(ours)
         try:
-            await place.asker.ask("ping", _START_WITHIN)
+            _note(place, await place.asker.ask("ping", _START_WITHIN))
             await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
         except (WorkerGone, TimeoutError) as error:
             await processes.stop(place.process, 0)
@@ -153,7 +159,7 @@ class Crew:
             return
         while process.returncode is None:
             try:
-                await asker.ask("ping", _SILENT_FOR)
+                _note(place, await asker.ask("ping", _SILENT_FOR))
             except WorkerGone:
                 await processes.stop(process, _PING_EVERY)
             except TimeoutError:
@@ -231,6 +237,10 @@ class Crew:
             task.cancel()
         running = [place.process for place in self.places if place.process is not None]
         await asyncio.gather(*(processes.stop(process, seconds) for process in running))
+
+
+def _note(place: Place, answer: dict[str, Any]) -> None:
+    place.keys_missing = tuple(answer["keys_missing"])
 
 
 def decisions_option(loaded: Loaded) -> tuple[str, ...]:

@@ -84,9 +84,7 @@ def _moment(text: str, now: float) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadRevocation(
-            "`before` is no moment such as 2027-01-31T00:00:00Z"
-        ) from error
+        raise BadRevocation("`before` is no moment such as 2027-01-31T00:00:00Z") from error
     seconds = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     if not 0 < seconds <= now:
         raise BadRevocation("`before` lies ahead")

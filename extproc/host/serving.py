@@ -158,6 +158,10 @@ class Serving:
         """
         return await self._revoking.revoke(said, self._crew)
 
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators whose keys were never loaded."""
+        return self._crew.keys_missing
+
     async def metrics(self) -> bytes:
         """Return every worker's metrics added up."""
         await self._crew.flush()
@@ -172,5 +176,6 @@ class Serving:
             "last_reload": {"ok": not self._error, "error": self._error or None},
             "workers": self._crew.described(),
             "revocations": self._revoking.count,
+            "keys_missing": self._crew.keys_missing,
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
         }

@@ -225,6 +225,10 @@ class Supervisor:
         """
         return await self._revoking.revoke(said, self._crew)
 
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators whose keys were never loaded."""
+        return self._crew.keys_missing
+
     async def metrics(self) -> bytes:
         """Return every process's metrics added up."""
         await self._crew.flush()
@@ -246,6 +250,7 @@ class Supervisor:
             "envoy": {"restarts": self._proxy.restarts},
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
             "revocations": self._revoking.count,
+            "keys_missing": self._crew.keys_missing,
             "upstreams": await self._upstreams(),
         }
 

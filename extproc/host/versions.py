@@ -62,6 +62,14 @@ class Versions:
         """Return the versions in force, oldest first."""
         return list(self._in_force)
 
+    @property
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators of the newest version whose keys were never loaded."""
+        if not self._in_force:
+            return []
+        newest = self._in_force[self.names[-1]].assembly
+        return [name for name, one in newest.authenticators.items() if one.source.keys is None]
+
     async def add(self, assembly: Assembly) -> None:
         """Put a version in force beside those there are; one that is being dropped stays.
 

@@ -166,7 +166,11 @@ class Worker:
         return await answers[question](details)
 
     async def _ping(self, _details: dict[str, Any]) -> dict[str, Any]:
-        return {"ok": True, "versions": self._versions.names}
+        return {
+            "ok": True,
+            "versions": self._versions.names,
+            "keys_missing": self._versions.keys_missing,
+        }
 
     async def _load(self, details: dict[str, Any]) -> dict[str, Any]:
         """Load the version that the supervisor loaded; another one is refused."""

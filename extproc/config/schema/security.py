@@ -64,6 +64,11 @@ class Jwt(Strict):
     proof: Literal["certificate", "dpop"] | None = Field(
         None, description="The caller shows that the token is theirs (RFC 8705, RFC 9449)."
     )
+    refresh: Pause = Field(300.0, gt=0, description="Keys this old are fetched again.")
+    cooldown: Pause = Field(10.0, gt=0, description="At least so long between two fetches.")
+    max_stale: Pause = Field(
+        _DAY, gt=0, description="How long fetched keys are good while the issuer can't be reached."
+    )
     header: HeaderName = Field("authorization", description="Where the bearer token is.")
     cookie: CookieName | None = Field(None, description="In place of a header: a cookie.")
     query: CookieName | None = Field(None, description="In place of a header: a parameter.")
