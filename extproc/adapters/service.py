@@ -116,9 +116,17 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
             answer = Immediate(wire_authz.unsupported())
         elif isinstance(answer, Continue) and answer.verdict is None:
             answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
-        return wire_authz.encode(answer)
+        return wire_authz.encode(answer, _sent_and_hidden(exchange))
     finally:
         await exchange.finish()
+
+
+def _sent_and_hidden(exchange: Exchange) -> list[str]:
+    """Return what a client sent and the upstream may not get; Envoy is another's and keeps it."""
+    request, route = exchange.request, exchange.route
+    if request is None or route is None:
+        return []
+    return [name for name in request.headers if route.hides(name)]
 
 
 def access_log(deciding: Deciding, data: bytes) -> None:

@@ -6,7 +6,10 @@ onto a header that exists, so several values are joined by us and replace what i
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import hashlib
+import ssl
+from typing import TYPE_CHECKING, TypeGuard
+from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError
 
@@ -17,7 +20,16 @@ from extproc.core.errors import PeerFault
 from extproc.core.headers import Headers
 from extproc.core.messages import Answer, Continue, Immediate, RequestHeaders
 from extproc.core.values import Request, Response
-from extproc.core.verdict import NAMESPACE, ROUTE_EXTENSION
+from extproc.core.verdict import (
+    CERTIFICATE_DIGEST_ATTRIBUTE,
+    CERTIFICATE_SUBJECT_ATTRIBUTE,
+    CERTIFICATE_URI_ATTRIBUTE,
+    NAMESPACE,
+    ROUTE_EXTENSION,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -50,11 +62,32 @@ def decode(data: bytes) -> tuple[RequestHeaders, bytes]:
         target=http.path,
         headers=headers,
         request_id=headers.get("x-request-id") or http.id,
+        attributes=_certificate(attributes.source),
         address=address_only(attributes.source.address.socket_address.address + ":"),
     )
     route_key = attributes.context_extensions.get(ROUTE_EXTENSION, "")
     event = RequestHeaders(request, route_key, end=True)
     return event, http.raw_body or http.body.encode()
+
+
+def _certificate(peer: ext_authz_pb2.AttributeContext.Peer) -> dict[str, str]:
+    """Return what ext_proc would tell of a client's certificate.
+
+    `principal` is the first URI, else a DNS name or the subject; `certificate` is there with
+    `include_peer_certificate` alone, as PEM, percent-encoded.
+    """
+    found: dict[str, str] = {}
+    if peer.principal:
+        is_uri = "://" in peer.principal
+        name = CERTIFICATE_URI_ATTRIBUTE if is_uri else CERTIFICATE_SUBJECT_ATTRIBUTE
+        found[name] = peer.principal
+    if peer.certificate:
+        try:
+            data = ssl.PEM_cert_to_DER_cert(unquote(peer.certificate))
+        except ValueError as error:
+            raise PeerFault("the client's certificate can't be read") from error
+        found[CERTIFICATE_DIGEST_ATTRIBUTE] = hashlib.sha256(data).hexdigest()
+    return found
 
 
 def _headers(http: ext_authz_pb2.AttributeContext.HttpRequest) -> Headers:
@@ -66,14 +99,21 @@ def _headers(http: ext_authz_pb2.AttributeContext.HttpRequest) -> Headers:
     return Headers((name, value) for name, value in pairs if not name.startswith(":"))
 
 
-def encode(answer: Answer) -> bytes:
-    """Write the CheckResponse of an answer to request headers."""
+def encode(answer: Answer, hidden: Sequence[str] = ()) -> bytes:
+    """Write the CheckResponse of an answer to request headers.
+
+    Args:
+        answer: to a request's headers, or to its body.
+        hidden: headers that came and don't go on, unless the answer sets them.
+    """
     if isinstance(answer, Immediate):
         return _denied(answer.response)
     if not _carried(answer):
         return _denied(unsupported())
     message = ext_authz_pb2.CheckResponse(status=ext_authz_pb2.Status(code=_OK))
     ok = message.ok_response
+    written = {name for name, _ in answer.changes.set} if answer.changes is not None else set()
+    ok.headers_to_remove.extend(name for name in hidden if name not in written)
     if answer.changes is not None:
         ok.headers_to_remove.extend(filter(may_set, answer.changes.remove))
         for name, values in answer.changes.set:

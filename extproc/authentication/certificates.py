@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from extproc.authentication.tokens import Refused
 from extproc.core.principal import Principal
 from extproc.core.verdict import (
+    CERTIFICATE_ATTRIBUTES,
     CERTIFICATE_DIGEST_ATTRIBUTE,
     CERTIFICATE_SUBJECT_ATTRIBUTE,
     CERTIFICATE_URI_ATTRIBUTE,
@@ -50,8 +51,12 @@ class ClientCertificates:
         """Nothing to prepare: Envoy has the keys."""
 
     def presented(self, request: Request) -> str | None:
-        """Return the certificate's digest."""
-        return digest(request) or None
+        """Return the certificate's digest; where Envoy tells only a name, that."""
+        for attribute in CERTIFICATE_ATTRIBUTES:
+            told = request.attributes.get(attribute)
+            if told:
+                return told
+        return None
 
     def verify(self, credential: str, request: Request) -> Principal:
         """Read who the certificate names."""
@@ -67,7 +72,7 @@ class ClientCertificates:
             if len(self._known) >= _MOST_REMEMBERED:
                 self._known.clear()
             # One principal for each certificate: what is remembered of it holds for the next.
-            known = self._known[place] = self._principal(credential, uri, subject)
+            known = self._known[place] = self._principal(digest(request), uri, subject)
         return known
 
     def _principal(self, fingerprint: str, uri: str, subject: str) -> Principal:

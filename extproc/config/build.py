@@ -20,6 +20,7 @@ from extproc.config.source import Key, written_key
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.routes import PathPattern, Route
+from extproc.core.verdict import CONTROL_HEADERS
 from extproc.expressions.conditions import Condition, NotAnExpression, condition
 from extproc.expressions.inputs import Inputs
 from extproc.expressions.projections import Projection
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from extproc.authentication.jwt import JwtAuthenticator
     from extproc.config.load import Loaded
     from extproc.config.schema import Assertion as AssertionModel
-    from extproc.config.schema import PolicyRule
+    from extproc.config.schema import Gateway, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
@@ -102,7 +103,8 @@ class Assembly:
             log: where failures go.
             threaded: names of plugins whose hooks run in threads from the start.
         """
-        patterns = {r.name: PathPattern.parse(r.match.path) for r in self.loaded.gateway.routes}
+        routes = {route.name: route for route in self.loaded.gateway.routes}
+        patterns = {name: PathPattern.parse(route.match.path) for name, route in routes.items()}
         return [
             Route(
                 name,
@@ -123,9 +125,15 @@ class Assembly:
                     ]
                 ),
                 _deadline(steps),
+                _hidden(self.loaded.gateway, routes[name]),
             )
             for name, steps in self.steps.items()
         ]
+
+
+def _hidden(gateway: Gateway, route: RouteModel) -> frozenset[str]:
+    names = gateway.credential_headers(route)
+    return frozenset({*CONTROL_HEADERS, *gateway.identity_headers, *names})
 
 
 def _deadline(steps: tuple[Step, ...]) -> float:

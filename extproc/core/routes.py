@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from extproc.core.chain import Chain
+
+
+_NEITHER = re.compile("[^a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Route:
         pattern: what its path looks like.
         chain: the plugins.
         deadline: seconds that the service may take for one message, all hooks together.
+        hidden: headers that the upstream gets from nobody but the service, in lower case with `-`
+            for whatever is no letter or digit. Where Envoy's configuration is ours it removes them.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
     """
 
@@ -81,11 +87,16 @@ class Route:
     pattern: PathPattern
     chain: Chain
     deadline: float
+    hidden: frozenset[str] = frozenset()
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the route once."""
         object.__setattr__(self, "key", f"{self.name}@{self.version}")
+
+    def hides(self, name: str) -> bool:
+        """Say whether a header as a client spelled it may be taken for a hidden one."""
+        return bool(self.hidden) and _NEITHER.sub("-", name.lower()) in self.hidden
 
     def params(self, path: str) -> dict[str, str]:
         """Return the path's parameters.

@@ -29,9 +29,9 @@ CERTIFICATE_DIGEST_ATTRIBUTE = "connection.sha256_peer_certificate_digest"
 """The SHA-256 of the client's certificate, hexadecimal."""
 
 CERTIFICATE_ATTRIBUTES = (
+    CERTIFICATE_DIGEST_ATTRIBUTE,
     CERTIFICATE_URI_ATTRIBUTE,
     CERTIFICATE_SUBJECT_ATTRIBUTE,
-    CERTIFICATE_DIGEST_ATTRIBUTE,
 )
 """Asked for only where an authenticator reads them."""
 
@@ -43,3 +43,19 @@ ROUTE_EXTENSION = "extproc_route"
 
 MESSAGE_TIMEOUT = 1.0
 """Seconds that Envoy waits for one answer; the service asks for more, once, where it waits."""
+
+CONTROL_HEADERS = (
+    "x-gateway-assertion",
+    "x-gateway-partial",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-middleware-subrequest",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+)
+"""Names by which a client might pretend to be a part of this gateway, or make an upstream see
+another path or method than the one that was judged."""

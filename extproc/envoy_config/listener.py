@@ -83,6 +83,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from extproc.core.verdict import (
     CERTIFICATE_ATTRIBUTES,
+    CONTROL_HEADERS,
     MESSAGE_TIMEOUT,
     NAMESPACE,
     REQUEST_ATTRIBUTES,
@@ -112,21 +113,6 @@ _HCM = "envoy.filters.network.http_connection_manager"
 _MUTATION = "envoy.http.early_header_mutation.header_mutation"
 _COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
 _LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
-# Names by which a client might pretend to be a part of this gateway, or make an upstream see
-# another path or method than the one that was judged.
-CONTROL_HEADERS = (
-    "x-gateway-assertion",
-    "x-gateway-partial",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-middleware-subrequest",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-forwarded-host",
-    "x-forwarded-prefix",
-    "x-forwarded-uri",
-)
 _NOT_LETTER = "[^a-z0-9]"
 _LONGEST_REGEX = 90  # Envoy bounds the size of a compiled one
 _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
@@ -251,7 +237,7 @@ def _manager(
         upgrade_configs=[
             HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
         ],
-        early_header_mutation_extensions=[_strip(_identity_headers(gateway))],
+        early_header_mutation_extensions=[_strip(gateway.identity_headers)],
         local_reply_config=local_replies(),
         access_log=access_logs(facts.decisions),
         http_filters=[
@@ -293,14 +279,6 @@ def _harden(manager: HttpConnectionManager) -> None:
     )
     manager.stream_idle_timeout = seconds(300)
     manager.request_headers_timeout = seconds(10)
-
-
-def _identity_headers(gateway: Gateway) -> list[str]:
-    identity = gateway.identity
-    if identity is None:
-        return []
-    assertion = [identity.assertion.header] if identity.assertion is not None else []
-    return sorted({*(name.lower() for name in identity.headers), *assertion})
 
 
 def _strip(identity: list[str]) -> TypedExtensionConfig:

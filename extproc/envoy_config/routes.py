@@ -152,7 +152,7 @@ def _entry(
             filter_metadata={NAMESPACE: Struct(fields={"id": Value(string_value=key)})}
         ),
         typed_per_filter_config={EXT_PROC: _processing(modes), RBAC: _accept_only(key)},
-        request_headers_to_remove=_credentials(gateway, route),
+        request_headers_to_remove=gateway.credential_headers(route),
     )
     limit = _buffer_limit(gateway, modes)
     if limit:
@@ -210,14 +210,6 @@ def _buffer_limit(gateway: Gateway, modes: Modes) -> int:
     request = listener.max_request_bytes if modes.request_body is BodyMode.BUFFERED else 0
     response = listener.max_response_bytes if modes.response_body is BodyMode.BUFFERED else 0
     return max(request, response)
-
-
-def _credentials(gateway: Gateway, route: Route) -> list[str]:
-    """Return where authenticators look: it is taken off before the upstream."""
-    upstream = gateway.upstreams.get(route.upstream or "")
-    if upstream is not None and upstream.forward_credentials:
-        return []
-    return sorted({name for model in gateway.authentication.values() for name in model.headers})
 
 
 def _action(gateway: Gateway, route: Route, retry_on: str) -> RouteAction:

@@ -67,3 +67,19 @@ class Gateway(Strict):
     def listeners(self) -> dict[str, Listener]:
         """Return the listeners by name; this version has one, `main`."""
         return {"main": self.listener}
+
+    @property
+    def identity_headers(self) -> list[str]:
+        """Return the headers by which upstreams are told who is calling."""
+        if self.identity is None:
+            return []
+        assertion = self.identity.assertion
+        own = [assertion.header] if assertion is not None else []
+        return sorted({*(name.lower() for name in self.identity.headers), *own})
+
+    def credential_headers(self, route: Route) -> list[str]:
+        """Return the headers that are taken off before a route's upstream."""
+        upstream = self.upstreams.get(route.upstream or "")
+        if upstream is not None and upstream.forward_credentials:
+            return []
+        return sorted({name for model in self.authentication.values() for name in model.headers})
