@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,7 +19,6 @@ from extproc.config.translate import Positions, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
-    from pathlib import Path
 
 _INCLUDABLE = ("routes", "policies", "upstreams")
 _VERSION_DIGITS = 16
@@ -75,13 +76,18 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
+def _resolved(path: Path) -> Path:
+    """Follow links; a ring of them, which `Path.resolve` raises on, is told when it is read."""
+    return Path(os.path.realpath(path))
+
+
 class _Merge:
     """Puts files together; remembers where everything came from."""
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self.path = path
-        self.folder = path.resolve().parent
-        self.files: list[Path] = [path.resolve()]
+        self.folder = _resolved(path).parent
+        self.files: list[Path] = [_resolved(path)]
         self.fill: Callable[[str, str], str] = filler(self.folder, environment, self.files)
         self.main = read(path, str(path), self.fill)
         if not isinstance(self.main.data, dict):
@@ -108,7 +114,7 @@ class _Merge:
 
     def _collected(self, add: Callable[[Path], None], file: Path) -> None:
         """Go on with the next file if this one can't be used."""
-        if not file.resolve().is_relative_to(self.folder):
+        if not _resolved(file).is_relative_to(self.folder):
             at = Position(self._name(file))
             self.troubles.append(Trouble(at, "", "isn't below the gateway file's folder"))
             return
@@ -139,7 +145,7 @@ class _Merge:
         self.globs.append(pattern)
         if not found:
             self._trouble(key, "matches no file")
-        yield from (file for file in found if file.resolve() != self.files[0])
+        yield from (file for file in found if _resolved(file) != self.files[0])
 
     def _include(self, file: Path) -> None:
         document = self._read(file)
