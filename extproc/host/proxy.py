@@ -101,7 +101,9 @@ class Proxy:
         assert process.stdout is not None  # noqa: S101 - it was asked for
         while line := await process.stdout.readline():
             text = line.decode(errors="replace")
-            stream = sys.stdout if _is_record(text) else sys.stderr
+            record = _is_record(text)
+            text = text if record else _without_query(text)
+            stream = sys.stdout if record else sys.stderr
             if stream is sys.stderr:
                 self._said.append(text.strip())
             stream.write(text)
@@ -204,6 +206,13 @@ def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str,
     names = {cluster["name"] for cluster in new["resources"]}
     kept = [cluster for cluster in old["resources"] if cluster["name"] not in names]
     return {"version_info": version, "resources": [*new["resources"], *kept]}
+
+
+def _without_query(line: str) -> str:
+    """Cut a line of Envoy's log where a query begins: it may hold a credential."""
+    event = line.find('"event":')
+    query = line.find("?", event)
+    return line if event < 0 or query < 0 else f'{line[:query]}"}}\n'
 
 
 def _is_record(line: str) -> bool:
