@@ -98,6 +98,8 @@ REPLIES = (
         "upstream_too_large",
         "Upstream response too large",
     ),
+    # A transfer coding that nobody knows; the codec's only 501.
+    Reply("response.code == 501", 400, "malformed", "Malformed request"),
     Reply("response.code >= 500", 500, "gateway_error", "Gateway error"),
     Reply("response.code >= 400", 400, "malformed", "Malformed request"),
 )
