@@ -1,7 +1,5 @@
 """H: headers, hosts, methods, trailers and cookies."""
 
-# ruff: noqa: N802 - a test is named after its id
-
 from __future__ import annotations
 
 import json

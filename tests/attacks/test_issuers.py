@@ -1,6 +1,6 @@
 """J29 to J33: key sets that are fetched, from issuers that misbehave in one way each."""
 
-# ruff: noqa: E501, N802 - a line of the gateway file below is one line; tests have their id
+# ruff: noqa: E501 - a line of the gateway file below is one line; tests have their id
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """P: what is judged is what the upstream gets, however a path is spelt."""
 
-# ruff: noqa: N802 - a test is named after its id
-
 from __future__ import annotations
 
 import random

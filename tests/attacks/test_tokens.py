@@ -1,7 +1,5 @@
 """J: tokens and keys. Each runs on a protected, an optional and a public route."""
 
-# ruff: noqa: N802 - a test is named after its id
-
 from __future__ import annotations
 
 import hashlib

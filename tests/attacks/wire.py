@@ -155,7 +155,7 @@ def request(
     path = target.encode("latin-1") if isinstance(target, str) else target
     lines = [("Host", host)] if host else []
     lines += headers
-    if body and "content-length" not in {name.lower() for name, _ in headers}:
+    if body and not {"content-length", "transfer-encoding"} & {n.lower() for n, _ in headers}:
         lines.append(("Content-Length", str(len(body))))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
     return method.encode() + b" " + path + b" HTTP/1.1\r\n" + head + b"\r\n" + body
