@@ -18,7 +18,7 @@ from extproc.adapters.wire import host_only, may_set
 from extproc.adapters.wire_headers import address_only
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Headers
-from extproc.core.messages import Answer, Continue, Immediate, RequestHeaders
+from extproc.core.messages import Answer, BodyAnswer, Continue, Immediate, RequestHeaders
 from extproc.core.values import Request, Response
 from extproc.core.verdict import (
     CERTIFICATE_DIGEST_ATTRIBUTE,
@@ -124,10 +124,10 @@ def encode(answer: Answer, hidden: Sequence[str] = ()) -> bytes:
     return message.SerializeToString()
 
 
-def _carried(answer: Answer) -> TypeGuard[Continue]:
+def _carried(answer: Answer) -> TypeGuard[Continue | BodyAnswer]:
     """Say whether ext_authz can do what the answer says: headers, but no body and no path."""
     return (
-        isinstance(answer, Continue)
+        isinstance(answer, Continue | BodyAnswer)
         and answer.verdict is not None
         and answer.body is None
         and answer.target is None
