@@ -19,7 +19,7 @@ from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.core.errors import ConfigFault
-from extproc.envoy_config.shapes import Facts
+from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
@@ -27,13 +27,14 @@ from extproc.host.revoking import Revoking, revocations_file
 from extproc.host.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from extproc.config.build import Assembly
     from extproc.config.schema import Gateway
     from extproc.core.ports import Log
 
 _LOOK_EVERY = 0.5
+_UPSTREAM = "upstream."
 _WORKERS_STOP_WITHIN = 4.0
 
 
@@ -236,6 +237,7 @@ class Supervisor:
 
     async def status(self) -> dict[str, Any]:
         """Return the state of everything."""
+        endpoints = await self._endpoints()
         return {
             "version": self.version,
             "gateway": str(self._options.gateway),
@@ -247,31 +249,34 @@ class Supervisor:
                 "error": self._last.error or None,
             },
             "workers": self._crew.described(),
-            "envoy": {"restarts": self._proxy.restarts},
+            "envoy": {
+                "restarts": self._proxy.restarts,
+                "healthy_workers": endpoints.get(SERVICE_CLUSTER, {}).get("healthy", 0),
+            },
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
             "revocations": self._revoking.count,
             "keys_missing": self._crew.keys_missing,
-            "upstreams": await self._upstreams(),
+            "upstreams": {
+                name.removeprefix(_UPSTREAM): counts
+                for name, counts in endpoints.items()
+                if name.startswith(_UPSTREAM)
+            },
         }
 
-    async def _upstreams(self) -> dict[str, Any]:
-        """Return how many endpoints of each upstream are healthy, by Envoy."""
-        healthy: dict[str, Any] = {}
-        for cluster in await self._proxy.admin.clusters():
-            name = cluster["name"]
-            if name.startswith("upstream."):
-                hosts = cluster.get("host_statuses", [])
-                well = [
-                    h
-                    for h in hosts
-                    if h.get("health_status", {}).get("eds_health_status") == "HEALTHY"
-                    and not set(h["health_status"]) - {"eds_health_status"}
-                ]
-                healthy[name.removeprefix("upstream.")] = {
-                    "endpoints": len(hosts),
-                    "healthy": len(well),
-                }
-        return healthy
+    async def _endpoints(self) -> dict[str, Any]:
+        """Return how many endpoints of each cluster are healthy, by Envoy."""
+        return {c["name"]: _counted(c) for c in await self._proxy.admin.clusters()}
+
+
+def _counted(cluster: Mapping[str, Any]) -> dict[str, int]:
+    hosts = cluster.get("host_statuses", [])
+    well = [
+        host
+        for host in hosts
+        if host.get("health_status", {}).get("eds_health_status") == "HEALTHY"
+        and not set(host["health_status"]) - {"eds_health_status"}
+    ]
+    return {"endpoints": len(hosts), "healthy": len(well)}
 
 
 class NeedsRestart(ConfigFault):
