@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import load
 from tests.attacks import minting
@@ -173,14 +174,42 @@ def test_J8_exponent_one(place: Place) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512", "none", "RS1"])
-def test_J9_no_shared_secrets(tmp_path: Path, algorithm: str) -> None:
-    """J9: a secret can't be configured, so none from a public list can be."""
+def test_J9_no_shared_secret_beside_public_keys(tmp_path: Path, algorithm: str) -> None:
+    """J9, J2: with public keys no symmetric algorithm can be configured."""
+    wrong(tmp_path, "[RS256,", f"[{algorithm},", "algorithms")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "secret",
+        "your-256-bit-secret",
+        "changeme",
+        "Sn1f",
+        "a" * 31,
+        "a" * 64,
+        "your-256-bit-secret-your-256-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+    ],
+)
+def test_J9_secrets_that_are_none(tmp_path: Path, secret: str) -> None:
+    """J9: shorter than its hash, as nearly all public ones are, or one that tutorials show."""
+    wrong(tmp_path, "jwks: other.json", f'secret: "{secret}"', "secret")
+
+
+def wrong(folder: Path, old: str, new: str, named: str) -> None:
+    """Expect that the gateway file with a change is refused, naming the key."""
     for name, content in files().items():
-        (tmp_path / name).write_text(content)
+        (folder / name).write_text(content)
     text = head(1, 2) + gateway_text(3)
-    (tmp_path / "gateway.yaml").write_text(text.replace("[RS256,", f"[{algorithm},"))
-    with pytest.raises(ConfigError, match="algorithms"):
-        load(tmp_path / "gateway.yaml", {})
+    file = folder / "gateway.yaml"
+    file.write_text(text)
+    load(file, {})
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=named):
+        assemble(load(file, {}))
 
 
 @pytest.mark.parametrize(
