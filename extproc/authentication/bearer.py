@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from extproc.core.principal import Principal
     from extproc.core.values import Request
 
+_DOTS = 2  # of a compact JWS, RFC 7515 section 7.1
+
 
 class BearerTokens:
     """Tokens of several issuers; each goes to one authenticator, and there is no second try.
@@ -62,7 +64,7 @@ class BearerTokens:
 
     def _is_ours(self, credential: str) -> bool:
         """Say whether a token has the form of a JWT; one that is broken isn't tried elsewhere."""
-        return bool(self.authenticators) and "." in credential
+        return bool(self.authenticators) and credential.count(".") == _DOTS
 
     def challenge(self, *, refused: bool) -> str:
         """RFC 6750 section 3; the reason is for the record, not for the client."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _OK = 200
 _MOST_REMEMBERED = 10_000
+_MOST_ASKED = 256
 _MOST_BYTES = 256 << 10
 _LONGEST_TOKEN = 8192
 _REFUSALS_FOR = 5.0  # seconds; a token that isn't active yet may be soon
@@ -94,6 +95,9 @@ class Introspection:
         """Join the question about this token that is on its way, or ask it."""
         asking = self._asking.get(mark)
         if asking is None:
+            # Callers that went away don't end their questions, so these have a bound of their own.
+            if len(self._asking) >= _MOST_ASKED:
+                raise NotReady("authentication_busy", "Too many tokens are being checked.")
             asking = asyncio.ensure_future(self._ask(credential))
             self._asking[mark] = asking
             asking.add_done_callback(lambda task: self._keep(mark, task))

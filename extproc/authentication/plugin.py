@@ -86,13 +86,18 @@ class Authenticate(Plugin):
         given = [(scheme, credential) for scheme, credential in presented if credential is not None]
         if len(given) < len(presented):
             return self._challenge(request, "credential_missing" if given else "")
-        found = [scheme.verify(credential, request) for scheme, credential in given]
-        if not all(isinstance(one, Principal) for one in found):
-            return self._waited(request, found)
-        for one in found:
-            assert isinstance(one, Principal)  # noqa: S101 - the line above looked
-            self._take(request, one)
-        return None
+        left: list[Principal | Awaitable[Principal]] = []
+        try:
+            for scheme, credential in given:
+                found = scheme.verify(credential, request)
+                if left or not isinstance(found, Principal):
+                    left.append(found)  # in order: the last one's principal is taken
+                else:
+                    self._take(request, found)
+        except (Refused, NotReady):
+            _let_go(left)
+            raise
+        return self._waited(request, left) if left else None
 
     async def _waited(
         self, request: Request, found: Sequence[Principal | Awaitable[Principal]]
@@ -107,9 +112,7 @@ class Authenticate(Plugin):
         except NotReady as error:
             return _not_ready(error)
         finally:
-            for left in waiting:
-                if not isinstance(left, Principal):
-                    discard(left)
+            _let_go(waiting)
         return None
 
     def _take(self, request: Request, principal: Principal) -> None:
@@ -134,6 +137,12 @@ class Authenticate(Plugin):
         response.headers["cache-control"] = "no-store"
         request.facts.reason = reason
         return response
+
+
+def _let_go(left: Sequence[Principal | Awaitable[Principal]]) -> None:
+    for one in left:
+        if not isinstance(one, Principal):
+            discard(one)
 
 
 def _not_ready(error: NotReady) -> Response:

@@ -392,9 +392,7 @@ def test_verified_tokens_are_remembered_until_they_end() -> None:
 
 def trial(subject: JwtAuthenticator, *, anonymous: bool = False) -> Trial:
     """Return a trial of a route with this authenticator."""
-    return Trial(
-        Authenticate(schemes=(bearer(subject),), anonymous=anonymous)
-    )
+    return Trial(Authenticate(schemes=(bearer(subject),), anonymous=anonymous))
 
 
 def fresh(**changes: Any) -> str:
