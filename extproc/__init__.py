@@ -4,6 +4,7 @@ The map of the package:
 
     cli            one small module for each command
     host           the composition root: workers, their supervisor, reload, start and stop
+    offline        a request judged without Envoy: explain, policy tests
     config         the gateway file: read, validate, merge, build into plugins per route
     envoy_config   the compiler: gateway file → Envoy's configuration
     authentication, authorization, caching, aggregation, transformation   the features
@@ -13,7 +14,8 @@ The map of the package:
     testing        small real implementations of the ports, for tests of plugins
 
 Arrows of import: cli → host → config → features → expressions → core; host → adapters → core;
-host → envoy_config → config.schema, core. A plugin of yours needs only what is named here.
+host → envoy_config → config.schema, core; host → offline → what host imports.
+A plugin of yours needs only what is named here.
 """
 
 from extproc.core.headers import Headers

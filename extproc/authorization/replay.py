@@ -45,10 +45,10 @@ def again(
         return Unknown("inputs")
     conditions = [condition for _, condition in consumers]
     conditions += [rule.condition for policy in policies for rule in policy.rules]
-    missing = _missing((condition.expression for condition in conditions), inputs)
-    if missing:
-        return Unknown(missing)
-    context = Context(_request(inputs))
+    unknown = missing((condition.expression for condition in conditions), inputs)
+    if unknown:
+        return Unknown(unknown)
+    context = Context(remembered(inputs))
     try:
         context.request.consumer = consumer_of(consumers, context)
         return judged(policies, context)
@@ -56,7 +56,7 @@ def again(
         return Deny("", "malformed")
 
 
-def _missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> str:
+def missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> str:
     """Return the first thing that an expression reads and the record doesn't hold."""
     absent = inputs.get("absent", ())
     for expression in expressions:
@@ -78,7 +78,7 @@ def _missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> st
     return ""
 
 
-def _request(inputs: Mapping[str, Any]) -> Request:
+def remembered(inputs: Mapping[str, Any]) -> Request:
     """Make a request that answers every recorded name as the recorded one did."""
     request = _Recorded(inputs)
     for name, value in inputs.items():

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from extproc.cli import check, demo, envoy, key, replay, revoke, run, schema, serve
+from extproc.cli import (
+    check,
+    demo,
+    envoy,
+    explain,
+    key,
+    policy_tests,
+    replay,
+    revoke,
+    run,
+    schema,
+    serve,
+    token,
+)
 
 application = typer.Typer(
     name="extproc",
@@ -21,9 +34,12 @@ application.command()(serve.serve)
 application.command()(check.check)
 application.command()(envoy.envoy)
 application.command()(schema.schema)
+application.command()(explain.explain)
+application.command("test")(policy_tests.run_tests)
 application.command()(replay.replay)
 application.command()(revoke.revoke)
 application.add_typer(key.application, name="key")
+application.command()(token.token)
 application.command()(demo.demo)
 
 

@@ -21,8 +21,9 @@ MAY = {
     "envoy_config": {"core", "config"},
     "adapters": {"core"},
     "testing": {"core", "adapters"},
-    "host": {"core", "config", "envoy_config", "adapters"},
-    "cli": {"core", "config", "envoy_config", "adapters", "host"},
+    "offline": {"core", "expressions", *FEATURES, "config", "envoy_config", "adapters", "testing"},
+    "host": {"core", "config", "envoy_config", "adapters", "offline"},
+    "cli": {"core", "config", "envoy_config", "adapters", "offline", "host"},
 }
 # Libraries that belong to one place.
 ONLY_IN = {

@@ -1,0 +1,117 @@
+"""`extproc explain`: one request through every plugin, offline."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from extproc.cli.options import GatewayFile, Json, assembled, fail
+
+if TYPE_CHECKING:
+    from extproc.offline.document import Plain
+
+_USAGE = 2
+
+
+def explain(
+    gateway: GatewayFile,
+    method: Annotated[
+        str | None, typer.Argument(help="For example GET.", metavar="METHOD", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Argument(help="A path or a URL, sent as written.", metavar="URL", show_default=False),
+    ] = None,
+    *,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="'name: value'; repeat it.")
+    ] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="A file with a raw request, in place of METHOD and URL.")
+    ] = None,
+    body: Annotated[Path | None, typer.Option(help="A file with the request's body.")] = None,
+    address: Annotated[str, typer.Option(help="Where the connection comes from.")] = "127.0.0.1",
+    request_id: Annotated[
+        str | None, typer.Option("--id", help="Explain a recorded request in place of a new one.")
+    ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="Decision records that hold it, one JSON line each.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what each plugin saw, decided and changed, and why.
+
+    Nothing is sent and nothing is called. Credentials are hidden. Where an issuer's keys are not on
+    disk, a token's claims are judged and its signature is not checked.
+    """
+    recorded = request_id is not None or decisions is not None
+    ways = [recorded, request is not None, method is not None]
+    if sum(ways) != 1:
+        _usage("expected METHOD and URL, or --request FILE, or --id with --decisions")
+    if recorded:
+        told = _recorded(gateway, request_id, decisions)
+    else:
+        raw = _raw(method, url, header or [], request, body)
+        told = _told(gateway, raw, address)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+        return
+    from extproc.cli.showing import show, show_recorded
+
+    (show_recorded if recorded else show)(told)
+
+
+def _usage(message: str) -> NoReturn:
+    fail(f"extproc explain: {message}", _USAGE)
+
+
+def _raw(
+    method: str | None, url: str | None, headers: list[str], request: Path | None, body: Path | None
+) -> bytes:
+    from extproc.offline.asked import NotARequest, as_sent, header, request_bytes
+
+    content = _content(body) if body is not None else None
+    if request is not None:
+        if headers:
+            _usage("--header belongs to METHOD and URL, a --request FILE has its own")
+        return as_sent(_content(request)) + (content or b"")
+    if method is None or url is None:
+        _usage("METHOD needs a URL")
+    try:
+        return request_bytes(method, url, [header(line) for line in headers], content)
+    except NotARequest as error:
+        _usage(str(error))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _usage(f"{path} can't be read: {error.strerror}")
+
+
+def _told(gateway: Path, raw: bytes, address: str) -> Plain:
+    import asyncio
+
+    from extproc.offline.explain import explain as explained
+
+    return asyncio.run(explained(assembled(gateway), raw, address, time.time()))
+
+
+def _recorded(gateway: Path, request_id: str | None, decisions: Path | None) -> Plain:
+    from extproc.offline.recorded import NotRecorded, explained, found
+
+    if request_id is None or decisions is None:
+        _usage("--id and --decisions belong together")
+    if not decisions.is_file():
+        _usage(f"{decisions} is no file")
+    assembly = assembled(gateway)
+    try:
+        with decisions.open("rb") as lines:
+            return explained(assembly, found(lines, request_id))
+    except NotRecorded as error:
+        fail(f"extproc explain: {error}")

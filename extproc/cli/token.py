@@ -1,0 +1,72 @@
+"""`extproc token`: a signed JWT for trying things out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from extproc.cli.options import Json, fail
+
+_USAGE = 2
+
+
+def token(
+    *,
+    issuer_key: Annotated[
+        Path, typer.Option(help="The issuer's private key: PEM or JWK.", show_default=False)
+    ],
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value; the value is JSON if it can be read as such; repeat it."),
+    ] = None,
+    kid: Annotated[str, typer.Option(help="The key's id; by default that of the JWK.")] = "",
+    alg: Annotated[str | None, typer.Option(help="By default the key's usual one.")] = None,
+    ttl: Annotated[str, typer.Option(help="From now to `exp`.")] = "1h",
+    as_json: Json = False,
+) -> None:
+    """Print a token; `iat` is now and `exp` is --ttl later unless claimed otherwise.
+
+    It is as good as any of the issuer's: who has its private key can be anybody.
+    """
+    from extproc.config.units import duration
+    from extproc.offline.tokens import NotASigningKey, signed
+
+    try:
+        lifetime = duration(ttl)
+    except ValueError as error:
+        _usage(f"--ttl {error}")
+    now = int(time.time())
+    claims = {"iat": now, "exp": now + round(lifetime)} | dict(map(_claim, claim or []))
+    try:
+        text, header = signed(issuer_key.read_bytes(), claims, alg, kid)
+    except OSError as error:
+        _usage(f"{issuer_key} can't be read: {error.strerror}")
+    except NotASigningKey as error:
+        _usage(f"{issuer_key}: {error}")
+    if as_json:
+        typer.echo(json.dumps({"token": text, "header": header, "claims": claims}, indent=2))
+        return
+    typer.echo(text)
+
+
+def _usage(message: str) -> NoReturn:
+    fail(f"extproc token: {message}", _USAGE)
+
+
+def _claim(text: str) -> tuple[str, object]:
+    """Read `name=value`."""
+    name, found, value = text.partition("=")
+    if not found or not name:
+        _usage(f"--claim {text!r}: expected name=value")
+    try:
+        return name, json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return name, value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are no JSON; the name is a text then

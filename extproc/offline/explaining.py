@@ -1,0 +1,233 @@
+"""Why a plugin did what it did, told from what it is made of and what the request is now.
+
+One small function for each of the gateway's own plugins; a plugin of one's own is told by what it
+changed. Conditions are evaluated once more for this, all of them, beside the enforcement, which
+stops at the first rule that decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from extproc.authentication.plugin import Authenticate
+from extproc.authentication.tokens import Refused
+from extproc.authorization.bodies import WrongBody, body_of
+from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
+from extproc.authorization.policies import Deny, judged
+from extproc.caching.plugin import Cache
+from extproc.core.values import MalformedRequest, Response
+from extproc.expressions.conditions import Context, EvaluationFailed
+from extproc.transformation.plugins import Identity, ResponseBody
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from extproc.authorization.policies import Policy, Rule
+    from extproc.core.guard import Answer
+    from extproc.core.plugin import Plugin
+    from extproc.core.values import Request
+    from extproc.expressions.conditions import Condition
+
+
+_PLACES = {"InHeader": "in a header", "InCookie": "in a cookie", "InQuery": "in the query"}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSeen:
+    """One rule and what it gave.
+
+    Attributes:
+        policy: its policy.
+        name: its name.
+        effect: `allow` or `deny`.
+        result: `true`, `false`, `error`, or `unknown` where a record doesn't hold what it reads.
+        decided: it made the decision of its policy.
+        candidate: it belongs to a candidate, which is never enforced.
+        source: its condition.
+    """
+
+    policy: str
+    name: str
+    effect: str
+    result: str
+    decided: bool
+    candidate: bool
+    source: str
+
+
+@dataclass(slots=True)
+class Explanation:
+    """What is said of one hook."""
+
+    why: list[str] = field(default_factory=list)
+    rules: list[RuleSeen] = field(default_factory=list)
+    reads: dict[str, Any] = field(default_factory=dict)
+
+
+def explained(plugin: Plugin, request: Request, now: float, answer: Answer) -> Explanation:
+    """Explain what a plugin's hook did to a request.
+
+    Args:
+        plugin: the plugin.
+        request: as the plugin left it.
+        now: seconds since the epoch.
+        answer: what the hook gave.
+    """
+    return _explain(plugin, request, now, answer)
+
+
+@singledispatch
+def _explain(_plugin: Plugin, _request: Request, _now: float, _answer: Answer) -> Explanation:
+    return Explanation()
+
+
+@_explain.register(Authenticate)
+def _authenticate(
+    plugin: Authenticate, request: Request, _now: float, answer: Answer
+) -> Explanation:
+    presented = [_kind(scheme) for scheme in plugin.schemes if _presents(scheme, request)]
+    why = [f"credential: {', '.join(presented)}" if presented else "no credential was presented"]
+    facts = request.noted
+    if isinstance(answer, Response):
+        reason = facts.reason if facts is not None else ""
+        why.append(f"refused: {reason}" if reason else "the route needs one")
+    elif request.principal.kind == "anonymous":
+        why.append("the route lets anonymous requests on")
+    else:
+        scopes = " ".join(request.principal.scopes)
+        why.append(f"accepted by {request.principal.authenticator}; scopes: {scopes or '(none)'}")
+    return Explanation(why)
+
+
+def _kind(scheme: object) -> str:
+    """Name the place of a credential: its authenticator where there is one, else the kind."""
+    name = getattr(scheme, "name", "")
+    return str(name) if name else _PLACES.get(type(scheme).__name__, type(scheme).__name__)
+
+
+def _presents(scheme: Any, request: Request) -> bool:
+    try:
+        return scheme.presented(request) is not None
+    except Refused:
+        return True
+
+
+@_explain.register(Consumers)
+def _consumers(plugin: Consumers, request: Request, now: float, _answer: Answer) -> Explanation:
+    if request.principal.consumer:
+        return Explanation([f"the credential itself names {request.principal.consumer}"])
+    context = Context(request, now)
+    why = []
+    for name, condition in plugin.consumers:
+        result = result_of(condition, context)
+        why.append(f"{name}: {result}  {condition.expression.source}")
+        if result == "true":
+            break
+    return Explanation(why)
+
+
+@_explain.register(Authorize)
+def _authorize(plugin: Authorize, request: Request, now: float, answer: Answer) -> Explanation:
+    return _policies(plugin.policies, Context(request, now), answer)
+
+
+@_explain.register(AuthorizeBody)
+def _authorize_body(
+    plugin: AuthorizeBody, request: Request, now: float, answer: Answer
+) -> Explanation:
+    try:
+        body = body_of(request, request.body or b"")
+    except WrongBody as error:
+        return Explanation([str(error)])
+    return _policies(plugin.policies, Context(request, now, body=body), answer)
+
+
+def _policies(policies: Sequence[Policy], context: Context, answer: Answer) -> Explanation:
+    """Tell every rule, and which of them decided."""
+    facts = context.request.facts
+    explanation = Explanation(reads=dict(facts.inputs or {}), rules=rules_of(policies, context))
+    if isinstance(answer, Response) and not facts.rule:
+        explanation.why.append(facts.reason.replace("_", " "))
+    elif facts.rule:
+        explanation.why.append(f"decided by {facts.rule}")
+    if facts.candidate is not None:
+        decision, rule = facts.candidate
+        explanation.why.append(f"the candidate would {decision}{f' by {rule}' if rule else ''}")
+    return explanation
+
+
+def policies_of(plugin: Plugin) -> tuple[Policy, ...]:
+    """Return the policies that a plugin judges by."""
+    return plugin.policies if isinstance(plugin, Authorize | AuthorizeBody) else ()
+
+
+@_explain.register(Cache)
+def _cache(plugin: Cache, request: Request, _now: float, _answer: Answer) -> Explanation:
+    said = request.facts.cache
+    told = {
+        "request": "the request forbids an answer from the store",
+        "method": f"{request.method} is never answered from the store",
+    }
+    why = told.get(said, f"lookup: {said}; nothing is stored offline, so it is always a miss")
+    return Explanation([why, f"stored for {plugin.ttl:g} s where the response names no lifetime"])
+
+
+@_explain.register(Identity)
+def _identity(plugin: Identity, request: Request, _now: float, _answer: Answer) -> Explanation:
+    if not plugin.send:
+        return Explanation(["identity: none sends no identity to this upstream"])
+    if request.principal.kind == "anonymous":
+        return Explanation(["nobody is known, so no identity is sent"])
+    return Explanation()
+
+
+@_explain.register(ResponseBody)
+def _response_body(
+    _plugin: ResponseBody, _request: Request, _now: float, _answer: Answer
+) -> Explanation:
+    return Explanation(["asks for a whole, uncompressed answer, which it shapes"])
+
+
+def result_of(condition: Condition, context: Context) -> str:
+    """Evaluate a condition to a word."""
+    try:
+        return "true" if condition.holds(context) else "false"
+    except (EvaluationFailed, MalformedRequest):
+        return "error"
+
+
+def rules_of(policies: Sequence[Policy], context: Context) -> list[RuleSeen]:
+    """Evaluate every rule of policies and of their candidates, decided or not."""
+    seen: list[RuleSeen] = []
+    for policy in policies:
+        seen += _of(policy, context, candidate=False)
+        if policy.candidate is not None:
+            seen += _of(policy.candidate, context, candidate=True)
+    return seen
+
+
+def _of(policy: Policy, context: Context, *, candidate: bool) -> Iterable[RuleSeen]:
+    decider = _decider(policy, context)
+    for rule in policy.rules:
+        yield RuleSeen(
+            policy.name,
+            rule.name,
+            "deny" if rule.denies else "allow",
+            result_of(rule.condition, context),
+            rule is decider,
+            candidate,
+            rule.condition.expression.source,
+        )
+
+
+def _decider(policy: Policy, context: Context) -> Rule | None:
+    """Return the rule that made a policy's decision; None where none did."""
+    try:
+        decision = judged([policy], context)
+    except MalformedRequest:
+        return None
+    denies = isinstance(decision, Deny)
+    named = (rule for rule in policy.rules if rule.name == decision.rule)
+    return next((rule for rule in named if rule.denies == denies), None)

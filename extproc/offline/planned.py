@@ -1,0 +1,39 @@
+"""The calls that an aggregation would make, with what is known of each before any is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.expressions.conditions import Context
+from extproc.expressions.templates import NoValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from extproc.aggregation.plan import Call
+    from extproc.aggregation.plugin import Aggregate
+    from extproc.core.values import Request
+
+
+def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
+    """Yield a line for each call; those that a view doesn't need aren't made."""
+    plan = plugin.plan
+    shape = plan.views.get(request.consumer, plan.response)
+    for part in shape.calls:
+        call, needs = plan.calls[part], sorted(plan.needs[part])
+        waits = f", after {', '.join(needs)}" if needs else ""
+        optional = "" if call.required else ", not required"
+        yield f"{part}: GET {call.upstream} {_target(call, request, now, waits)}{waits}{optional}"
+    skipped = [part for part in plan.calls if part not in shape.calls]
+    if skipped:
+        yield f"not made, as nothing reads them: {', '.join(skipped)}"
+
+
+def _target(call: Call, request: Request, now: float, waits: str) -> str:
+    """Return the target where it doesn't depend on another call, else its template."""
+    if waits:
+        return call.path.source
+    try:
+        return call.path.target(Context(request, now, parts={}))
+    except NoValue:
+        return f"{call.path.source} (a part of it has no value, so the call fails)"

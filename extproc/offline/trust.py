@@ -1,0 +1,155 @@
+"""Whose tokens and keys a gate accepts in place of the real ones, which aren't here.
+
+`explain` looks at real tokens without the issuer's keys: their claims are judged and the trace says
+that the signature wasn't checked. Policy tests make their own keys.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from extproc.authentication.api_keys import ApiKeys, Entry, digest, written
+from extproc.authentication.jwks import KeySource
+from extproc.authentication.keys import Key, KeySet
+from extproc.authentication.plugin import Authenticate
+from extproc.authentication.signing import ALGORITHMS, SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from extproc.config.build import Assembly
+
+_NOT_CHECKED = "signature not checked: the keys of {} are not on disk"
+
+
+@dataclass(frozen=True, slots=True)
+class _AnyKey(Key):
+    """A key that lets every signature pass and says so."""
+
+    note: Callable[[], None] | None = None
+
+    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
+        """Say yes."""
+        del algorithm, signed, signature
+        if self.note is not None:
+            self.note()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _AnyKeys(KeySet):
+    """A set that holds a key of every id."""
+
+    def candidates(self, key_id: str) -> tuple[Key, ...]:
+        """Return the one key."""
+        del key_id
+        return self.keys
+
+
+def without_signatures(assembly: Assembly, note: Callable[[str], None]) -> None:
+    """Judge tokens by their claims alone where the issuer's keys would have to be fetched.
+
+    Args:
+        assembly: its authenticators are changed; it must not serve traffic.
+        note: told whenever a signature wasn't checked.
+    """
+    for name, authenticator in assembly.authenticators.items():
+        model = assembly.loaded.gateway.authentication[name].jwt
+        if model is None or not (model.discovery or model.jwks_uri):
+            continue
+        issuer = authenticator.rules.issuer
+        said = partial(note, _NOT_CHECKED.format(issuer))
+        key = _AnyKey("", frozenset(ALGORITHMS), None, said)
+        authenticator.source = KeySource.fixed(issuer, _AnyKeys((key,)))
+
+
+class TestIssuers:
+    """Keys made for a run of tests: one for each issuer, and one that nobody trusts."""
+
+    __test__ = False  # pytest: this isn't a test
+
+    def __init__(self, assembly: Assembly) -> None:
+        models = assembly.loaded.gateway.authentication
+        self.stranger = SigningKey.made(frozenset({"ES256"}), "stranger")
+        self._keys: dict[str, SigningKey] = {}
+        for name, authenticator in assembly.authenticators.items():
+            model = models[name].jwt
+            if model is not None:
+                key = SigningKey.made(model.accepted, f"test-{name}")
+                issuer = authenticator.rules.issuer
+                authenticator.source = KeySource.fixed(issuer, _verifying(key))
+                self._keys.setdefault(issuer, key)
+
+    def of(self, issuer: object) -> SigningKey:
+        """Return the key of an issuer; the stranger's for one that the gateway doesn't know."""
+        return self._keys.get(issuer, self.stranger) if isinstance(issuer, str) else self.stranger
+
+    def trusted_by(self, assembly: Assembly) -> None:
+        """Have another assembly of the same gateway file accept the same keys."""
+        for authenticator in assembly.authenticators.values():
+            issuer = authenticator.rules.issuer
+            authenticator.source = KeySource.fixed(issuer, _verifying(self._keys[issuer]))
+
+
+def _verifying(key: SigningKey) -> KeySet:
+    if key.is_secret:
+        return KeySet.of_secret(key.material)
+    return KeySet.read(json.dumps({"keys": [key.public()]}).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class TestKey:
+    """An API key made for a test.
+
+    Attributes:
+        authenticator: that accepts it.
+        id: the principal's subject.
+        consumer: the class of client; empty for none.
+        scopes: what it grants.
+    """
+
+    __test__ = False  # pytest: this isn't a test
+
+    authenticator: str
+    id: str
+    consumer: str = ""
+    scopes: tuple[str, ...] = ()
+
+    @property
+    def secret(self) -> str:
+        """Return what stands for its random part; whoever knows the id knows it."""
+        return f"made-for-a-policy-test-{self.id}"
+
+    @property
+    def text(self) -> str:
+        """Return the key as a client sends it."""
+        return written(self.id, self.secret)
+
+    @property
+    def entry(self) -> Entry:
+        """Return its line of the keys file."""
+        hashed = digest(self.secret, "00" * 16)
+        return Entry(id=self.id, hash=hashed, consumer=self.consumer, scopes=self.scopes)
+
+
+def accept_keys(assembly: Assembly, keys: Iterable[TestKey]) -> None:
+    """Have API key authenticators know these keys in place of their files'."""
+    by_name: dict[str, list[Entry]] = {}
+    for key in keys:
+        by_name.setdefault(key.authenticator, []).append(key.entry)
+    made = {name: _api_keys(assembly, name, entries) for name, entries in by_name.items()}
+    for plugin in assembly.plugins():
+        if isinstance(plugin, Authenticate):
+            plugin.schemes = tuple(
+                made.get(scheme.name, scheme) if isinstance(scheme, ApiKeys) else scheme
+                for scheme in plugin.schemes
+            )
+
+
+def _api_keys(assembly: Assembly, name: str, entries: list[Entry]) -> ApiKeys:
+    model = assembly.loaded.gateway.authentication[name].api_key
+    assert model is not None  # noqa: S101 - who read the tests looked
+    return ApiKeys(name, model.header, entries)

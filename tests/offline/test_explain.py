@@ -1,0 +1,164 @@
+"""A request through every plugin offline: what is told, and what is hidden."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from extproc.authentication.signing import SigningKey
+from extproc.config.build import assemble
+from extproc.config.load import load
+from extproc.offline.explain import explain
+from tests.offline.gateways import NOW, gate, get, written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = SigningKey.made(frozenset({"ES256"}), "k")
+
+
+def bearer(**claims: object) -> str:
+    """Return an Authorization header with a token that somebody signed."""
+    usual: dict[str, object] = {
+        "iss": "https://id.example",
+        "aud": "shop",
+        "sub": "alice",
+        "scope": "orders:read",
+        "exp": NOW + 60,
+    }
+    return f"Authorization: Bearer {KEY.sign(usual | claims, {})}"
+
+
+async def told(folder: Path, raw: bytes) -> dict[str, Any]:
+    """Explain a request."""
+    assembly = assemble(load(written(folder), {}))
+    page: dict[str, Any] = json.loads(json.dumps(await explain(assembly, raw, "192.0.2.1", NOW)))
+    return page
+
+
+def step(told: dict[str, Any], plugin: str) -> dict[str, Any]:
+    """Return a plugin's step."""
+    found: dict[str, Any] = next(s for s in told["steps"] if s["plugin"] == plugin)
+    return found
+
+
+async def test_an_allowed_request(tmp_path: Path) -> None:
+    """Each plugin in order, each rule with what it gave, what changes and what goes upstream."""
+    raw = get("//orders/7", bearer(client_id="mobile-app", tier="silver"), "X-User: evil")
+    page = await told(tmp_path, raw)
+    assert page["request"]["path"] == "/orders/7"
+    assert "path //orders/7 → /orders/7" in page["request"]["changes"]
+    assert any("x-user was taken off" in change for change in page["request"]["changes"])
+    assert page["route"]["name"] == "order"
+    names = [s["plugin"] for s in page["steps"]]
+    assert names == ["authenticate", "consumers", "authorize", "rewrite", "identity"]
+    assert "principal: alice (jwt, by shop)" in step(page, "authenticate")["changes"]
+    assert "consumer: mobile" in step(page, "consumers")["changes"]
+    rules = {r["name"]: r for r in step(page, "authorize")["rules"]}
+    assert {name: r["result"] for name, r in rules.items()} == {
+        "reader": "true",
+        "suspended": "false",
+        "broken": "error",
+        "gold": "false",
+    }
+    assert [name for name, r in rules.items() if r["decided"]] == ["reader"]
+    assert [name for name, r in rules.items() if r["candidate"]] == ["gold"]
+    assert "the candidate would deny" in step(page, "authorize")["why"]
+    verdict = page["verdict"]
+    assert (verdict["decision"], verdict["rule"]) == ("allow", "reader")
+    assert verdict["upstream"]["target"] == "/v2/orders/7"
+    assert verdict["upstream"]["headers"]["x-user"] == "alice"
+    assert "authorization" not in verdict["upstream"]["headers"]
+
+
+async def test_keys_that_are_not_on_disk(tmp_path: Path) -> None:
+    """The claims are judged, and it is said that the signature wasn't."""
+    good = await told(tmp_path, get("/orders/7", bearer()))
+    said = "signature not checked: the keys of https://id.example are not on disk"
+    assert said in step(good, "authenticate")["why"]
+    late = await told(tmp_path, get("/orders/7", bearer(exp=NOW - 60)))
+    assert (late["verdict"]["status"], late["verdict"]["reason"]) == (401, "exp")
+    assert said in step(late, "authenticate")["why"]
+
+
+async def test_keys_that_are_on_disk_are_used(tmp_path: Path) -> None:
+    """A token of somebody else is refused."""
+    file = written(tmp_path)
+    other = SigningKey.made(frozenset({"ES256"}), "k")
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [other.public()]}))
+    file.write_text(file.read_text().replace("discovery: true", "jwks: jwks.json"))
+    page = await explain(assemble(load(file, {})), get("/orders/7", bearer()), "192.0.2.1", NOW)
+    assert page["verdict"]["reason"] == "signature"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        get("/orders/7", bearer(), "Cookie: session=canary-1234567"),
+        get("/orders/7", "Authorization: Basic canary-1234567"),
+        get("/orders/7", "X-Api-Key: ek_id.canary-1234567"),
+        get("/products?access_token=canary-1234567", "Cookie: a=canary-1234567"),
+        get("/own/x", "Cookie: a=b; c=canary-1234567"),
+        get("/own/raises", "Cookie: c=canary-1234567"),
+        get("/nowhere?access_token=canary-1234567", "X-Api-Key: canary-1234567"),
+        get("/a%2fb", "Authorization: canary-1234567"),
+    ],
+)
+async def test_credentials_are_hidden(tmp_path: Path, raw: bytes) -> None:
+    """L2: wherever an authenticator looks, and wherever a plugin copies it to."""
+    text = json.dumps(await told(tmp_path, raw))
+    assert "canary" not in text
+    for part in raw.decode().split("Bearer ")[1:]:
+        assert not any(piece in text for piece in part.split("\r\n")[0].split("."))
+
+
+async def test_nothing_is_called(tmp_path: Path) -> None:
+    """An aggregate's calls and a plugin's are told in place of being made."""
+    home = step(await told(tmp_path, get("/home", bearer())), "aggregate")
+    assert home["why"] == [
+        "profile: GET users /users/alice",
+        "orders: GET orders /orders?user={profile.id}, after profile",
+        "not made, as nothing reads them: ads",
+    ]
+    own = await told(tmp_path, get("/own/calls"))
+    assert step(own, "Own")["why"] == ["would call GET users /users/7"]
+    assert own["verdict"]["reason"] == "no_users"
+    cached = await told(tmp_path, get("/products"))
+    assert "uri-miss" in step(cached, "cache")["why"][0]
+    assert cached["on_the_response"] == ["cache"]
+
+
+async def test_what_no_route_takes(tmp_path: Path) -> None:
+    """404 and 405 with the reason, and every route that was passed over."""
+    absent = await told(tmp_path, get("/nowhere"))
+    assert (absent["verdict"]["status"], absent["verdict"]["by"]) == (404, "envoy")
+    assert "day: the path isn't /day" in absent["route"]["passed_over"]
+    other = await told(tmp_path, get("/orders/7", method="DELETE"))
+    assert other["verdict"]["status"] == 405
+    assert other["route"]["allow"] == ["GET", "HEAD"]
+    refused = await told(tmp_path, get("/a%2fb"))
+    assert refused["request"]["rejected"]["why"] == "the path has an escaped slash (%2f or %5c)"
+
+
+async def test_bodies(tmp_path: Path) -> None:
+    """Whole-body plugins see it; one that is too large is refused by Envoy."""
+    async with gate(tmp_path) as judges:
+        good = await judges.judge(get("/orders", method="POST", body='{"basket": []}'))
+        assert good.verdict.decision == "allow"
+        assert good.steps[-1].outcome == "replaced the body (12 bytes)"
+        bad = await judges.judge(get("/orders", method="POST", body="{"))
+        assert (bad.verdict.status, bad.verdict.reason) == (400, "malformed_body")
+        large = await judges.judge(get("/orders", method="POST", body="x" * 1025))
+        assert (large.verdict.status, large.verdict.reason) == (413, "request_too_large")
+
+
+async def test_the_clock_stands(tmp_path: Path) -> None:
+    """Conditions over time see the moment they are given."""
+    async with gate(tmp_path) as judges:
+        judgement = await judges.judge(get("/day"))
+        assert judgement.verdict.status == 401
+    page = await told(tmp_path, get("/day", bearer()))
+    assert page["verdict"]["rule"] == "morning"
+    assert page["verdict"]["upstream"]["headers"]["authorization"] == "Bearer ***"
