@@ -48,3 +48,11 @@ class HookInterrupted(BaseException):
 
 class DeadlinePassed(ExtprocError):
     """A hook that waits wasn't done at its deadline."""
+
+
+def where(error: BaseException) -> str:
+    """Return file:line of the innermost frame; the values in a text or traceback may be secrets."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.breaker import Breaker
-from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault
+from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, where
 from extproc.core.values import MalformedRequest, Response
 from extproc.core.waiting import discard
 
@@ -181,8 +181,8 @@ class Guard:
             "plugin failed",
             plugin=self.name,
             phase=phase,
-            error=f"{type(error).__name__}: {error}",
-            where=_where(error),
+            error=type(error).__name__,  # its text may hold what a client sent
+            where=where(error),
         )
         return self._failed(phase, 500, "Plugin failed", "plugin_failed")
 
@@ -246,11 +246,3 @@ class _Counted:
 def _wrong(phase: str, result: object) -> PluginFault:
     wanted = "None, a Response or bytes" if phase.endswith("body") else "None or a Response"
     return PluginFault(f"{phase} returned {type(result).__name__}, not {wanted}")
-
-
-def _where(error: Exception) -> str:
-    """Return file:line of the innermost frame; the values in a traceback may be secrets."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

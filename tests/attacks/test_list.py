@@ -73,7 +73,6 @@ PARTLY = {
     "H7": "bytes over 0x7f and folded lines are legal (RFC 9110): judged as they are, not refused",
     "H11": "white space after a method is the gap for Envoy; what is judged is what is sent",
     "P5": "`/admin;x=1` is another path than `/admin` for a route; a list of what is allowed helps",
-    "L2": "a plugin's exception is logged with its text",
 }
 
 

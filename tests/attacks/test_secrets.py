@@ -161,7 +161,6 @@ def test_L2_an_exceptions_text_stays_inside(small: Gateway) -> None:
     assert SECOND not in json.dumps(record) + answer.body.decode() + written_by(small.admin, "")
 
 
-@pytest.mark.xfail(strict=True, reason="the log holds a plugin's exception with its whole text")
 def test_L2_an_exceptions_text_in_the_log(small: Gateway) -> None:
     """L2: what a client sent as its credential isn't in the log, though the exception has it."""
     failed(small)

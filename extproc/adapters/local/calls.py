@@ -11,7 +11,7 @@ from extproc.adapters import service
 from extproc.adapters.local import statuses
 from extproc.adapters.local.framing import PREFIX, Deframer, framed, is_one
 from extproc.adapters.local.statuses import CallFault, Status
-from extproc.core.errors import PeerFault
+from extproc.core.errors import PeerFault, where
 from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Call(ABC):
         self.gone()
 
     def _defect(self, error: Exception) -> None:
-        self._peer.log.error("call failed", error=f"{type(error).__name__}: {error}")
+        self._peer.log.error("call failed", error=type(error).__name__, where=where(error))
         self.fail(Status.INTERNAL, "the service failed")
 
     def gone(self) -> None:
