@@ -97,9 +97,13 @@ def _content(path: Path) -> bytes:
 def _told(gateway: Path, raw: bytes, address: str) -> Plain:
     import asyncio
 
+    from extproc.core.errors import ConfigFault
     from extproc.offline.explain import explain as explained
 
-    return asyncio.run(explained(assembled(gateway), raw, address, time.time()))
+    try:
+        return asyncio.run(explained(assembled(gateway), raw, address, time.time()))
+    except ConfigFault as error:
+        fail(error)
 
 
 def _recorded(gateway: Path, request_id: str | None, decisions: Path | None) -> Plain:

@@ -68,12 +68,16 @@ def _run(found: list[Path], coverage: Coverage, live: Live | None) -> list[FileR
     import asyncio
     import os
 
+    from extproc.host.proxy import EnvoyFailed
     from extproc.offline.running import run
 
     async def everything() -> list[FileResult]:
         return [await run(file, os.environ, coverage, live) for file in found]
 
-    return asyncio.run(everything())
+    try:
+        return asyncio.run(everything())
+    except EnvoyFailed as error:
+        fail(f"extproc test: {error}")
 
 
 def _live(envoy: str | None) -> Live:

@@ -97,9 +97,8 @@ def token(
         return unsigned(claims, header)
     _only(key, declared, "$alg", "none")
     _only(key, declared, "$key", "stranger")
-    stranger = "$key" in declared
-    signs = issuers.stranger if stranger else issuers.of(claims.get("iss"))
-    return signs.sign(claims, header)
+    whose = issuers.impostor_of if "$key" in declared else issuers.of
+    return whose(claims.get("iss")).sign(claims, header)
 
 
 def _only(key: tuple[str, ...], declared: Mapping[str, object], name: str, value: str) -> None:

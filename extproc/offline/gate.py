@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters.wire import may_set
 from extproc.core.chain import BodyMode, Chain
+from extproc.core.errors import ConfigFault
 from extproc.core.exchange import Exchange
 from extproc.core.headers import Headers
 from extproc.core.law import Side
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 LOOPBACK = "127.0.0.1"
 _TOO_LARGE = Rejected(413, "request_payload_too_large", "the body is over max_request_bytes")
+
+
+class NotStarted(ConfigFault):
+    """A plugin's `on_start` failed; the message says whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +112,20 @@ class Gate:
         self._trace.notes.append(text)
 
     async def start(self) -> None:
-        """Start every plugin."""
+        """Start every plugin.
+
+        Raises:
+            NotStarted: one can't be.
+        """
         given = outside.services(self._trace, self.clock, self.counts, self.log, self._background)
         for plugin in self.assembly.plugins():
-            waits = plugin.on_start(given)
-            if isawaitable(waits):
-                await waits
+            try:
+                waits = plugin.on_start(given)
+                if isawaitable(waits):
+                    await waits
+            except Exception as error:
+                name = type(plugin).__name__
+                raise NotStarted(f"{name} didn't start: {type(error).__name__}: {error}") from error
 
     async def stop(self) -> None:
         """Stop every plugin."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from extproc.config.build import assemble
-from extproc.config.errors import ConfigError, Trouble
+from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.load import load
 from extproc.config.policy_tests import parse
 from extproc.offline.asked import as_sent
 from extproc.offline.comparing import Difference, differences, elsewhere
 from extproc.offline.credentials import Credentials, NotACredential
-from extproc.offline.gate import LOOPBACK, Gate, Judgement
+from extproc.offline.gate import LOOPBACK, Gate, Judgement, NotStarted
 from extproc.offline.trust import TestIssuers, accept_keys
 
 if TYPE_CHECKING:
@@ -149,7 +149,11 @@ async def run(
     except ConfigError as error:
         outcome.troubles = error.troubles
         return outcome
-    await _offline(prepared, outcome, coverage)
+    try:
+        await _offline(prepared, outcome, coverage)
+    except NotStarted as error:
+        outcome.troubles = (Trouble(Position(str(prepared.gateway)), "", str(error)),)
+        return outcome
     if live is not None:
         async with live(prepared) as judge:
             outcome.results = [

@@ -73,7 +73,7 @@ class TestIssuers:
 
     def __init__(self, assembly: Assembly) -> None:
         models = assembly.loaded.gateway.authentication
-        self.stranger = SigningKey.made(frozenset({"ES256"}), "stranger")
+        self._stranger = SigningKey.made(frozenset({"ES256"}), "stranger")
         self._keys: dict[str, SigningKey] = {}
         for name, authenticator in assembly.authenticators.items():
             model = models[name].jwt
@@ -85,7 +85,12 @@ class TestIssuers:
 
     def of(self, issuer: object) -> SigningKey:
         """Return the key of an issuer; the stranger's for one that the gateway doesn't know."""
-        return self._keys.get(issuer, self.stranger) if isinstance(issuer, str) else self.stranger
+        return self._keys.get(issuer, self._stranger) if isinstance(issuer, str) else self._stranger
+
+    def impostor_of(self, issuer: object) -> SigningKey:
+        """Return a key that claims to be an issuer's: same algorithm, same id, another key."""
+        real = self.of(issuer)
+        return SigningKey.made(frozenset({real.algorithm}), real.key_id)
 
     def trusted_by(self, assembly: Assembly) -> None:
         """Have another assembly of the same gateway file accept the same keys."""
