@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +31,7 @@ class _Page:
         for line in lines:
             text = escape(line)
             styled = f"[{style}]{text}[/]" if style else text
-            self._console.print(Padding.indent(styled, indent))
+            self._console.print(" " * indent + styled)
 
 
 def show(told: Plain) -> None:

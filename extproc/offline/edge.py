@@ -148,12 +148,19 @@ def arrive(message: Message, edge: Edge, address: str, request_id: str) -> Arriv
         _upgrade(message),
         (
             *message.tidied,
+            *_behind(message),
             *target.changes,
             *_changed("path", target.path, path),
             *_changed("host", target.authority, host_only(authority)),
             *changes,
         ),
     )
+
+
+def _behind(message: Message) -> tuple[str, ...]:
+    """Tell of bytes that a next request would be read from: most often a body without length."""
+    rest = len(message.rest.strip(b"\r\n"))
+    return (f"{rest} bytes behind the request are no part of it",) if rest else ()
 
 
 def _changed(what: str, before: str, after: str) -> tuple[str, ...]:

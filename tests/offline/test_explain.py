@@ -10,6 +10,7 @@ import pytest
 from extproc.authentication.signing import SigningKey
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.offline.edge import Arrival
 from extproc.offline.explain import explain
 from tests.offline.gateways import NOW, gate, get, written
 
@@ -150,6 +151,9 @@ async def test_bodies(tmp_path: Path) -> None:
         assert good.steps[-1].outcome == "replaced the body (12 bytes)"
         bad = await judges.judge(get("/orders", method="POST", body="{"))
         assert (bad.verdict.status, bad.verdict.reason) == (400, "malformed_body")
+        lost = await judges.judge(get("/products", method="POST") + b"{}")
+        assert isinstance(lost.arrival, Arrival)
+        assert "2 bytes behind the request are no part of it" in lost.arrival.changes
         large = await judges.judge(get("/orders", method="POST", body="x" * 1025))
         assert (large.verdict.status, large.verdict.reason) == (413, "request_too_large")
 
