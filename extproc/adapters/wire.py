@@ -12,6 +12,7 @@ What this module alone knows (envoy.service.ext_proc.v3, Envoy 1.40):
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -58,6 +59,7 @@ FORBIDDEN = frozenset(
 )
 _FORBIDDEN_PREFIX = "x-envoy-"
 _read = ReceivedRequest.FromString
+_PORT = re.compile(r"(?::[0-9]{1,5})?\Z")
 _LONGEST_CHANGES = 1024  # of an answer that is remembered
 
 type_of_changes = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None
@@ -201,10 +203,19 @@ def host_only(authority: str) -> str:
 
 
 def _host(authority: str) -> str:
+    """Take port and trailing dot off; what is neither name nor address stays as it is.
+
+    Envoy takes off a port that is a number, and routes the rest as it came: a host that only we
+    would read out of it could have another route than its policies think.
+    """
     host = authority.lower()
     if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].rstrip(".")
+        name, bracket, rest = host.partition("]")
+        name += bracket
+    else:
+        name, colon, rest = host.partition(":")
+        rest = colon + rest
+    return name.removesuffix(".") if _PORT.match(rest) else host
 
 
 _host_again = lru_cache(maxsize=4096)(_host)
