@@ -28,10 +28,11 @@ def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
     with gateway(PLAIN.format(echo=echo), workers=2) as running:
 
         def kill_three_times() -> None:
-            for _ in range(3):
+            for number in range(3):
                 # For Envoy too: with the other one not yet known, every request would be 503.
                 until(lambda: running.status()["envoy"]["healthy_workers"] == 2, "both serve")
-                victim = running.workers()[0]
+                # In turns: Envoy notices a worker that dies as soon as it is back a second late.
+                victim = running.workers()[number % 2]
                 os.kill(victim, signal.SIGKILL)
                 until(lambda: len(set(running.workers()) - {victim}) == 2, "it is replaced")  # noqa: B023 - waits here
 
@@ -42,7 +43,8 @@ def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
     failed = sum(result.statuses.values()) - result.statuses[200]
     assert result.statuses[200] > 200
     # Each of the eight loops has at most one request in a worker's hands at each kill.
-    assert failed <= 3 * 8, (result.statuses, said)
+    if failed > 3 * 8:
+        pytest.fail("\n".join([str(result.statuses), *said]), pytrace=False)
 
 
 def test_a_paused_worker_is_replaced(echo: int) -> None:
