@@ -92,8 +92,8 @@ def service_cluster(facts: Facts) -> Cluster:
         typed_extension_protocol_options=_protocol(http2=True),
         circuit_breakers=_open_breakers(),
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
-        # A worker that died is left out at once; by the end of that, health checks know of it.
-        outlier_detection=_dead_workers() if len(facts.service) > 1 else None,
+        # A worker that died is left out at once, and back as soon as it is healthy.
+        outlier_detection=_connection_failures(1, 0.1) if len(facts.service) > 1 else None,
         health_checks=[
             HealthCheck(
                 timeout=seconds(0.5),
@@ -201,18 +201,6 @@ def _connection_failures(in_a_row: int, interval: float) -> OutlierDetection:
         base_ejection_time=seconds(5.0),
         max_ejection_percent=50,
     )
-
-
-def _dead_workers() -> OutlierDetection:
-    """Eject a worker that can't be reached, until two health checks have been made.
-
-    Envoy would take it back at the first check, even one that fails, since it takes two to make
-    a host unhealthy; in between every request that is sent there fails.
-    """
-    detection = _connection_failures(1, 0.1)
-    detection.successful_active_health_check_uneject_host = False
-    detection.base_ejection_time = detection.max_ejection_time = seconds(1.5)
-    return detection
 
 
 def _http_health(path: str, host: str) -> HealthCheck:
