@@ -27,7 +27,7 @@ from extproc.core.messages import (
     RequestHeaders,
     ResponseHeaders,
 )
-from extproc.core.ports import Answered, Services
+from extproc.core.ports import Answered, Services, uncached
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Request, Response
 
@@ -223,6 +223,7 @@ class Trial:
 
         return Services(
             call=self.outside.call,
+            cached=uncached(self.outside.call),
             store=self.store,
             clock=self.clock,
             log=self.log,

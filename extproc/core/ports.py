@@ -73,11 +73,26 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What an upstream answered to a call."""
+    """What an upstream answered to a call.
+
+    Attributes:
+        status: any.
+        headers: as they came.
+        body: bytes, decoded.
+        lifetime: seconds from now for which a shared cache may give this answer again to whoever
+            has the same identity; 0 for not at all.
+        tags: by which a stored answer can be purged.
+        stale: it was stored, and is no longer fresh.
+        source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
+    """
 
     status: int
     headers: Headers
     body: bytes
+    lifetime: float = 0.0
+    tags: tuple[str, ...] = ()
+    stale: bool = False
+    source: str = ""
 
 
 class Caller(Protocol):
@@ -108,6 +123,54 @@ class Caller(Protocol):
         Raises:
             UpstreamFault: no usable answer; any status is an answer.
         """
+
+
+class CachedCaller(Protocol):
+    """Calls through the cache: what is stored and fresh is given without a call."""
+
+    async def call(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - as for `Caller.call`
+        max_bytes: int | None = None,
+        identity: str = "",
+        stale_if_error: float = 0.0,
+    ) -> Answered:
+        """Make one call, or give what is stored of an equal one.
+
+        Args:
+            upstream: as for `Caller.call`.
+            method: as for `Caller.call`.
+            target: as for `Caller.call`.
+            headers: as for `Caller.call`.
+            body: as for `Caller.call`.
+            timeout: as for `Caller.call`.
+            max_bytes: as for `Caller.call`.
+            identity: all that the upstream is told of who is calling, as one text; answers are
+                shared only where it is equal. Empty where it is told nothing.
+            stale_if_error: seconds past its lifetime for which a stored answer may stand in for a
+                call that failed or was answered with 500, 502, 503 or 504.
+
+        Raises:
+            UpstreamFault: as for `Caller.call`.
+        """
+
+
+def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitable[Answered]]:
+    """Return a `CachedCaller.call` that stores nothing."""
+
+    def made(
+        *place: str, identity: str = "", stale_if_error: float = 0.0, **rest: Any
+    ) -> Awaitable[Answered]:
+        del identity, stale_if_error
+        return call(*place, **rest)
+
+    return made
 
 
 class Store(Protocol):
@@ -179,6 +242,7 @@ class Services:
 
     Attributes:
         call: make a call to an upstream, see `Caller.call`.
+        cached: make a call through the cache, see `CachedCaller.call`.
         store: shared or embedded storage.
         clock: time.
         log: the service's log.
@@ -189,6 +253,7 @@ class Services:
     """
 
     call: Callable[..., Awaitable[Answered]]
+    cached: Callable[..., Awaitable[Answered]]
     store: Store
     clock: Clock
     log: Log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import jmespath
@@ -68,7 +69,15 @@ class Projection:
         """
         self.source = source
         try:
-            self._compiled = jmespath.compile(source)
+            with warnings.catch_warnings():
+                # The lexer takes `text` that isn't JSON for a string, with a warning: JMESPath's
+                # grammar has no such literal any more.
+                warnings.simplefilter("error", PendingDeprecationWarning)
+                self._compiled = jmespath.compile(source)
+        except PendingDeprecationWarning as error:
+            raise NotAnExpression(
+                "has text between backticks that isn't JSON", """expected `"text"` or 'text'"""
+            ) from error
         except (JMESPathError, ValueError) as error:
             text = str(error).splitlines()[0].rstrip(":")
             raise NotAnExpression(f"isn't JMESPath: {text}", "expected JMESPath") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from extproc.core.ports import Services
+from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -138,6 +138,7 @@ class Versions:
 
         return Services(
             call=outside.caller.call,
+            cached=uncached(outside.caller.call),
             store=outside.store,
             clock=outside.clock,
             log=outside.log,

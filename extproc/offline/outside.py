@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.memory_store import MemoryStore
 from extproc.core.errors import UpstreamFault
-from extproc.core.ports import Answered, Services
+from extproc.core.ports import Answered, Services, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -81,6 +81,7 @@ def services(
     nothing = Nothing(trace)
     return Services(
         call=nothing.call,
+        cached=uncached(nothing.call),
         store=MemoryStore(clock),
         clock=clock,
         log=log,

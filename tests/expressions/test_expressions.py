@@ -180,6 +180,13 @@ def test_lookup() -> None:
         Projection("lookup(a, b)")
 
 
+def test_text_between_backticks_that_is_no_json() -> None:
+    """The library reads it as text with a warning; it is refused in words."""
+    assert Projection('`"text"`').of({}) == "text"
+    with pytest.raises(NotAnExpression, match="between backticks"):
+        Projection("`text`")
+
+
 @pytest.mark.parametrize("make", [Projection, template, condition])
 @given(text=st.text(max_size=30))
 def test_any_text_compiles_or_is_refused(make: Callable[[str], object], text: str) -> None:
