@@ -96,9 +96,12 @@ class Answered:
 
 
 class Caller(Protocol):
-    """Calls to upstreams, through Envoy's egress listener."""
+    """Calls to upstreams, through Envoy's egress listener.
 
-    async def call(
+    A call may be a future: then it is under way at once, and cancelling it cancels it there too.
+    """
+
+    def call(
         self,
         upstream: str,
         method: str,
@@ -106,9 +109,9 @@ class Caller(Protocol):
         *,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - a bound handed to the HTTP client
+        timeout: float | None = None,
         max_bytes: int | None = None,
-    ) -> Answered:
+    ) -> Awaitable[Answered]:
         """Make one call.
 
         Args:
@@ -128,7 +131,7 @@ class Caller(Protocol):
 class CachedCaller(Protocol):
     """Calls through the cache: what is stored and fresh is given without a call."""
 
-    async def call(
+    def call(
         self,
         upstream: str,
         method: str,
@@ -136,11 +139,11 @@ class CachedCaller(Protocol):
         *,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - as for `Caller.call`
+        timeout: float | None = None,
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
-    ) -> Answered:
+    ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
         Args:

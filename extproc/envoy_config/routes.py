@@ -284,6 +284,8 @@ def egress_routes(gateway: Gateway) -> RouteConfiguration:
             VirtualHost(
                 name=name,
                 domains=[name],
+                request_headers_to_remove=["x-envoy-internal"],
+                response_headers_to_remove=["x-envoy-upstream-service-time"],
                 routes=[
                     EnvoyRoute(
                         match=any_path(sorted(IDEMPOTENT)),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import control
 from extproc.adapters.decision_log import DecisionLog, Writer
+from extproc.adapters.egress.caller import EgressCaller
 from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
-from extproc.adapters.http_client import EgressCaller, HttpFetcher
+from extproc.adapters.http_client import HttpFetcher
 from extproc.adapters.journal import Journal
 from extproc.adapters.local.server import LocalServer
 from extproc.adapters.memory_store import MemoryStore

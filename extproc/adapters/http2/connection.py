@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
-from extproc.adapters.http2.events import ConnectionEnded, DataCame, RequestCame, StreamEnded
+from extproc.adapters.http2.events import (
+    ConnectionEnded,
+    DataCame,
+    RequestCame,
+    ResponseCame,
+    StreamEnded,
+)
 from extproc.adapters.http2.fields import FieldReader
 from extproc.adapters.http2.frames import Flag, Kind
 from extproc.adapters.http2.sending import LAST_CALL, Sending
@@ -29,7 +35,7 @@ _LAST_CALL_WITHIN = 5.0
 _LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
 _STREAM_MASK = frames.STREAM_MASK
 
-Event = RequestCame[Any] | DataCame | StreamEnded | ConnectionEnded
+Event = RequestCame[Any] | ResponseCame[Any] | DataCame | StreamEnded | ConnectionEnded
 
 
 class _Block:
@@ -52,7 +58,12 @@ class Connection(Sending, Generic[T]):
             the fields alone, since equal blocks are interpreted once.
         limits: the bounds.
         now: the monotonic time, seconds.
+
+    Attributes:
+        peer_streams: how many streams of ours the peer takes at once.
     """
+
+    peer_streams = settings.STREAMS_UNTIL_TOLD
 
     def __init__(self, interpret: Callable[[Fields], T], limits: Limits, now: float) -> None:
         super().__init__(limits, now)
@@ -318,6 +329,8 @@ class Connection(Sending, Generic[T]):
                 self.out.resize(value, self.streams.values(), self._now)
             elif name == Setting.MAX_FRAME_SIZE:
                 self.out.largest_frame(value)
+            elif name == Setting.MAX_CONCURRENT_STREAMS:
+                self.peer_streams = value
         self._collect()
 
     def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:

@@ -1,0 +1,89 @@
+"""Header blocks of requests: literals that no table remembers, each field written once."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from extproc.adapters.http2.fields import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_TARGET = re.compile(r"/[\x21-\x7e]*\Z")
+# A connection's matter in HTTP/2 (RFC 9113 section 8.2.2), or said by a pseudo field.
+_NOT_SENT = frozenset(
+    {"connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
+)
+_TIMEOUT = "x-envoy-upstream-rq-timeout-ms"
+
+
+class NotSendable(ValueError):
+    """A request can't be written: a field or the target holds what HTTP doesn't allow."""
+
+
+def block(
+    upstream: str,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+    size: int,
+    seconds: float | None,
+) -> bytes:
+    """Write a request's block.
+
+    Args:
+        upstream: its authority: which virtual host of the egress listener it takes.
+        method: for example `GET`.
+        target: path and query.
+        headers: names in lower case.
+        size: of the body.
+        seconds: how long Envoy waits for the answer, and what it tells the upstream
+            (`x-envoy-expected-rq-timeout-ms`); None for the upstream's own timeout.
+
+    Raises:
+        NotSendable: a line break in a value, a blank in the target, and so on.
+    """
+    if not _TARGET.match(target):
+        raise NotSendable("target")
+    pieces = [_first(upstream, method), _path(target)]
+    pieces += [_field(name, value) for name, value in headers]
+    if size:
+        pieces.append(_field("content-length", str(size)))
+    if seconds is not None:
+        pieces.append(_field(_TIMEOUT, str(max(1, round(seconds * 1000)))))
+    return b"".join(pieces)
+
+
+@lru_cache(maxsize=1024)
+def _first(upstream: str, method: str) -> bytes:
+    return literal(
+        (
+            (b":method", method.encode("ascii")),
+            (b":scheme", b"http"),
+            (b":authority", upstream.encode("ascii")),
+        )
+    )
+
+
+def _path(target: str) -> bytes:
+    return literal(((b":path", target.encode("ascii")),))
+
+
+def _written(name: str, value: str) -> bytes:
+    if not _NAME.match(name) or not _VALUE.match(value) or value != value.strip(" \t"):
+        raise NotSendable(name)
+    if name in _NOT_SENT:
+        return b""
+    return literal(((name.encode("ascii"), value.encode("latin-1")),))
+
+
+_remembered = lru_cache(maxsize=4096)(_written)
+_LONGEST = 128
+
+
+def _field(name: str, value: str) -> bytes:
+    return _remembered(name, value) if len(value) <= _LONGEST else _written(name, value)

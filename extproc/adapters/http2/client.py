@@ -1,0 +1,156 @@
+"""The state machine of one connection for the side that makes requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.adapters.http2 import frames, settings
+from extproc.adapters.http2.connection import Connection
+from extproc.adapters.http2.errors import ConnectionFault, ErrorCode, StreamFault, Violation
+from extproc.adapters.http2.events import DataCame, ResponseCame, StreamEnded
+from extproc.adapters.http2.frames import Flag, Kind
+from extproc.adapters.http2.replies import Head, ReplyReader
+from extproc.adapters.http2.streams import Stream
+
+if TYPE_CHECKING:
+    from extproc.adapters.http2.connection import Event
+    from extproc.adapters.http2.limits import Limits
+
+_HEADERS = int(Kind.HEADERS)
+_END_STREAM = int(Flag.END_STREAM)
+_END_HEADERS = int(Flag.END_HEADERS)
+_END_BOTH = _END_STREAM | _END_HEADERS
+_LAST_STREAM = 2**31 - 3
+_FINAL = 200
+_EARNED = 8  # frames without work that each request lets the peer send: windows, pings
+
+
+class ClientConnection(Connection[Head]):
+    """One connection to a server.
+
+    Attributes:
+        closing: the server takes no more streams; those it took go on.
+    """
+
+    closing = False
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        super().__init__(_unused, limits, now)
+        self._preface_due = False
+        self._fields: ReplyReader = ReplyReader(limits)
+
+    def _greeting(self) -> bytes:
+        return frames.PREFACE + settings.announced_by_client(self._limits)
+
+    # ---- requests
+
+    @property
+    def takes_more(self) -> bool:
+        """Say whether a request may be made here."""
+        return not (self.closing or self.over) and (
+            len(self.streams) < self.peer_streams and self._table.last < _LAST_STREAM
+        )
+
+    def request(self, block: bytes, body: bytes, now: float) -> Stream:
+        """Make a request, where `takes_more`.
+
+        Args:
+            block: its header block, which must fit into one frame.
+            body: bytes; empty for none.
+            now: the monotonic time, seconds.
+        """
+        table = self._table
+        number = table.last + 2 if table.last else 1
+        table.last = number
+        stream = Stream(number, self._limits.stream_window, self.out.initial)
+        table.add(stream)
+        self._idle_frames.earn(_EARNED)
+        size = len(block)
+        flags = _END_HEADERS if body else _END_BOTH
+        header = frames.HEADER.pack(size >> 8, size & 255, _HEADERS, flags, number)
+        self.out.control(header + block)
+        if body:
+            self.out.data(stream, body, now)
+            self.out.close(stream)
+        stream.local_open = stream.closes
+        return stream
+
+    def cancel(self, stream: Stream) -> None:
+        """Tell the server that nobody waits for an answer any more."""
+        self.reset(stream, ErrorCode.CANCEL)
+
+    # ---- what differs for a client
+
+    def _block_ended(self, flags: int, stream_id: int, block: bytes) -> Event | None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._fields.pass_over(block)
+            self._stray(stream_id)
+            return None
+        ended = bool(flags & _END_STREAM)
+        if not stream.remote_open:
+            raise StreamFault(Violation.HALF_CLOSED)
+        if stream.answered:
+            fields = self._fields.trailers(block)
+            if not ended:
+                raise StreamFault(Violation.TRAILERS_WITHOUT_END)
+            self._remote_ended(stream)
+            return DataCame(stream, b"", ended=True, trailers=fields)
+        head = self._fields.reply(block)
+        if head.status < _FINAL:
+            if ended:
+                raise StreamFault(Violation.MALFORMED)
+            self._spent()  # an interim answer (RFC 9110 section 15.2)
+            return None
+        stream.answered = True
+        if ended:
+            self._remote_ended(stream)
+        return ResponseCame(stream, head, ended)
+
+    def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        stream = self.streams.get(stream_id)
+        if stream is not None and not stream.answered:
+            super()._data(flags & ~_END_STREAM, stream_id, payload)  # for the windows
+            raise StreamFault(Violation.MALFORMED)
+        return super()._data(flags, stream_id, payload)
+
+    def _remote_ended(self, stream: Stream) -> None:
+        if stream.local_open and (stream.waiting or stream.closes):
+            # The answer is whole, so the rest of the request is for nobody.
+            self.reset(stream, ErrorCode.CANCEL)
+            return
+        stream.remote_open = stream.local_open = False
+        self._gone(stream)
+
+    def _local_ended(self, stream: Stream) -> None:
+        """Our side is done: nothing to do, the answer may be under way."""
+
+    def _collect(self) -> None:
+        """As `_local_ended`."""
+
+    def _ended_unanswered(self) -> None:
+        """A server may refuse as much as it likes."""
+
+    def _went_away(self, flags: int, stream_id: int, payload: bytes) -> None:
+        super()._went_away(flags, stream_id, payload)
+        self.closing = True
+        self._taken_up_to = frames.LONG.unpack_from(payload)[0] & frames.STREAM_MASK
+
+    _taken_up_to = frames.MAX_WINDOW
+
+    def refused(self) -> list[StreamEnded]:
+        """Return, once, the streams that the server said it never looked at."""
+        lost = [stream for number, stream in self.streams.items() if number > self._taken_up_to]
+        for stream in lost:
+            stream.remote_open = stream.local_open = False
+            self._gone(stream)
+        return [StreamEnded(stream, ErrorCode.REFUSED_STREAM) for stream in lost]
+
+    @property
+    def drained(self) -> bool:
+        """Say whether nothing more will happen here."""
+        return self.over or (self.closing and not self.streams)
+
+
+def _unused(_fields: object) -> Head:
+    raise ConnectionFault(Violation.STREAM_ID)  # servers make no requests
