@@ -15,9 +15,16 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
     if as_json:
         _as_json(gateway)
         return
-    loaded = assembled(gateway).loaded
+    assembly = assembled(gateway)
+    loaded = assembly.loaded
+    for warning in assembly.warnings:
+        typer.echo(f"{warning} (warning)", err=True)
     count = len(loaded.gateway.routes)
     typer.echo(f"{gateway}: {count} route{'' if count == 1 else 's'}, version {loaded.version}")
+    for name, lines in assembly.plans():
+        typer.echo(f"{name} calls")
+        for line in lines:
+            typer.echo(f"  {line}")
 
 
 def _as_json(gateway: GatewayFile) -> None:

@@ -15,7 +15,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("plans",),
     ("tracing",),
     ("defaults", "plan"),
-    ("upstreams", "*", "descriptors"),
     ("consumers", "*", "plan"),
     ("routes", "*", "deadline"),
     ("routes", "*", "grpc"),
@@ -35,10 +34,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
             "cookies",
             "shared",
         )
-    ),
-    *(
-        ("routes", "*", "aggregate", "calls", "*", name)
-        for name in ("each", "batch", "method", "body", "fallback")
     ),
 )
 
