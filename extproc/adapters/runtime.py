@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.within import done_within
 from extproc.core.errors import DeadlinePassed, HookInterrupted
 from extproc.core.waiting import discard
 
@@ -95,7 +96,7 @@ class LoopRuntime:
         step = _step_armed(awaitable, self, name, seconds, _monotonic())
         task = self._loop.create_task(step)
         try:
-            done, _ = await asyncio.wait((task,), timeout=seconds)
+            done = await done_within(task, seconds)
         except BaseException:
             if inspect.getcoroutinestate(step) == inspect.CORO_CREATED:
                 discard(awaitable)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz, wire_log
 from extproc.adapters.wire import decode, encode, override_timeout
+from extproc.adapters.within import done_within
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
 from extproc.core.messages import Answer, Body, Continue, Immediate
@@ -73,7 +74,7 @@ class Stream:
         """Await an answer that takes time, asking Envoy for more where it is long."""
         task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
         try:
-            done, _ = await asyncio.wait((task,), timeout=_ASK_AFTER)
+            done = await done_within(task, _ASK_AFTER)
             remaining = self._remaining()
             if not done and remaining > 0:
                 yield (override_timeout(remaining),)

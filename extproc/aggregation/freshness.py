@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from extproc.core.headers import Headers
     from extproc.core.ports import Answered
 
+_SAYING = frozenset({"cache-control", "expires", "set-cookie"})
 _LONGEST = 2**31  # RFC 9111 section 1.2.2
 
 
@@ -33,7 +34,11 @@ class Freshness:
 
     def took(self, answer: Answered, now: float) -> None:
         """Take note of one part's answer."""
-        self.tags.update(dict.fromkeys(answer.tags))
+        if answer.tags:
+            self.tags.update(dict.fromkeys(answer.tags))
+        if answer.source == "" and not answer.headers.has_any(_SAYING):
+            self._lasts(self._ttl)
+            return
         said = directives(answer.headers)
         self._forbids |= {"no-store", "private", "no-cache"} & said.keys()
         if "set-cookie" in answer.headers:
@@ -42,8 +47,9 @@ class Freshness:
             self.whole = False
             return
         lifetime = answer.lifetime if answer.lifetime > 0 else explicit(answer.headers, said, now)
-        if lifetime is None:
-            lifetime = self._ttl
+        self._lasts(self._ttl if lifetime is None else lifetime)
+
+    def _lasts(self, lifetime: float | None) -> None:
         if lifetime is None:
             self._unknown = True
         elif self._least is None or lifetime < self._least:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.aggregation.calls import SAFE
 from extproc.expressions.templates import NoValue
@@ -26,8 +25,7 @@ _IDEMPOTENCY = "idempotency-key"
 Pairs = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """What one call sends.
 
     Attributes:
@@ -73,6 +71,7 @@ class Telling:
         carried = [(name, value) for name in _CARRIED if (value := get(name)) is not None]
         self._carried = (*carried, (DEPTH, str(depth + 1)))
         self._told: tuple[Pairs, str] | None = None
+        self._known: dict[object, tuple[Pairs, str]] = {}
 
     def outgoing(self, call: Call, context: Context, leg: int, legs: int) -> Outgoing:
         """Return one call's request.
@@ -87,12 +86,35 @@ class Telling:
             NoValue: the path or the body has a hole without a value.
             Unusable: the body's value doesn't fit its kind.
         """
-        kind = call.kind
-        headers = [*kind.sends, *self._carried]
-        own = filled(call.headers, context)
-        headers += own
-        told = [f"{name}:{value}" for name, value in own]
-        if call.send_identity:
+        headers, identity = self._same_for_many(call, context)
+        if call.headers:
+            own = filled(call.headers, context)
+            headers = (*headers, *own)
+            identity = "\n".join([identity, *[f"{name}:{value}" for name, value in own]])
+        body = b""
+        if call.body is not None:
+            headers = (*headers, *call.kind.sends_with_body)
+            body = call.kind.written(call.body.filled(context))
+        if call.method not in SAFE:
+            key = self._request.headers.get(_IDEMPOTENCY)
+            if key is not None:
+                headers = (*headers, (_IDEMPOTENCY, key if legs == 1 else f"{key}-{leg}"))
+        return Outgoing(call.method, call.path.target(context), headers, body, identity)
+
+    def _same_for_many(self, call: Call, context: Context) -> tuple[Pairs, str]:
+        """Return what depends on the upstream and not on the parts; worked out once."""
+        place = (call.kind.sends, call.upstream if call.credentials else "", call.send_identity)
+        if self._assertion is not None:
+            place = (call.kind.sends, call.upstream, call.send_identity)
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = self._told_to(call, context)
+        return known
+
+    def _told_to(self, call: Call, context: Context) -> tuple[Pairs, str]:
+        headers = [*call.kind.sends, *self._carried]
+        told = []
+        if call.send_identity and (self._identity or self._assertion is not None):
             pairs, text = self._who(context)
             headers += pairs
             told.append(text)
@@ -103,16 +125,7 @@ class Telling:
             if value:
                 headers.append((name, value))
                 told.append(f"{name}:{value}")
-        body = b""
-        if call.body is not None:
-            headers += kind.sends_with_body
-            body = kind.written(call.body.filled(context))
-        if call.method not in SAFE:
-            key = self._request.headers.get(_IDEMPOTENCY)
-            if key is not None:
-                headers.append((_IDEMPOTENCY, key if legs == 1 else f"{key}-{leg}"))
-        target = call.path.target(context)
-        return Outgoing(call.method, target, tuple(headers), body, "\n".join(filter(None, told)))
+        return tuple(headers), "\n".join(told)
 
     def _who(self, context: Context) -> tuple[Pairs, str]:
         """Return the identity headers, and as one text whom they and the assertion name."""

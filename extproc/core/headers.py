@@ -123,6 +123,11 @@ class Headers:
         """Say whether the header is there."""
         return isinstance(name, str) and bool(self._find(name))
 
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Say whether one of these names (in lower case) is there."""
+        values = self._all()
+        return not names.isdisjoint(values) and any(values.get(name) for name in names)
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, each once."""
         return iter([name for name, values in self._all().items() if values])

@@ -71,9 +71,9 @@ class Observer(Protocol):
         """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
-    """What an upstream answered to a call.
+    """What an upstream answered to a call; nobody changes it.
 
     Attributes:
         status: any.

@@ -237,7 +237,18 @@ def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | N
         return lambda context: _member((context.parts or {}).get(first), members, name)
     if first == "request" and len(members) == 2 and members[0] == "params":  # noqa: PLR2004 - its name
         return lambda context: _member(context.request.params, members[1:], name)
+    if first == "request" and len(members) == 2 and members[0] == "query":  # noqa: PLR2004 - as above
+        return lambda context: _parameter(context.request, members[1], name)
     return None
+
+
+def _parameter(request: Request, name: str, source: str) -> str:
+    values = request.queries.get(name)
+    if values is None:
+        raise EvaluationFailed(source)
+    if len(values) > 1:
+        raise MalformedRequest(f"the query parameter {name} was sent more than once")
+    return values[0]
 
 
 def _member(value: Any, members: list[str], source: str) -> Any:

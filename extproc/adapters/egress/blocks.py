@@ -18,6 +18,9 @@ _TARGET = re.compile(r"/[\x21-\x7e]*\Z")
 _NOT_SENT = frozenset(
     {"connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
 )
+_LONGEST = 128  # of a value that is remembered
+_ONE_BYTE = 127  # lengths below fit into one (RFC 7541 section 5.1)
+_PATH = literal(((b":path", b""),))[:-1]
 _TIMEOUT = "x-envoy-upstream-rq-timeout-ms"
 
 
@@ -49,13 +52,18 @@ def block(
     """
     if not _TARGET.match(target):
         raise NotSendable("target")
-    pieces = [_first(upstream, method), _path(target)]
-    pieces += [_field(name, value) for name, value in headers]
+    path = target.encode("ascii")
+    short = len(path)
+    written = (
+        _first(upstream, method)
+        + (_PATH + bytes((short,)) + path if short < _ONE_BYTE else literal(((b":path", path),)))
+        + _fields(tuple(headers))
+    )
     if size:
-        pieces.append(_field("content-length", str(size)))
+        written += _written("content-length", str(size))
     if seconds is not None:
-        pieces.append(_field(_TIMEOUT, str(max(1, round(seconds * 1000)))))
-    return b"".join(pieces)
+        written += _timeout(max(1, round(seconds * 1000)))
+    return written
 
 
 @lru_cache(maxsize=1024)
@@ -69,10 +77,6 @@ def _first(upstream: str, method: str) -> bytes:
     )
 
 
-def _path(target: str) -> bytes:
-    return literal(((b":path", target.encode("ascii")),))
-
-
 def _written(name: str, value: str) -> bytes:
     if not _NAME.match(name) or not _VALUE.match(value) or value != value.strip(" \t"):
         raise NotSendable(name)
@@ -82,8 +86,18 @@ def _written(name: str, value: str) -> bytes:
 
 
 _remembered = lru_cache(maxsize=4096)(_written)
-_LONGEST = 128
 
 
-def _field(name: str, value: str) -> bytes:
-    return _remembered(name, value) if len(value) <= _LONGEST else _written(name, value)
+@lru_cache(maxsize=256)  # the calls of one exchange mostly have the same
+def _fields(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(
+        [
+            _remembered(name, value) if len(value) <= _LONGEST else _written(name, value)
+            for name, value in headers
+        ]
+    )
+
+
+@lru_cache(maxsize=4096)
+def _timeout(milliseconds: int) -> bytes:
+    return _written(_TIMEOUT, str(milliseconds))

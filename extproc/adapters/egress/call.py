@@ -13,10 +13,13 @@ from extproc.core.ports import Answered
 if TYPE_CHECKING:
     from extproc.adapters.egress.link import Link
     from extproc.adapters.egress.timers import Entry
+    from extproc.adapters.http2.client import Asked
     from extproc.adapters.http2.replies import Head
-    from extproc.adapters.http2.streams import Stream
 
 _HEADERS = 32 << 10
+_OF_GRPC = frozenset({"grpc-status", "grpc-message"})
+
+Fields = tuple[tuple[str, str], ...]
 
 
 class Call(asyncio.Future[Answered]):
@@ -25,6 +28,7 @@ class Call(asyncio.Future[Answered]):
     Attributes:
         block: the request's header block.
         sent: the request's body.
+        most: the largest body of an answer.
         repeatable: it may be made once more if the server never looked at it.
         link: where it was made; None before.
         stream: on which stream.
@@ -32,20 +36,17 @@ class Call(asyncio.Future[Answered]):
     """
 
     link: Link | None = None
-    stream: Stream | None = None
+    stream: Asked | None = None
     timer: Entry | None = None
-    _head: Head | None = None
+    repeatable = True
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, max_bytes: int
+        self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
     ) -> None:
         super().__init__(loop=loop)
         self.block = block
         self.sent = sent
-        self.repeatable = True
-        self._max_bytes = max_bytes
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self.most = most
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the call up, here and at the upstream."""
@@ -68,6 +69,7 @@ class Call(asyncio.Future[Answered]):
         self._settle()
         if self.link is not None and self.stream is not None:
             self.link.cancel(self.stream)
+            self.stream = None
 
     def _settle(self) -> None:
         if self.timer is not None:
@@ -76,40 +78,30 @@ class Call(asyncio.Future[Answered]):
 
     # ---- what the link says
 
-    def began(self, head: Head) -> None:
-        """Take the status and the fields."""
-        size = sum([len(name) + len(value) for name, value in head.fields])
-        if size > _HEADERS:
-            self.fail("too_large", f"the answer's headers are larger than {_HEADERS} bytes")
-        self._head = head
+    def too_large(self) -> None:
+        """The body is larger than what is wanted."""
+        self.fail("too_large", f"the answer is larger than {self.most} bytes")
 
-    def data(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        self._size += len(piece)
-        if self._size > self._max_bytes:
-            self._pieces.clear()
-            self.fail("too_large", f"the answer is larger than {self._max_bytes} bytes")
-        elif not self.done():
-            self._pieces.append(piece)
-
-    def ended(self, trailers: tuple[tuple[str, str], ...] = ()) -> None:
+    def answered(self, head: Head, pieces: list[bytes], trailers: Fields) -> None:
         """The answer is whole."""
-        head = self._head
-        if self.done() or head is None:
+        if self.done():
             return
         self._settle()
-        fields = head.fields
-        if trailers:
-            # gRPC's status comes in trailers; of others' nothing is taken over (RFC 9110 6.5.1).
-            fields += tuple([f for f in trailers if f[0] in {"grpc-status", "grpc-message"}])
-        headers = Headers(fields)
-        pieces = self._pieces
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.stream = None
         try:
-            coding = headers.get("content-encoding")
-            if coding is not None:
-                body = decoded(coding, body, self._max_bytes)
+            self.set_result(_answer(head, pieces, trailers, self.most))
         except UpstreamFault as fault:
             self.set_exception(fault)
-            return
-        self.set_result(Answered(head.status, headers, body))
+
+
+def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
+    if head.size > _HEADERS:
+        raise UpstreamFault("too_large", f"the answer's headers are larger than {_HEADERS} bytes")
+    fields = head.fields
+    if trailers:
+        # gRPC's status comes in trailers; of others' nothing is taken over (RFC 9110 6.5.1).
+        fields += tuple([f for f in trailers if f[0] in _OF_GRPC])
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if head.coding:
+        body = decoded(head.coding, body, most)
+    return Answered(head.status, Headers(fields), body)

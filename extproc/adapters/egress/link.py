@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, cast
 
 from extproc.adapters.http2.client import ClientConnection
 from extproc.adapters.http2.errors import ErrorCode
-from extproc.adapters.http2.events import ConnectionEnded, DataCame, ResponseCame, StreamEnded
+from extproc.adapters.http2.events import (
+    AnswerCame,
+    AnswerTooLarge,
+    ConnectionEnded,
+    StreamEnded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from extproc.adapters.egress.call import Call
+    from extproc.adapters.http2.client import Asked
     from extproc.adapters.http2.connection import Event
     from extproc.adapters.http2.limits import Limits
     from extproc.adapters.http2.streams import Stream
@@ -52,7 +58,8 @@ class Link(asyncio.Protocol):
 
     def make(self, call: Call) -> None:
         """Make a call; what is made in one turn of the loop leaves together."""
-        stream = self.connection.request(call.block, call.sent, self._loop.time())
+        now = self._loop.time() if call.sent else 0.0
+        stream = self.connection.request(call.block, call.sent, call.most, now)
         stream.owner = call
         call.link, call.stream = self, stream
         if not self._flushing:
@@ -100,29 +107,20 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     def _handle(self, event: Event) -> None:
-        if type(event) is DataCame:
-            self._data(event)
-        elif type(event) is ResponseCame:
-            call: Call | None = event.stream.owner
+        if type(event) is AnswerCame:
+            stream = cast("Asked", event.stream)
+            call: Call | None = stream.owner
+            if call is not None and stream.head is not None:
+                call.answered(stream.head, stream.pieces, stream.trailers_came)
+        elif type(event) is AnswerTooLarge:
+            call = event.stream.owner
             if call is not None:
-                call.began(event.head)
-                if event.ended:
-                    call.ended()
+                call.stream = None  # it was reset
+                call.too_large()
         elif isinstance(event, StreamEnded):
             self._broken(event.stream, event.code)
         elif isinstance(event, ConnectionEnded):
             self._abandon("protocol", "the egress listener broke HTTP/2")
-
-    def _data(self, event: DataCame) -> None:
-        stream, data = event.stream, event.data
-        call: Call | None = stream.owner
-        if data:
-            if not event.ended:
-                self.connection.took(stream, len(data))
-            if call is not None:
-                call.data(data)
-        if event.ended and call is not None:
-            call.ended(event.trailers)
 
     def _broken(self, stream: Stream, code: int) -> None:
         call: Call | None = stream.owner

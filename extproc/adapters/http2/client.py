@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.connection import Connection
 from extproc.adapters.http2.errors import ConnectionFault, ErrorCode, StreamFault, Violation
-from extproc.adapters.http2.events import DataCame, ResponseCame, StreamEnded
+from extproc.adapters.http2.events import AnswerCame, AnswerTooLarge, StreamEnded
 from extproc.adapters.http2.frames import Flag, Kind
 from extproc.adapters.http2.replies import Head, ReplyReader
 from extproc.adapters.http2.streams import Stream
@@ -21,12 +21,36 @@ _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
 _END_BOTH = _END_STREAM | _END_HEADERS
 _LAST_STREAM = 2**31 - 3
+_PADDED = int(Flag.PADDED)
 _FINAL = 200
 _EARNED = 8  # frames without work that each request lets the peer send: windows, pings
 
 
+class Asked(Stream):
+    """A stream with a request of ours and what has come of its answer.
+
+    Attributes:
+        head: status and fields; None until they came.
+        pieces: of the body.
+        size: of the pieces together.
+        most: the largest body that is wanted.
+        trailers_came: the fields behind the body.
+    """
+
+    head: Head | None = None
+    size = 0
+    trailers_came: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, identifier: int, credit: int, window: int, most: int) -> None:
+        self.id = identifier
+        self.credit = credit
+        self.window = window
+        self.most = most
+        self.pieces: list[bytes] = []
+
+
 class ClientConnection(Connection[Head]):
-    """One connection to a server.
+    """One connection to a server; answers are gathered and told when they are whole.
 
     Attributes:
         closing: the server takes no more streams; those it took go on.
@@ -51,18 +75,19 @@ class ClientConnection(Connection[Head]):
             len(self.streams) < self.peer_streams and self._table.last < _LAST_STREAM
         )
 
-    def request(self, block: bytes, body: bytes, now: float) -> Stream:
+    def request(self, block: bytes, body: bytes, most: int, now: float) -> Asked:
         """Make a request, where `takes_more`.
 
         Args:
             block: its header block, which must fit into one frame.
             body: bytes; empty for none.
+            most: the largest body of an answer that is wanted.
             now: the monotonic time, seconds.
         """
         table = self._table
         number = table.last + 2 if table.last else 1
         table.last = number
-        stream = Stream(number, self._limits.stream_window, self.out.initial)
+        stream = Asked(number, self._limits.stream_window, self.out.initial, most)
         table.add(stream)
         self._idle_frames.earn(_EARNED)
         size = len(block)
@@ -83,36 +108,62 @@ class ClientConnection(Connection[Head]):
 
     def _block_ended(self, flags: int, stream_id: int, block: bytes) -> Event | None:
         stream = self.streams.get(stream_id)
-        if stream is None:
+        if not isinstance(stream, Asked):
             self._fields.pass_over(block)
             self._stray(stream_id)
             return None
-        ended = bool(flags & _END_STREAM)
+        ended = flags & _END_STREAM
         if not stream.remote_open:
             raise StreamFault(Violation.HALF_CLOSED)
-        if stream.answered:
-            fields = self._fields.trailers(block)
+        if stream.head is not None:
+            stream.trailers_came = self._fields.trailers(block)
             if not ended:
                 raise StreamFault(Violation.TRAILERS_WITHOUT_END)
             self._remote_ended(stream)
-            return DataCame(stream, b"", ended=True, trailers=fields)
+            return AnswerCame(stream)
         head = self._fields.reply(block)
         if head.status < _FINAL:
             if ended:
                 raise StreamFault(Violation.MALFORMED)
             self._spent()  # an interim answer (RFC 9110 section 15.2)
             return None
+        stream.head = head
         stream.answered = True
         if ended:
             self._remote_ended(stream)
-        return ResponseCame(stream, head, ended)
+            return AnswerCame(stream)
+        return None
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        size = len(payload)
+        self._received(size)
+        if flags & _PADDED:
+            payload = frames.unpadded(payload)
         stream = self.streams.get(stream_id)
-        if stream is not None and not stream.answered:
-            super()._data(flags & ~_END_STREAM, stream_id, payload)  # for the windows
+        if not isinstance(stream, Asked):
+            self._stray(stream_id, data=True)
+            return None
+        if stream.head is None:
             raise StreamFault(Violation.MALFORMED)
-        return super()._data(flags, stream_id, payload)
+        if not stream.remote_open:
+            raise StreamFault(Violation.HALF_CLOSED)
+        stream.credit -= size
+        if stream.credit < 0:
+            raise StreamFault(Violation.WINDOW_EXCEEDED)
+        if payload:
+            stream.size += len(payload)
+            if stream.size > stream.most:
+                self.cancel(stream)
+                return AnswerTooLarge(stream)
+            stream.pieces.append(payload)
+        if flags & _END_STREAM:
+            self._remote_ended(stream)
+            return AnswerCame(stream)
+        if size:
+            self.took(stream, size)
+        else:
+            self._spent()
+        return None
 
     def _remote_ended(self, stream: Stream) -> None:
         if stream.local_open and (stream.waiting or stream.closes):

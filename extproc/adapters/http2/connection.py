@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
 from extproc.adapters.http2.events import (
+    AnswerCame,
+    AnswerTooLarge,
     ConnectionEnded,
     DataCame,
     RequestCame,
-    ResponseCame,
     StreamEnded,
 )
 from extproc.adapters.http2.fields import FieldReader
@@ -35,7 +36,7 @@ _LAST_CALL_WITHIN = 5.0
 _LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
 _STREAM_MASK = frames.STREAM_MASK
 
-Event = RequestCame[Any] | ResponseCame[Any] | DataCame | StreamEnded | ConnectionEnded
+Event = RequestCame[Any] | DataCame | AnswerCame | AnswerTooLarge | StreamEnded | ConnectionEnded
 
 
 class _Block:
@@ -242,14 +243,7 @@ class Connection(Sending, Generic[T]):
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         size = len(payload)
-        self._credit -= size
-        if self._credit < 0:
-            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
-        self._owed += size
-        if self._owed > self._limits.connection_window >> 1:
-            self.out.control(frames.window_update(0, self._owed))
-            self._credit += self._owed
-            self._owed = 0
+        self._received(size)
         if flags & _PADDED:
             payload = frames.unpadded(payload)
         stream = self.streams.get(stream_id)
@@ -270,6 +264,17 @@ class Connection(Sending, Generic[T]):
             self._spent()
             return None
         return DataCame(stream, payload, ended)
+
+    def _received(self, size: int) -> None:
+        """Account for bytes under the connection's window, and widen it in time."""
+        self._credit -= size
+        if self._credit < 0:
+            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
+        self._owed += size
+        if self._owed > self._limits.connection_window >> 1:
+            self.out.control(frames.window_update(0, self._owed))
+            self._credit += self._owed
+            self._owed = 0
 
     def _remote_ended(self, stream: Stream) -> None:
         stream.remote_open = False

@@ -28,35 +28,26 @@ class RequestCame(Generic[T]):
 
 
 @dataclass(slots=True)
-class ResponseCame(Generic[T]):
-    """The answer to a request of ours begins.
-
-    Attributes:
-        stream: the stream.
-        head: the status and the fields.
-        ended: nothing follows.
-    """
-
-    stream: Stream
-    head: T
-    ended: bool
-
-
-@dataclass(slots=True)
 class DataCame:
-    """Bytes came on a stream, or its end, or both; trailers are an end.
-
-    Attributes:
-        stream: the stream.
-        data: bytes.
-        ended: nothing follows.
-        trailers: the fields behind a body, where a client reads them.
-    """
+    """Bytes came on a stream, or its end, or both; trailers are an end."""
 
     stream: Stream
     data: bytes
     ended: bool
-    trailers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class AnswerCame:
+    """The answer to a request of ours is whole; its stream holds it."""
+
+    stream: Stream
+
+
+@dataclass(slots=True)
+class AnswerTooLarge:
+    """The answer to a request of ours is larger than was wanted; its stream was reset."""
+
+    stream: Stream
 
 
 @dataclass(slots=True)

@@ -28,10 +28,19 @@ _INDEXED, _INCREMENTAL, _SIZE_UPDATE = 0x80, 0x40, 0x20
 
 
 class Head(NamedTuple):
-    """A status and its fields, text whose characters are bytes; status 0 for trailers."""
+    """A status and its fields, text whose characters are bytes.
+
+    Attributes:
+        status: 0 for trailers.
+        fields: names in lower case.
+        size: of all names and values together.
+        coding: the value of `content-encoding`; empty without one.
+    """
 
     status: int
     fields: tuple[tuple[str, str], ...]
+    size: int = 0
+    coding: str = ""
 
 
 class ReplyReader(FieldReader["Head"]):
@@ -191,4 +200,6 @@ def _arranged(fields: list[tuple[str, str]]) -> Head:
     for name, _ in fields:
         if not name or name[0] == ":":
             raise StreamFault(Violation.MALFORMED)
-    return Head(status, tuple(fields))
+    size = sum(len(name) + len(value) for name, value in fields)
+    codings = [value for name, value in fields if name == "content-encoding"]
+    return Head(status, tuple(fields), size, ", ".join(codings))
