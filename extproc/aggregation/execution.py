@@ -91,7 +91,6 @@ class Execution:
         self._services = services
         self._freshness = freshness
         self._gates = gates
-        self._body = body
         self._budget = Budget(plan.bounds)
         self._loop = asyncio.get_running_loop()
         self._ends = services.clock.monotonic() + plan.deadline
@@ -100,12 +99,13 @@ class Execution:
         self._left_out: set[str] = set()
         self._queue: deque[_Leg] = deque()
         self._flying: dict[asyncio.Future[Answered], list[_Leg]] = {}
-        self._same: dict[object, asyncio.Future[Answered]] = {}
+        self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
         self._gated: dict[_Leg, Any] = {}
         self._arrived: list[asyncio.Future[Answered]] = []
         self._wake: asyncio.Future[None] | None = None
         self._late = False
         self.parts: dict[str, Any] = {}
+        self._context = Context(request, services.clock.now(), parts=self.parts, body=body)
         self.missing: set[str] = set()
 
     async def run(self) -> None:
@@ -188,16 +188,14 @@ class Execution:
         """An error is not true."""
         assert call.when is not None  # noqa: S101 - the caller looked
         try:
-            return call.when.holds(self._context(None))
+            return call.when.holds(self._context)
         except EvaluationFailed:
             return False
 
-    def _context(self, keys: list[Key] | None) -> Context:
-        parts: Mapping[str, Any] = self.parts
-        if keys is not None:
-            parts = {**parts, KEYS: keys, KEY: keys[0]}
-        now = self._services.clock.now()
-        return Context(self._request, now, parts=parts, body=self._body)
+    def _with_keys(self, keys: list[Key]) -> Context:
+        known = self._context
+        parts = {**self.parts, KEYS: keys, KEY: keys[0]}
+        return Context(known.request, known.now, parts=parts, body=known.body)
 
     def _leave_out(self, state: _Part) -> None:
         """A call that isn't wanted: its part is null, and nothing is missing."""
@@ -234,14 +232,11 @@ class Execution:
     def _start(self, leg: _Leg) -> None:
         if leg.part.call.part in self.parts:
             return  # something stands in already
-        call = leg.call
+        call, keys = leg.call, leg.keys
+        context = self._context if keys is None else self._with_keys(keys)
         try:
-            outgoing = self._telling.outgoing(
-                call, self._context(leg.keys), leg.number, leg.part.legs
-            )
-            equal = outgoing.equals(call.upstream)
-            if equal is not None and equal in self._same:
-                self._join(leg, self._same[equal])
+            outgoing = self._telling.outgoing(call, context, leg.number, leg.part.legs)
+            if outgoing.method in SAFE and self._joins_equal(leg, outgoing):
                 return
             self._budget.call()
         except NoValue:
@@ -256,13 +251,18 @@ class Execution:
         else:
             self._make(leg, outgoing)
 
-    def _join(self, leg: _Leg, future: asyncio.Future[Answered]) -> None:
-        """Take part in an equal call's answer."""
+    def _joins_equal(self, leg: _Leg, outgoing: Outgoing) -> bool:
+        """Take part in an equal call's answer, if there is one."""
+        known = self._same.get(leg.call.upstream + outgoing.target)
+        if known is None or known[0] != outgoing:
+            return False
+        future = known[1]
         waiting = self._flying.get(future)
         if waiting is not None:
             waiting.append(leg)
         else:
             self._answered(leg, future)
+        return True
 
     def _at_gate(self, leg: _Leg, gate: Gate, outgoing: Outgoing) -> None:
         """Make the call now, or when another one of this upstream has ended."""
@@ -285,23 +285,21 @@ class Execution:
         if outgoing.method not in SAFE:
             self._freshness.unsafe()
         leg.part.made += 1
-        future = asyncio.ensure_future(
-            self._services.cached(
-                call.upstream,
-                outgoing.method,
-                outgoing.target,
-                headers=outgoing.headers,
-                body=outgoing.body,
-                timeout=seconds,
-                max_bytes=self._budget.most(call.max_bytes),
-                identity=outgoing.identity,
-                stale_if_error=call.stale,
-            )
+        made = self._services.cached(
+            call.upstream,
+            outgoing.method,
+            outgoing.target,
+            headers=outgoing.headers,
+            body=outgoing.body,
+            timeout=seconds,
+            max_bytes=self._budget.most(call.max_bytes),
+            identity=outgoing.identity,
+            stale_if_error=call.stale,
         )
+        future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._flying[future] = [leg]
-        equal = outgoing.equals(call.upstream)
-        if equal is not None:
-            self._same[equal] = future
+        if outgoing.method in SAFE:
+            self._same[call.upstream + outgoing.target] = (outgoing, future)
         future.add_done_callback(self._came)
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
@@ -310,9 +308,10 @@ class Execution:
         if first.gate is not None:
             first.gate.leave()
             first.gate = None
-        self._count(first, future)
+        fault = future.exception()
+        self._count(first, fault, None if fault else future.result())
         try:
-            if not future.exception():
+            if fault is None:
                 self._budget.took(len(future.result().body))
         except Unusable as failure:
             for leg in legs:
@@ -337,8 +336,8 @@ class Execution:
         except NotJoinable:
             self._failed(leg, Unusable("shape"))
         else:
-            self._freshness.took(answer, self._services.clock.now())
-            if answer.source in {"hit", "stale", "collapsed"}:
+            self._freshness.took(answer, self._context.now)
+            if answer.source and answer.source != "miss":
                 leg.part.outcome = answer.source
 
     def _came_of(self, leg: _Leg, value: Any) -> None:
@@ -430,14 +429,12 @@ class Execution:
 
     # ---- what is told
 
-    def _count(self, leg: _Leg, future: asyncio.Future[Answered]) -> None:
-        fault = future.exception()
+    def _count(self, leg: _Leg, fault: BaseException | None, answer: Answered | None) -> None:
         outcome = "ok"
         if isinstance(fault, UpstreamFault):
             outcome = fault.reason
-        elif fault is None:
-            answer = future.result()
-            outcome = answer.source if answer.source not in {"", "miss"} else "ok"
+        elif answer is not None and answer.source and answer.source != "miss":
+            outcome = answer.source
         self._services.metrics.count("extproc_calls_total", (leg.call.upstream, outcome))
 
     def _note(self, state: _Part) -> None:

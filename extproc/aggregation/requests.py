@@ -42,10 +42,6 @@ class Outgoing(NamedTuple):
     body: bytes
     identity: str
 
-    def equals(self, upstream: str) -> object | None:
-        """Return what equal calls of one exchange have in common; None where each is made."""
-        return (upstream, self.target, self.headers) if self.method in SAFE else None
-
 
 class Telling:
     """What the upstreams of one exchange are told of it; worked out once.

@@ -168,10 +168,27 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
     """Return a `CachedCaller.call` that stores nothing."""
 
     def made(
-        *place: str, identity: str = "", stale_if_error: float = 0.0, **rest: Any
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,
+        max_bytes: int | None = None,
+        identity: str = "",
+        stale_if_error: float = 0.0,
     ) -> Awaitable[Answered]:
         del identity, stale_if_error
-        return call(*place, **rest)
+        return call(
+            upstream,
+            method,
+            target,
+            headers=headers,
+            body=body,
+            timeout=timeout,
+            max_bytes=max_bytes,
+        )
 
     return made
 

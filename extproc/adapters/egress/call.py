@@ -73,7 +73,7 @@ class Call(asyncio.Future[Answered]):
 
     def _settle(self) -> None:
         if self.timer is not None:
-            self.timer[2] = None
+            self.timer[0] = None
             self.timer = None
 
     # ---- what the link says

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LONGEST = 60.0
 _LARGEST = 8 << 20
 _MOST_LINKS = 8
-_BUSY = 64  # calls under way on every link, from which another one is opened
+_BUSY = 256  # calls under way on every link, from which another one is opened
 
 # Envoy's bounds on an upstream's headers come first; these are for Envoy itself.
 _LIMITS = Limits(
@@ -47,6 +47,7 @@ class EgressCaller:
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(self._loop)
         self._links: list[Link] = []
+        self._current: Link | None = None
         self._connecting: set[asyncio.Task[None]] = set()
 
     def call(
@@ -87,6 +88,13 @@ class EgressCaller:
 
     def _link(self) -> Link:
         """Return the link with the fewest calls; another one where all are busy."""
+        current = self._current
+        if current is not None and current.under_way < _BUSY and current.takes_more:
+            return current
+        self._current = link = self._another()
+        return link
+
+    def _another(self) -> Link:
         best = None
         for link in self._links:
             if link.takes_more and (best is None or link.under_way < best.under_way):
@@ -117,6 +125,8 @@ class EgressCaller:
             link.not_connected()
 
     def _lost(self, link: Link) -> None:
+        if self._current is link:
+            self._current = None
         with suppress(ValueError):
             self._links.remove(link)
 
