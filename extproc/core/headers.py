@@ -46,13 +46,12 @@ class Headers:
             character or a character outside latin-1 (RFC 9110 section 5.5).
     """
 
-    __slots__ = ("_touched", "_values")
+    _touched: dict[str, None] | None = None
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Hold pairs (names in lower case)."""
         # An empty list is a name that is known to be absent.
         self._values: dict[str, list[str]] = gathered(pairs)
-        self._touched: dict[str, None] | None = None
 
     def _find(self, name: str) -> list[str]:
         values = self._values.get(name)
