@@ -85,9 +85,7 @@ class DecisionLog:
         lines = []
         seq, worker = self._seq, self._worker
         known, time = -1, b""
-        for moment, request_id, middle, seconds in zip(
-            fields, fields, fields, fields, strict=True
-        ):
+        for moment, request_id, middle, seconds in zip(fields, fields, fields, fields, strict=True):
             seq += 1
             milliseconds = int(moment * 1000)
             if milliseconds != known:  # many records are of the same
