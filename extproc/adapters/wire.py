@@ -68,8 +68,6 @@ _LONGEST_CHANGES = 1024  # of an answer that is remembered
 _PSEUDO = 4  # method, scheme, authority and path (RFC 9113 section 8.3.1)
 _SHORT = 4096  # bytes of a message of which something is remembered
 
-type_of_changes = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None
-
 
 def decode(data: bytes) -> Event:
     """Read one ProcessingRequest.
@@ -165,18 +163,25 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
 def _continue(answer: Continue) -> tuple[bytes, ...]:
     if answer.body is not None:
         return (_headers_answer(answer),)
-    changes = None if answer.changes is None else answer.changes.as_values()
-    if _size(answer.target, changes) > _LONGEST_CHANGES:
+    changes, target = answer.changes, answer.target
+    if changes is None:
+        if target is not None and len(target) > _LONGEST_CHANGES:
+            return (_headers_answer(answer),)
+        return _same_for_many(answer.side, target, answer.status, (), (), answer.verdict)
+    if _size(target, changes) > _LONGEST_CHANGES:
         return (_headers_answer(answer),)
-    return _same_for_many(answer.side, answer.target, answer.status, changes, answer.verdict)
+    return _same_for_many(
+        answer.side, target, answer.status, changes.remove, changes.set, answer.verdict
+    )
 
 
-def _size(target: str | None, changes: type_of_changes) -> int:
+def _size(target: str | None, changes: Changes) -> int:
     """Return about how long an answer is."""
     size = len(target) if target is not None else 0
-    if changes is not None:
-        for name, values in changes[1]:
-            size += len(name) + sum(map(len, values))
+    for name, values in changes.set:
+        size += len(name) + len(values[0])
+        if len(values) > 1:
+            size += sum(map(len, values))
     return size
 
 
@@ -296,15 +301,13 @@ def _same_for_many(
     side: Side,
     target: str | None,
     status: int | None,
-    changes: type_of_changes,
+    remove: tuple[str, ...],
+    set_: tuple[tuple[str, tuple[str, ...]], ...],
     verdict: str | None,
 ) -> tuple[bytes, ...]:
     """Return the messages of an answer; a route's requests often have the same changes."""
-    written = None
-    if changes is not None:
-        remove, set_ = changes
-        written = Changes(list(remove), [(name, list(values)) for name, values in set_])
-    return (_headers_answer(Continue(side, written, target, status, verdict=verdict)),)
+    written = Changes(remove, set_) if remove or set_ else None
+    return (_headers_answer(Continue(side, written, target, status, None, verdict)),)
 
 
 def _immediate(answer: Immediate) -> bytes:
