@@ -66,6 +66,7 @@ class Continue:
         status: another `:status` for the client.
         body: replaces (or adds) the body, and ends the side.
         verdict: lets the request through to the upstream; None withholds it.
+        written: what the wire made of it, for an answer that is given again.
     """
 
     side: Side
@@ -74,6 +75,7 @@ class Continue:
     status: int | None = None
     body: bytes | None = None
     verdict: str | None = None
+    written: tuple[bytes, ...] | None = None
 
 
 @dataclass(slots=True)

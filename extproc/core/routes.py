@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from extproc.core.law import Side
+from extproc.core.messages import Continue
 from extproc.core.values import MalformedRequest, decoded
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Route:
         hidden: headers that the upstream gets from nobody but the service, in lower case with `-`
             for whatever is no letter or digit. Where Envoy's configuration is ours it removes them.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
+        passes: the answer that lets a request through as it came.
     """
 
     name: str
@@ -89,10 +92,13 @@ class Route:
     deadline: float
     hidden: frozenset[str] = frozenset()
     key: str = field(init=False)
+    passes: Continue = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the route once."""
-        object.__setattr__(self, "key", f"{self.name}@{self.version}")
+        key = f"{self.name}@{self.version}"
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "passes", Continue(Side.REQUEST, verdict=key))
 
     def hides(self, name: str) -> bool:
         """Say whether a header as a client spelled it may be taken for a hidden one."""

@@ -87,9 +87,9 @@ class ClientConnection(Connection[Head]):
         table = self._table
         number = table.last + 2 if table.last else 1
         table.last = number
-        stream = Asked(number, self._limits.stream_window, self.out.initial, most)
-        table.add(stream)
-        self._idle_frames.earn(_EARNED)
+        stream = Asked(number, self._stream_window, self.out.initial, most)
+        self.streams[number] = stream
+        self._idle_frames.left += _EARNED
         size = len(block)
         flags = _END_HEADERS if body else _END_BOTH
         header = frames.HEADER.pack(size >> 8, size & 255, _HEADERS, flags, number)

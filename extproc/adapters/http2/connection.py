@@ -74,6 +74,8 @@ class Connection(Sending, Generic[T]):
         self._settings_due = True
         self._block: _Block | None = None
         self._credit = limits.connection_window
+        self._stream_window = limits.stream_window
+        self._half_window = limits.connection_window >> 1
         self._owed = 0
         self._began = self._partial_since = now
         self._on: dict[int, Callable[[int, int, bytes], Event | None]] = {
@@ -120,28 +122,28 @@ class Connection(Sending, Generic[T]):
         try:
             while size - position >= 9:  # noqa: PLR2004 - HEADER_SIZE
                 high, low, kind, flags, stream_id = unpack(buffer, position)
-                end = position + 9 + (high << 8 | low)
+                start = position + 9
+                end = start + (high << 8 | low)
                 if end - position > _LARGEST:
                     raise ConnectionFault(Violation.FRAME_TOO_LARGE)
                 if end > size:
                     break
-                payload = buffer[position + 9 : end]
                 position = end
                 stream_id &= _STREAM_MASK
-                if self._settings_due or self._block is not None:
+                if self._block is not None or self._settings_due:
                     self._check_turn(kind, flags, stream_id)
                 handler = handlers.get(kind)
                 if handler is None:
                     self._spent()  # an extension's frame (RFC 9113 section 5.5)
                     continue
                 try:
-                    event = handler(flags, stream_id, payload)
+                    event = handler(flags, stream_id, buffer[start:end])
                 except StreamFault as fault:
                     event = self._refused(stream_id, fault.violation)
                 if event is not None:
                     events.append(event)
         finally:
-            self._rest = buffer[position:]
+            self._rest = buffer[position:] if position < size else b""
             if position and self._block is None:
                 self._partial_since = self._now
 
@@ -224,13 +226,14 @@ class Connection(Sending, Generic[T]):
         head = self._fields.request(block)
         if len(self.streams) >= self._limits.streams:
             raise StreamFault(Violation.TOO_MANY_STREAMS)
-        self._idle_frames.earn(1)
-        stream = Stream(stream_id, self._limits.stream_window, self.out.initial)
-        table.add(stream)
-        ended = bool(flags & _END_STREAM)
-        if ended:
+        self._idle_frames.left += 1  # as `earn`, for every stream
+        stream = Stream(stream_id, self._stream_window, self.out.initial)
+        self.streams[stream_id] = stream
+        table.accepted = stream_id
+        if flags & _END_STREAM:
             stream.remote_open = False
-        return RequestCame(stream, head, ended)
+            return RequestCame(stream, head, ended=True)
+        return RequestCame(stream, head, ended=False)
 
     def _trailers(self, flags: int, stream: Stream, block: bytes) -> Event:
         self._fields.pass_over(block)
@@ -243,7 +246,14 @@ class Connection(Sending, Generic[T]):
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         size = len(payload)
-        self._received(size)
+        self._credit -= size
+        if self._credit < 0:
+            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
+        self._owed += size
+        if self._owed > self._half_window:
+            self.out.control(frames.window_update(0, self._owed))
+            self._credit += self._owed
+            self._owed = 0
         if flags & _PADDED:
             payload = frames.unpadded(payload)
         stream = self.streams.get(stream_id)
@@ -257,13 +267,13 @@ class Connection(Sending, Generic[T]):
             raise StreamFault(Violation.WINDOW_EXCEEDED)
         if size != len(payload):
             self.took(stream, size - len(payload))
-        ended = bool(flags & _END_STREAM)
-        if ended:
+        if flags & _END_STREAM:
             self._remote_ended(stream)
-        elif not payload:
+            return DataCame(stream, payload, ended=True)
+        if not payload:
             self._spent()
             return None
-        return DataCame(stream, payload, ended)
+        return DataCame(stream, payload, ended=False)
 
     def _received(self, size: int) -> None:
         """Account for bytes under the connection's window, and widen it in time."""
@@ -271,7 +281,7 @@ class Connection(Sending, Generic[T]):
         if self._credit < 0:
             raise ConnectionFault(Violation.WINDOW_EXCEEDED)
         self._owed += size
-        if self._owed > self._limits.connection_window >> 1:
+        if self._owed > self._half_window:
             self.out.control(frames.window_update(0, self._owed))
             self._credit += self._owed
             self._owed = 0

@@ -220,7 +220,7 @@ class ProcessCall(Call):
 
     def __init__(self, deciding: Deciding, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
-        self._exchange = service.Stream(deciding)
+        self._exchange = deciding.exchange()
 
     def message(self, data: bytes) -> bool:
         """Answer at once, or wait, or queue behind a message whose hooks wait."""
@@ -239,7 +239,7 @@ class ProcessCall(Call):
     def _answered(self, data: bytes) -> Waiting | None:
         """Answer a message; returns what has to be awaited for it."""
         try:
-            answers = self._exchange.receive(data)
+            answers = service.receive(self._exchange, data)
         except PeerFault as error:
             self._peer.log.warning("stream refused", error=str(error))
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
@@ -257,7 +257,7 @@ class ProcessCall(Call):
     async def _wait(self, first: Waiting) -> None:
         waiting: Waiting | None = first
         while waiting is not None:
-            async for messages in self._exchange.waited(waiting):
+            async for messages in service.waited(self._exchange, waiting):
                 self._send_all(messages)
                 self._peer.flush_soon()
             waiting = None
@@ -281,7 +281,7 @@ class ProcessCall(Call):
 
     def closed(self) -> None:
         """Run `on_finish` beside the end of the stream."""
-        rest = self._exchange.finish()
+        rest = service.finish(self._exchange)
         if rest is not None:
             self._peer.finish_later(rest)
 
