@@ -79,6 +79,23 @@ async def waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[by
         waiting.close()
 
 
+async def answered(
+    exchange: Exchange, waiting: Waiting, ask: Callable[[tuple[bytes, ...]], None]
+) -> tuple[bytes, ...]:
+    """Await an answer that takes time, as `waited`; `ask` sends what asks Envoy for more."""
+    remaining = _remaining(exchange)
+    timer = None
+    if remaining > 0:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_ASK_AFTER, lambda: ask((override_timeout(remaining),)))
+    try:
+        return encode(await waiting)
+    finally:
+        if timer is not None:
+            timer.cancel()
+        waiting.close()
+
+
 def _remaining(exchange: Exchange) -> float:
     """Return how long the answer may still take, if that is more than Envoy waits."""
     route = exchange.route

@@ -15,6 +15,7 @@ from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
 from extproc.aggregation.failures import CallFailed, Unusable
 from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
+from extproc.aggregation.legs import Leg, PartState
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context, EvaluationFailed
 from extproc.expressions.projections import ShapeFailed, key_text
@@ -33,36 +34,9 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
+_SUCCESS = range(200, 300)
+_LARGE = 64 << 10  # bytes that are read while other answers are under way
 _LEAST = 0.001  # seconds that a call gets at least
-
-
-class _Part:
-    """What has come of one part so far."""
-
-    __slots__ = ("call", "failed", "items", "keys", "legs", "made", "open", "outcome")
-
-    def __init__(self, call: Call, keys: list[Key] | None) -> None:
-        self.call = call
-        self.keys = keys
-        self.items: Items = {}
-        self.legs = 0
-        self.open = 0
-        self.made = 0
-        self.failed = False
-        self.outcome = "ok"
-
-
-class _Leg:
-    """One call of a part: the only one, or that of a chunk of keys."""
-
-    __slots__ = ("call", "gate", "keys", "number", "part")
-
-    def __init__(self, part: _Part, call: Call, keys: list[Key] | None, number: int) -> None:
-        self.part = part
-        self.call = call
-        self.keys = keys
-        self.number = number
-        self.gate: Gate | None = None
 
 
 class Execution:
@@ -95,12 +69,12 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         self._ends = services.clock.monotonic() + plan.deadline
         self._waits = dict(shape.waits)
-        self._states: dict[str, _Part] = {}
+        self._states: dict[str, PartState] = {}
         self._left_out: set[str] = set()
-        self._queue: deque[_Leg] = deque()
-        self._flying: dict[asyncio.Future[Answered], list[_Leg]] = {}
+        self._queue: deque[Leg] = deque()
+        self._flying: dict[asyncio.Future[Answered], list[Leg]] = {}
         self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
-        self._gated: dict[_Leg, Any] = {}
+        self._gated: dict[Leg, Any] = {}
         self._arrived: list[asyncio.Future[Answered]] = []
         self._wake: asyncio.Future[None] | None = None
         self._late = False
@@ -138,8 +112,21 @@ class Execution:
     # ---- what wakes the exchange
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
-        self._arrived.append(future)
-        self._woken()
+        """Gather what came; go on once all is there, or with what something waits for."""
+        arrived = self._arrived
+        arrived.append(future)
+        if len(arrived) == len(self._flying) or self._matters(future):
+            self._woken()
+
+    def _matters(self, future: asyncio.Future[Answered]) -> bool:
+        """Say whether anything can begin or end by what came."""
+        if self._queue or self._gated or future.exception() is not None:
+            return True
+        answer = future.result()
+        if answer.status not in _SUCCESS or len(answer.body) > _LARGE:
+            return True
+        then = self._shape.then
+        return any(then[leg.part.call.part] or leg.gate is not None for leg in self._flying[future])
 
     def _time_is_over(self) -> None:
         self._late = True
@@ -162,25 +149,25 @@ class Execution:
     def _begin(self, part: str) -> None:
         """Begin a part whose needs are there; its calls join the queue."""
         call = self._plan.calls[part]
-        state = self._states[part] = _Part(call, None)
+        state = self._states[part] = PartState(call, None)
         if call.when is not None and not self._holds(call):
             self._leave_out(state)
             return
         if call.each is None:
-            self._queued(state, [_Leg(state, call, None, 0)])
+            self._queued(state, [Leg(state, call, None, 0)])
             return
         try:
             state.keys = keys_of(call.each.of(self.parts, self.lookup))
         except ShapeFailed:
-            self._failed(_Leg(state, call, None, 0), Unusable("shape"))
+            self._failed(Leg(state, call, None, 0), Unusable("shape"))
             return
         size = 1 if call.batch is None else call.batch.size
         cut = list(chunks(state.keys, size))
-        self._queued(state, [_Leg(state, call, keys, n) for n, keys in enumerate(cut)])
+        self._queued(state, [Leg(state, call, keys, n) for n, keys in enumerate(cut)])
         if not cut:
             self._each_done(state)
 
-    def _queued(self, state: _Part, legs: list[_Leg]) -> None:
+    def _queued(self, state: PartState, legs: list[Leg]) -> None:
         state.legs = state.open = len(legs)
         self._queue.extend(legs)
 
@@ -197,13 +184,13 @@ class Execution:
         parts = {**self.parts, KEYS: keys, KEY: keys[0]}
         return Context(known.request, known.now, parts=parts, body=known.body)
 
-    def _leave_out(self, state: _Part) -> None:
+    def _leave_out(self, state: PartState) -> None:
         """A call that isn't wanted: its part is null, and nothing is missing."""
         self._left_out.add(state.call.part)
         state.outcome = "left_out"
         self._done(state, None)
 
-    def _done(self, state: _Part, value: Any) -> None:
+    def _done(self, state: PartState, value: Any) -> None:
         part = state.call.part
         if part in self.parts:
             return
@@ -214,14 +201,14 @@ class Execution:
             if not self._waits[other]:
                 self._begin(other)
 
-    def _each_done(self, state: _Part) -> None:
+    def _each_done(self, state: PartState) -> None:
         items = state.items
         if state.failed:
             self.missing.add(state.call.part)
             if not items and state.call.default is not None:
                 self._done(state, state.call.default)
                 return
-        self._done(state, [items.get(key_text(key)) for key in state.keys or ()])
+        self._done(state, state.aligned())
 
     # ---- calls
 
@@ -229,7 +216,7 @@ class Execution:
         while self._queue and len(self._flying) < self._plan.bounds.at_once:
             self._start(self._queue.popleft())
 
-    def _start(self, leg: _Leg) -> None:
+    def _start(self, leg: Leg) -> None:
         if leg.part.call.part in self.parts:
             return  # something stands in already
         call, keys = leg.call, leg.keys
@@ -251,7 +238,7 @@ class Execution:
         else:
             self._make(leg, outgoing)
 
-    def _joins_equal(self, leg: _Leg, outgoing: Outgoing) -> bool:
+    def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
         """Take part in an equal call's answer, if there is one."""
         known = self._same.get(leg.call.upstream + outgoing.target)
         if known is None or known[0] != outgoing:
@@ -264,7 +251,7 @@ class Execution:
             self._answered(leg, future)
         return True
 
-    def _at_gate(self, leg: _Leg, gate: Gate, outgoing: Outgoing) -> None:
+    def _at_gate(self, leg: Leg, gate: Gate, outgoing: Outgoing) -> None:
         """Make the call now, or when another one of this upstream has ended."""
 
         def later() -> None:
@@ -278,7 +265,7 @@ class Execution:
         else:
             self._gated[leg] = (gate, later)
 
-    def _make(self, leg: _Leg, outgoing: Outgoing) -> None:
+    def _make(self, leg: Leg, outgoing: Outgoing) -> None:
         call = leg.call
         left = self._ends - self._services.clock.monotonic()
         seconds = max(left if call.timeout is None else min(call.timeout, left), _LEAST)
@@ -300,7 +287,11 @@ class Execution:
         self._flying[future] = [leg]
         if outgoing.method in SAFE:
             self._same[call.upstream + outgoing.target] = (outgoing, future)
-        future.add_done_callback(self._came)
+        promptly = getattr(future, "promptly", None)
+        if promptly is not None:
+            promptly(self._came)
+        else:
+            future.add_done_callback(self._came)
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
         legs = self._flying.pop(future)
@@ -320,7 +311,7 @@ class Execution:
         for leg in legs:
             self._answered(leg, future)
 
-    def _answered(self, leg: _Leg, future: asyncio.Future[Answered]) -> None:
+    def _answered(self, leg: Leg, future: asyncio.Future[Answered]) -> None:
         fault = future.exception()
         if isinstance(fault, UpstreamFault):
             self._failed(leg, Unusable(fault.reason))
@@ -340,7 +331,7 @@ class Execution:
             if answer.source and answer.source != "miss":
                 leg.part.outcome = answer.source
 
-    def _came_of(self, leg: _Leg, value: Any) -> None:
+    def _came_of(self, leg: Leg, value: Any) -> None:
         state, call = leg.part, leg.call
         if leg.keys is None:
             if call is not state.call:
@@ -354,21 +345,21 @@ class Execution:
             state.items |= joined(call.batch, leg.keys, value)
             self._leg_done(state)
 
-    def _leg_done(self, state: _Part) -> None:
+    def _leg_done(self, state: PartState) -> None:
         state.open -= 1
         if not state.open:
             self._each_done(state)
 
     # ---- failures
 
-    def _without_value(self, leg: _Leg) -> None:
+    def _without_value(self, leg: Leg) -> None:
         """A path without a value fails its call, unless what it waited for was left out."""
         if self._left_out & self._plan.needs[leg.part.call.part]:
             self._leave_out(leg.part)
         else:
             self._failed(leg, Unusable("no_value"))
 
-    def _failed(self, leg: _Leg, failure: Unusable) -> None:
+    def _failed(self, leg: Leg, failure: Unusable) -> None:
         """One call failed; another one may stand in, or what the file says.
 
         Raises:
@@ -377,7 +368,7 @@ class Execution:
         state, call = leg.part, leg.part.call
         state.outcome = failure.reason
         if leg.call is call and call.fallback is not None and not self._late:
-            self._queue.append(_Leg(state, call.fallback, None, 0))
+            self._queue.append(Leg(state, call.fallback, None, 0))
             return
         if call.required:
             self._note(state)
@@ -399,7 +390,7 @@ class Execution:
             if part in self.parts:
                 continue
             call = self._plan.calls[part]
-            state = self._states.setdefault(part, _Part(call, None))
+            state = self._states.setdefault(part, PartState(call, None))
             state.outcome = "deadline"
             if call.required:
                 self._note(state)
@@ -407,7 +398,7 @@ class Execution:
             self.missing.add(part)
             self.parts[part] = call.default
             if state.keys is not None and state.items:
-                self.parts[part] = [state.items.get(key_text(key)) for key in state.keys]
+                self.parts[part] = state.aligned()
             self._note(state)
 
     def _give_up(self) -> None:
@@ -417,6 +408,9 @@ class Execution:
             leg.gate = None
         self._gated.clear()
         for future, legs in self._flying.items():
+            promptly = getattr(future, "promptly", None)
+            if promptly is not None:
+                promptly(None)
             future.remove_done_callback(self._came)
             future.cancel()
             future.add_done_callback(_seen)
@@ -429,7 +423,7 @@ class Execution:
 
     # ---- what is told
 
-    def _count(self, leg: _Leg, fault: BaseException | None, answer: Answered | None) -> None:
+    def _count(self, leg: Leg, fault: BaseException | None, answer: Answered | None) -> None:
         outcome = "ok"
         if isinstance(fault, UpstreamFault):
             outcome = fault.reason
@@ -437,7 +431,7 @@ class Execution:
             outcome = answer.source
         self._services.metrics.count("extproc_calls_total", (leg.call.upstream, outcome))
 
-    def _note(self, state: _Part) -> None:
+    def _note(self, state: PartState) -> None:
         """Put a part into the decision record."""
         facts = self._request.facts
         if facts.calls is None:

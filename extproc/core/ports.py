@@ -99,6 +99,7 @@ class Caller(Protocol):
     """Calls to upstreams, through Envoy's egress listener.
 
     A call may be a future: then it is under way at once, and cancelling it cancels it there too.
+    If it has `promptly`, that calls back without a detour through the event loop.
     """
 
     def call(

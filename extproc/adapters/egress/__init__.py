@@ -6,7 +6,6 @@ read are handled at once. A call is a future; nothing else waits, and no call ha
     blocks      header blocks of requests, written once for each field
     call        one call: the future, and what has come of its answer
     encodings   content codings, within bounds
-    timers      many timeouts behind one timer of the event loop
     link        one connection
     caller      the port: which link a call takes, and links that were lost
 """

@@ -11,10 +11,12 @@ from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.adapters.egress.link import Link
-    from extproc.adapters.egress.timers import Entry
     from extproc.adapters.http2.client import Asked
     from extproc.adapters.http2.replies import Head
+    from extproc.adapters.timers import Entry
 
 _HEADERS = 32 << 10
 _OF_GRPC = frozenset({"grpc-status", "grpc-message"})
@@ -39,6 +41,7 @@ class Call(asyncio.Future[Answered]):
     stream: Asked | None = None
     timer: Entry | None = None
     repeatable = True
+    _prompt: Callable[[Call], None] | None = None
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
@@ -47,6 +50,12 @@ class Call(asyncio.Future[Answered]):
         self.block = block
         self.sent = sent
         self.most = most
+
+    def promptly(self, callback: Callable[[Call], None] | None) -> None:
+        """Call back in the turn of the loop in which the answer comes; None for no more."""
+        self._prompt = callback
+        if callback is not None and self.done():
+            callback(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the call up, here and at the upstream."""
@@ -60,6 +69,7 @@ class Call(asyncio.Future[Answered]):
         if not self.done():
             self._leave()
             self.set_exception(UpstreamFault(reason, detail))
+            self._told()
 
     def late(self) -> None:
         """Its time is over."""
@@ -92,6 +102,11 @@ class Call(asyncio.Future[Answered]):
             self.set_result(_answer(head, pieces, trailers, self.most))
         except UpstreamFault as fault:
             self.set_exception(fault)
+        self._told()
+
+    def _told(self) -> None:
+        if self._prompt is not None:
+            self._prompt(self)
 
 
 def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:

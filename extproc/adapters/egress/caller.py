@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from extproc.adapters.egress.blocks import NotSendable, block
 from extproc.adapters.egress.call import Call
 from extproc.adapters.egress.link import Link
-from extproc.adapters.egress.timers import Timers
 from extproc.adapters.http2.frames import MAX_FRAME
 from extproc.adapters.http2.limits import Limits
+from extproc.adapters.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -257,9 +257,8 @@ class ProcessCall(Call):
     async def _wait(self, first: Waiting) -> None:
         waiting: Waiting | None = first
         while waiting is not None:
-            async for messages in service.waited(self._exchange, waiting):
-                self._send_all(messages)
-                self._peer.flush_soon()
+            self._send_all(await service.answered(self._exchange, waiting, self._asks))
+            self._peer.flush_soon()
             waiting = None
             while self._queue and not self.over and waiting is None:
                 data = self._queue.popleft()
@@ -268,6 +267,12 @@ class ProcessCall(Call):
                 waiting = self._answered(data)
         if self._half_closed:
             self.succeed()
+
+    def _asks(self, messages: tuple[bytes, ...]) -> None:
+        """Ask for more time, in front of the answer."""
+        if not self.over:
+            self._send_all(messages)
+            self._peer.flush_soon()
 
     def _queued(self) -> int:
         return sum(map(len, self._queue)) if self._queue else 0
