@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
-_SUCCESS = range(200, 300)
-_LARGE = 64 << 10  # bytes that are read while other answers are under way
 _LEAST = 0.001  # seconds that a call gets at least
 
 
@@ -76,6 +74,7 @@ class Execution:
         self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
         self._gated: dict[Leg, Any] = {}
         self._arrived: list[asyncio.Future[Answered]] = []
+        self._values: dict[asyncio.Future[Answered], Any] = {}
         self._wake: asyncio.Future[None] | None = None
         self._late = False
         self.parts: dict[str, Any] = {}
@@ -122,11 +121,15 @@ class Execution:
         """Say whether anything can begin or end by what came."""
         if self._queue or self._gated or future.exception() is not None:
             return True
-        answer = future.result()
-        if answer.status not in _SUCCESS or len(answer.body) > _LARGE:
+        legs = self._flying[future]
+        first, answer = legs[0], future.result()
+        if len(legs) > 1 or first.keys is not None or first.gate is not None:
             return True
-        then = self._shape.then
-        return any(then[leg.part.call.part] or leg.gate is not None for leg in self._flying[future])
+        try:
+            self._values[future] = first.call.kind.read(answer)
+        except Unusable:
+            return True
+        return bool(self._shape.then[first.part.call.part])
 
     def _time_is_over(self) -> None:
         self._late = True
@@ -318,7 +321,9 @@ class Execution:
             return
         answer = future.result()
         try:
-            self._came_of(leg, leg.call.kind.read(answer))
+            values = self._values
+            known = values.pop(future) if future in values else leg.call.kind.read(answer)
+            self._came_of(leg, known)
         except Unusable as failure:
             if failure.status == _NOT_FOUND and leg.keys is not None and leg.call.batch is None:
                 self._leg_done(leg.part)  # of this key there is nothing

@@ -391,6 +391,7 @@ def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener
     manager = HttpConnectionManager(
         stat_prefix=EGRESS,
         generate_request_id=False,
+        use_remote_address=True,
         skip_xff_append=True,
         internal_address_config=HttpConnectionManagerInternalAddressConfig(
             unix_sockets=True, cidr_ranges=[CidrRange(address_prefix="127.0.0.0", prefix_len=8)]

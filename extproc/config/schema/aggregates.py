@@ -13,9 +13,50 @@ from extproc.config.units import Duration, Size, shown
 _PART = r"^[a-z][a-z0-9_]{0,62}$"
 _METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _RPC = r"^[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$"
+# What a name means already: in templates, and in CEL as a type or a word of its own.
 _RESERVED = frozenset(
-    {"key", "keys", "request", "principal", "consumer", "response", "true", "false", "null", "in"}
+    [
+        "key",
+        "keys",
+        "request",
+        "principal",
+        "consumer",
+        "response",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+        "bool",
+        "bytes",
+        "double",
+        "dyn",
+        "int",
+        "list",
+        "map",
+        "null_type",
+        "string",
+        "type",
+        "uint",
+    ]
 )
+_EXPECTED = 'expected statuses by status, such as {"409": 409}'
 _MOST = 1000
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 
@@ -28,7 +69,7 @@ def _part_name(value: Any) -> Any:
 
 def _statuses(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"is {shown(value)}, expected statuses by status, such as {{409: 409}}")  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError(f"is {shown(value)}, {_EXPECTED}")  # noqa: TRY004 - pydantic wants ValueError
     for name, status in value.items():
         if not re.fullmatch(r"[3-5][0-9][0-9]", str(name)):
             raise ValueError(f"has {shown(name)}, expected a status from 300 to 599")
@@ -149,7 +190,7 @@ class AggregateCall(Asking):
     default: Any = Field(None, description="Stands in for a part that failed.")
     fallback: Fallback | None = Field(None, description="Made where this call failed.")
     statuses: Statuses = Field(
-        {}, description="Statuses of the upstream that become the answer's, such as {409: 409}."
+        {}, description='Statuses of the upstream that become another of the answer: {"409": 409}.'
     )
 
     @model_validator(mode="after")
