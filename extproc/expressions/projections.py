@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +21,38 @@ class NotJson(ValueError):
     """The bytes aren't JSON (RFC 8259), or nest too deep."""
 
 
+# Digits alone matter: nineteen in a row may be more than 64 bits.
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_MAY_BE_TOO_LONG = b"0" * 19
+
+
 def parsed(body: bytes) -> Any:
-    """Read JSON strictly: UTF-8, bounded depth, no NaN.
+    """Read JSON strictly: UTF-8, bounded depth, no NaN, and no number that isn't what it was.
 
     Raises:
         NotJson: it isn't.
     """
     try:
+        if _MAY_BE_TOO_LONG in body.translate(_DIGITS):
+            return _exactly(body)
         return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise NotJson(str(error)) from error
+
+
+def _exactly(body: bytes) -> Any:
+    """Read with integers of any length; `orjson` makes floats of those above 64 bits."""
+    orjson.loads(body)  # what it refuses stays refused: NaN, infinite numbers, depth
+    return json.loads(body.decode())
 
 
 def written(value: Any) -> bytes:
     """Write compact JSON."""
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
 
 
 def key_text(key: Any) -> str:

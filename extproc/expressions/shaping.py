@@ -196,12 +196,13 @@ class _Maker:
             if not isinstance(elements, list):
                 return None
             merged: list[Any] = []
+            run.spend(len(elements))
             for element in elements:
                 if isinstance(element, list):
+                    run.spend(len(element))
                     merged.extend(element)
                 else:
                     merged.append(element)
-            run.spend(len(merged))
             return merged
 
         return shape
