@@ -61,7 +61,15 @@ from extproc.envoy_config.matching import (
     route_match,
     serves,
 )
-from extproc.envoy_config.shapes import EGRESS, INGRESS, EndpointUrl, exactly, packed, seconds
+from extproc.envoy_config.shapes import (
+    EGRESS,
+    INGRESS,
+    NOWHERE_CLUSTER,
+    EndpointUrl,
+    exactly,
+    packed,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -157,7 +165,10 @@ def _entry(
     limit = _buffer_limit(gateway, modes)
     if limit:
         entry.request_body_buffer_limit = limit
-    if route.upstream is None:
+    if route.upstream is None and limit:
+        # As below; but only a route to a cluster may buffer more than the listener.
+        entry.route = RouteAction(cluster=NOWHERE_CLUSTER, timeout=seconds(0))
+    elif route.upstream is None:
         # The service answers; should it let the request through, there is nowhere to go.
         entry.direct_response = DirectResponseAction(status=503)
     else:
