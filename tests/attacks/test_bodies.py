@@ -19,8 +19,7 @@ from tests.support.counting import Counting, Got, Say, counting
 from tests.support.processes import Gateway, gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TEXT = """
 upstreams:

@@ -128,11 +128,13 @@ class Link(asyncio.Protocol):
         if call is None or call.done():
             return
         call.stream = None
-        if code == ErrorCode.REFUSED_STREAM and call.repeatable:
+        if code != ErrorCode.REFUSED_STREAM:
+            call.fail("protocol", "the answer broke off")
+        elif call.repeatable:
             call.repeatable = False
             self._again(call)
         else:
-            call.fail("protocol", "the answer broke off")
+            call.fail("connect", "the call was refused before it was looked at")
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Fail every call that is under way."""
