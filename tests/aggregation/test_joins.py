@@ -72,5 +72,5 @@ def test_another_shape(answer: Any) -> None:
 def test_items_inside_the_answer() -> None:
     """`items` says where; items that aren't maps have no key."""
     batch = Batch(key=Projection("meta.id"), items=Projection("data.list"))
-    answer = {"data": {"list": [{"meta": {"id": 1}}, "x", None, {"meta": {"id": {}}}]}}
+    answer: Any = {"data": {"list": [{"meta": {"id": 1}}, "x", None, {"meta": {"id": {}}}]}}
     assert joined(batch, [1, 2], answer) == {"1": {"meta": {"id": 1}}}

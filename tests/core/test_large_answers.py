@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from extproc.adapters.messages import ext_proc_pb2 as pb
+from extproc.adapters.messages.common_pb2 import HeaderValue
 from extproc.adapters.wire import encode
 from extproc.core.chain import Chain
 from extproc.core.exchange import Exchange
@@ -57,7 +58,7 @@ async def test_a_large_answer_is_cut_into_bounded_pieces() -> None:
     assert [piece.end_of_stream for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
-def _headers(message: pb.ProcessingResponse) -> list[pb.HeaderValue]:
+def _headers(message: pb.ProcessingResponse) -> list[HeaderValue]:
     return list(message.streamed_immediate_response.headers_response.headers.headers)
 
 

@@ -45,7 +45,7 @@ class Peer(asyncio.Protocol):
         before = len(self.requests)
         for event in self.h2.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
-                self.requests.append(dict(event.headers))
+                self.requests.append({str(n): str(v) for n, v in event.headers})
                 self.answer(event.stream_id, self.requests[-1])
             elif isinstance(event, h2.events.StreamReset):
                 self.reset.append(event.stream_id)
