@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from extproc.adapters.messages import ext_proc_pb2 as pb
-from extproc.adapters.messages.common_pb2 import HeaderValue
 from extproc.adapters.wire import encode
 from extproc.core.chain import Chain
 from extproc.core.exchange import Exchange
@@ -13,6 +14,9 @@ from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Request, Response
 from extproc.testing import Counts, DirectRuntime, Events, ManualClock
+
+if TYPE_CHECKING:
+    from extproc.adapters.messages.common_pb2 import HeaderValue
 
 LARGE = 3 << 20
 

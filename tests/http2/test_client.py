@@ -70,7 +70,8 @@ class Server:
         """Take what the client sent."""
         for event in self.h2.receive_data(sent):
             if isinstance(event, h2.events.RequestReceived):
-                self.requests[event.stream_id] = {str(name): str(value) for name, value in event.headers}
+                pairs = {str(name): str(value) for name, value in event.headers}
+                self.requests[event.stream_id] = pairs
             elif isinstance(event, h2.events.DataReceived):
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
