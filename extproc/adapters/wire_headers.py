@@ -102,25 +102,19 @@ class Received(Headers):
         return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
 
     def received(self, name: str) -> str:
-        """Return a header's first value as it came; empty where it is absent.
+        """Return a header's value as it came, the last of several; empty where it is absent.
+
+        Envoy puts its own headers behind a client's, so it looks from there.
 
         Raises:
             PeerFault: the header is none.
         """
-        sought = _up_to_value(name)
-        joined = self._joined
-        if joined is None:
-            joined = self._joined = _searchable(self._raw)
-        if sought is None or not joined:
-            return super().received(name)
-        at = joined.find(sought)
-        if at < 0:
-            return ""
-        at += len(sought)
-        size = joined[at]
-        if size >= _ONE_BYTE:
-            return super().received(name)
-        return joined[at + 1 : at + 1 + size].decode("latin-1")
+        beginning = _beginning(name)
+        if beginning is not None:
+            for raw in reversed(self._raw):
+                if raw.startswith(beginning):
+                    return read(raw)[1]
+        return ""
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:
@@ -205,7 +199,7 @@ def attributes(entries: Sequence[bytes]) -> Attributes:
     Raises:
         PeerFault: they are none.
     """
-    for raw in entries:
+    for raw in entries:  # one, of this filter
         try:
             found = _attributes(raw)
         except DecodeError as error:

@@ -70,9 +70,12 @@ class Headers:
         return []
 
     def received(self, name: str) -> str:
-        """Return a header's first value as it came, whatever was written since; else empty."""
+        """Return a header's value as it came, the last of several, whatever was written since.
+
+        Empty where it is absent.
+        """
         values = self.received_all(name)
-        return values[0] if values else ""
+        return values[-1] if values else ""
 
     def _touch(self, key: str) -> None:
         if self._touched is None:
