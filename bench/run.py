@@ -325,11 +325,8 @@ def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: 
     route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
     text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/s")
     (folder / "served.json").write_text(text)
-    envoy = _process(
-        stack,
-        [binary(None), "-c", str(folder / "served.json"), "--disable-hot-restart"]
-        + ["--concurrency", "1", "--log-level", "error"],
-    )
+    command = [binary(None), "-c", str(folder / "served.json"), "--disable-hot-restart"]
+    envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
     admin = int(places["BENCH_ADMIN"])
     _until(lambda: _answers(admin, "/readyz") and _answers(port, "/noop"), "the served no-op")
     workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
