@@ -77,6 +77,10 @@ class Headers:
         values = self.received_all(name)
         return values[-1] if values else ""
 
+    def request_id(self) -> str:
+        """Return `x-request-id` as it came; empty where it is absent."""
+        return self.received("x-request-id")
+
     def _touch(self, key: str) -> None:
         if self._touched is None:
             self._touched = {}
