@@ -1,7 +1,7 @@
 """Headers and attributes as they came: each is read when somebody asks for it.
 
 A request has a dozen headers, of which most chains read two or three. A serialised HeaderValue
-begins with its key, so finding one by its name is a search for bytes.
+begins with its key, so finding one by its name is a comparison of bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _RAW_VALUE_TAG = 0x1A  # field 3, bytes
 LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
-_THREE_BYTES = 1 << 21  # lengths below this are three bytes at most
-_SHORTEST_SOUGHT = 10  # as a length, 9 is a tab, which a value may hold; control characters aren't
+_REQUEST_ID = b"\n\x0cx-request-id\x1a"
+_UUID_SIZE = b"\x24"  # 36 characters
 
 
 def read(raw: bytes) -> tuple[str, str]:
@@ -38,14 +38,13 @@ def read(raw: bytes) -> tuple[str, str]:
     """
     size = raw[1]
     at = size + 4
-    if (
-        size < _ONE_BYTE
-        and len(raw) >= at
-        and raw[at - 2] == _RAW_VALUE_TAG
-        and raw[at - 1] < _ONE_BYTE
-        and len(raw) == at + raw[at - 1]
-    ):
-        return raw[2 : size + 2].decode("latin-1"), raw[at:].decode("latin-1")
+    if size < _ONE_BYTE and len(raw) >= at and raw[at - 2] == _RAW_VALUE_TAG:
+        length = raw[at - 1]
+        if length >= _ONE_BYTE and len(raw) > at:  # two bytes, base 128
+            length += (raw[at] - 1) << 7
+            at += 1
+        if len(raw) == at + length:
+            return raw[2 : size + 2].decode("latin-1"), raw[at:].decode("latin-1")
     try:
         header = common_pb2.HeaderValue.FromString(raw)
     except DecodeError as error:
@@ -53,131 +52,140 @@ def read(raw: bytes) -> tuple[str, str]:
     return header.key, header.raw_value.decode("latin-1") or header.value
 
 
-# A method, a scheme, an authority and often a path: the same bytes for many requests.
-_read_again = lru_cache(maxsize=4096)(read)
-
-
 @lru_cache(maxsize=1024)
 def _beginning(name: str) -> bytes | None:
     """Return how the header with this name begins; None for what is no name."""
-    if not name or not name.isascii():
+    if not name or name[0] == ":" or not name.isascii():
         return None
     return common_pb2.HeaderValue(key=name).SerializeToString()
 
 
-@lru_cache(maxsize=1024)
-def _up_to_value(name: str) -> bytes | None:
-    """Return the same with the tag of its value; None where a search could go wrong."""
-    beginning = _beginning(name)
-    if beginning is None or not _SHORTEST_SOUGHT <= len(name) < _ONE_BYTE:
-        return None
-    return beginning + bytes((_RAW_VALUE_TAG,))
-
-
 class Received(Headers):
-    """The headers of one message, without the pseudo header fields; read one by one."""
+    """The headers of one message, without the pseudo header fields; read one by one.
+
+    Args:
+        raw: a serialised HeaderMap.
+        first: where in it the first header stands that is no pseudo header field, or one before.
+    """
 
     _complete = False
-    _joined: bytes | None = None
 
-    def __init__(self, raw: list[bytes]) -> None:
+    def __init__(self, raw: bytes, first: int = 0) -> None:
         self._raw = raw
+        self._first = first
         self._values = {}
 
     def received_all(self, name: str) -> list[str]:
         """Return the values of a name in lower case as they came, in order.
 
+        What is sought might also stand in another header's value: from header to header it is
+        looked where one begins.
+
         Raises:
             PeerFault: the header is none.
         """
-        sought = _up_to_value(name)
-        joined = self._joined
-        if joined is None:
-            joined = self._joined = _searchable(self._raw)
-        if sought is not None and joined:
-            return _found(joined, sought)
         beginning = _beginning(name)
         if beginning is None:
             return []
-        return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
+        raw, at = self._raw, self._first
+        sought = raw.find(beginning, at)  # most that are asked for are absent
+        values = []
+        try:
+            while sought >= 0:
+                length = raw[at + 1]
+                start = at + 2
+                if length >= _ONE_BYTE:
+                    start, length = _long(raw, at)
+                at = start + length
+                if at <= sought:
+                    continue
+                if start == sought:
+                    values.append(read(raw[start:at])[1])
+                sought = raw.find(beginning, at)
+        except IndexError as error:
+            raise PeerFault("the headers end in the middle") from error
+        return values
 
     def received(self, name: str) -> str:
-        """Return a header's first value as it came; empty where it is absent.
+        """Return a header's value as it came, the last of several; empty where it is absent.
 
         Raises:
             PeerFault: the header is none.
         """
-        sought = _up_to_value(name)
-        joined = self._joined
-        if joined is None:
-            joined = self._joined = _searchable(self._raw)
-        if sought is None or not joined:
-            return super().received(name)
-        at = joined.find(sought)
+        values = self.received_all(name)
+        return values[-1] if values else ""
+
+    def request_id(self) -> str:
+        """Return `x-request-id`, which Envoy puts behind a client's headers."""
+        at = self._raw.rfind(_REQUEST_ID)
         if at < 0:
             return ""
-        at += len(sought)
-        size = joined[at]
-        if size >= _ONE_BYTE:
-            return super().received(name)
-        return joined[at + 1 : at + 1 + size].decode("latin-1")
+        at += len(_REQUEST_ID)
+        if self._raw[at : at + 1] != _UUID_SIZE:
+            return self.received("x-request-id")
+        return self._raw[at + 1 : at + 1 + _UUID_SIZE[0]].decode("latin-1")
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:
             known = self._values
-            pairs = map(read, self._raw)
+            pairs = map(read, each(self._raw))
             self._values = gathered(pair for pair in pairs if not pair[0].startswith(":"))
             self._values.update(known)
             self._complete = True
         return self._values
 
 
-def _searchable(raw: list[bytes]) -> bytes:
-    """Return the headers as one text in which each can be sought; empty where one can't.
+def each(raw: bytes) -> list[bytes]:
+    """Cut a serialised HeaderMap into its headers.
 
-    What is sought is a line feed (the tag of a key), the key's length, the key, and the tag of the
-    value. It stands nowhere else: no value holds a line feed (RFC 9110 section 5.5), a length
-    that is one is followed by a value whose first byte would have to be a control character, and
-    each tag of a value is that of a header, as their number says.
+    Raises:
+        PeerFault: it is none.
     """
-    joined = b"".join(raw)
-    sound = joined.count(_RAW_VALUE_TAG) == len(raw) and len(joined) < _THREE_BYTES
-    return joined if sound else b""
+    try:
+        return list(received_pb2.ReceivedHeaderMap.FromString(raw).headers)
+    except DecodeError as error:
+        raise PeerFault("the headers can't be read") from error
 
 
-def _found(joined: bytes, sought: bytes) -> list[str]:
-    """Return every value behind what is sought."""
-    at = joined.find(sought)
-    values = []
-    while at >= 0:
-        at += len(sought)
-        size = joined[at]
-        if size >= _ONE_BYTE:  # a length of two or three bytes, base 128 (protobuf's encoding)
-            at += 1
-            size += (joined[at] - 1) << 7
-            if joined[at] >= _ONE_BYTE:
-                at += 1
-                size += (joined[at] - 1) << 14
+def end_of(raw: bytes, count: int) -> int:
+    """Return where so many headers end; beyond the end where there are fewer."""
+    at = 0
+    try:
+        for _ in range(count):
+            length = raw[at + 1]
+            if length < _ONE_BYTE:
+                at += 2 + length
+            else:
+                start, length = _long(raw, at)
+                at = start + length
+    except IndexError:
+        return len(raw) + 1
+    return at
+
+
+def _long(raw: bytes, at: int) -> tuple[int, int]:
+    """Return where a header starts, and its length of several bytes (base 128, protobuf).
+
+    Raises:
+        IndexError: the bytes end before.
+    """
+    at += 1
+    length = shift = 0
+    while raw[at] >= _ONE_BYTE:
+        length |= (raw[at] & 0x7F) << shift
+        shift += 7
         at += 1
-        values.append(joined[at : at + size].decode("latin-1"))
-        at = joined.find(sought, at + size)
-    return values
+    return at + 1, length | raw[at] << shift
 
 
 def pseudo(raw: Sequence[bytes]) -> dict[str, str]:
-    """Return the pseudo header fields.
+    """Return the pseudo header fields among headers.
 
     Raises:
-        PeerFault: something among the headers is none.
+        PeerFault: something among them is no header.
     """
     try:
-        return dict(
-            [
-                _read_again(one) if len(one) <= LONGEST_REMEMBERED else read(one)
-                for one in raw
-                if one[2] == _COLON and one[0] == _KEY_TAG
-            ]
-        )
+        return dict([read(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
     except IndexError as error:
         raise PeerFault("a header without a name") from error
 
@@ -205,7 +213,7 @@ def attributes(entries: Sequence[bytes]) -> Attributes:
     Raises:
         PeerFault: they are none.
     """
-    for raw in entries:
+    for raw in entries:  # one, of this filter
         try:
             found = _attributes(raw)
         except DecodeError as error:

@@ -12,6 +12,8 @@ from extproc.core.values import MalformedRequest, Response
 from extproc.expressions.conditions import Condition, Context, Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.core.ports import Services
     from extproc.core.values import Request
     from extproc.expressions.inputs import Inputs
@@ -69,6 +71,7 @@ class _Judge(Plugin):
     def on_start(self, services: Services) -> None:
         """Take the clock and the metrics."""
         self._services = services
+        self._counters: dict[tuple[str, ...], Callable[[int], object]] = {}
         self._candidates = any(policy.candidate is not None for policy in self.policies)
         conditions = [c for policy in self.policies for c in policy.conditions]
         read = {name for condition in conditions for name in condition.expression.names}
@@ -86,10 +89,10 @@ class _Judge(Plugin):
         decision = made.decision
         if isinstance(decision, Deny):
             facts.rule, facts.reason = decision.rule, decision.reason
-            self._count(request, "deny", decision.reason)
+            self._count(request.route, "deny", decision.reason)
             return _refusal(request, decision)
         facts.rule = f"{facts.rule},{decision.rule}" if facts.rule else decision.rule
-        self._count(request, "allow", "")
+        self._count(request.route, "allow", "")
         return None
 
     def _judgement(self, context: Context) -> Judgement:
@@ -129,8 +132,12 @@ class _Judge(Plugin):
                 "extproc_candidate_differences_total", (request.route, made.differs)
             )
 
-    def _count(self, request: Request, decision: str, reason: str) -> None:
-        self._services.metrics.count("extproc_decisions_total", (request.route, decision, reason))
+    def _count(self, *labels: str) -> None:
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._services.metrics.counter("extproc_decisions_total", labels)
+            self._counters[labels] = counter
+        counter(1)
 
 
 class Authorize(_Judge):

@@ -155,7 +155,12 @@ class Exchange:
             )
         if route is None:
             return None
-        self._observer.count("extproc_exchanges_total", (route.name, decision or "unfinished"))
+        counted = route.counters.get(decision)
+        if counted is None:
+            labels = (route.name, decision or "unfinished")
+            counted = self._observer.counter("extproc_exchanges_total", labels)
+            route.counters[decision] = counted
+        counted(1)
         if not route.chain.has_finish:
             return None
         outcome = Outcome(decision, self._status, self._reason, self._by, duration)

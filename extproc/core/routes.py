@@ -11,7 +11,7 @@ from extproc.core.messages import Continue
 from extproc.core.values import MalformedRequest, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from extproc.core.chain import Chain
 
@@ -81,6 +81,7 @@ class Route:
         deadline: seconds that the service may take for one message, all hooks together.
         hidden: headers that the upstream gets from nobody but the service, in lower case with `-`
             for whatever is no letter or digit. Where Envoy's configuration is ours it removes them.
+        counters: of its exchanges, by how they ended.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
         passes: the answer that lets a request through as it came.
     """
@@ -91,6 +92,7 @@ class Route:
     chain: Chain
     deadline: float
     hidden: frozenset[str] = frozenset()
+    counters: dict[str, Callable[[int], object]] = field(default_factory=dict, compare=False)
     key: str = field(init=False)
     passes: Continue = field(init=False)
 

@@ -138,7 +138,7 @@ class Request:
         """The request id (`x-request-id` as it came), which the client gets back."""
         known = self._id
         if known is None:
-            known = self._id = self.headers.received("x-request-id")
+            known = self._id = self.headers.request_id()
         return known
 
     @property

@@ -67,7 +67,7 @@ PENDING: dict[str, str] = {}
 PARTLY = {
     "J8": "a ROCA modulus is not recognised; keys are otherwise judged by size, exponent and curve",
     "J9": "secrets are judged by length and against those of tutorials, not all 103,979",
-    "J29": "five seconds, as fast as two cores allow, one worker; memory isn't measured",
+    "J29": "one worker; with several each fetches for itself, see J33",
     "J33": "one fetch for each worker: with `store: memory` workers share nothing",
     "B9": "patterns are RE2's and CEL bounds itself; what is tried is JMESPath",
     "B10": "fan-out, depth and deadlines are tried in e2e/test_calls.py",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.connection import Event
     from extproc.adapters.http2.limits import Limits
 
-_HEADERS = int(Kind.HEADERS)
+_DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
+_LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
 _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
 _END_BOTH = _END_STREAM | _END_HEADERS
@@ -54,9 +55,11 @@ class ClientConnection(Connection[Head]):
 
     Attributes:
         closing: the server takes no more streams; those it took go on.
+        peer_streams: how many streams the server takes at once.
     """
 
     closing = False
+    peer_streams = settings.STREAMS_UNTIL_TOLD
 
     def __init__(self, limits: Limits, now: float) -> None:
         super().__init__(_unused, limits, now)
@@ -104,6 +107,59 @@ class ClientConnection(Connection[Head]):
         """Tell the server that nobody waits for an answer any more."""
         self.reset(stream, ErrorCode.CANCEL)
 
+    # ---- bytes in
+
+    def _frames_of(self, buffer: bytes, position: int, events: list[Event]) -> None:
+        """Take frame after frame; DATA of an answer that nothing is special about right here."""
+        size = len(buffer)
+        unpack, streams = frames.HEADER.unpack_from, self.streams
+        try:
+            while size - position >= frames.HEADER_SIZE:
+                high, low, kind, flags, stream_id = unpack(buffer, position)
+                end = position + frames.HEADER_SIZE + (high << 8 | low)
+                if end - position > _LARGEST:
+                    raise ConnectionFault(Violation.FRAME_TOO_LARGE)
+                if end > size:
+                    break
+                payload = buffer[position + frames.HEADER_SIZE : end]
+                position = end
+                stream_id &= frames.STREAM_MASK
+                if kind == _DATA and flags <= _END_STREAM and payload and self._block is None:
+                    stream = streams.get(stream_id)
+                    if type(stream) is Asked and self._took_piece(stream, payload):
+                        if flags:
+                            self._remote_ended(stream)
+                            events.append(AnswerCame(stream))
+                        else:
+                            self.took(stream, len(payload))
+                        continue
+                event = self._any(kind, flags, stream_id, payload)
+                if event is not None:
+                    events.append(event)
+        finally:
+            self._rest = buffer[position:] if position < size else b""
+            if position and self._block is None:
+                self._partial_since = self._now
+
+    def _took_piece(self, stream: Asked, payload: bytes) -> bool:
+        """Take a piece of a body; False, and nothing has changed, if it may not come like that."""
+        size = len(payload)
+        if (
+            stream.head is None
+            or stream.size + size > stream.most
+            or size > stream.credit
+            or size > self._credit
+            or self._owed + size > self._half_window
+            or not stream.remote_open
+        ):
+            return False
+        self._credit -= size
+        self._owed += size
+        stream.credit -= size
+        stream.size += size
+        stream.pieces.append(payload)
+        return True
+
     # ---- what differs for a client
 
     def _block_ended(self, flags: int, stream_id: int, block: bytes) -> Event | None:
@@ -136,7 +192,7 @@ class ClientConnection(Connection[Head]):
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         size = len(payload)
-        self._received(size)
+        self._account(size)
         if flags & _PADDED:
             payload = frames.unpadded(payload)
         stream = self.streams.get(stream_id)
@@ -165,6 +221,17 @@ class ClientConnection(Connection[Head]):
             self._spent()
         return None
 
+    def _account(self, size: int) -> None:
+        """Take bytes off the connection's window, and widen it in time."""
+        self._credit -= size
+        if self._credit < 0:
+            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
+        self._owed += size
+        if self._owed > self._half_window:
+            self.out.control(frames.window_update(0, self._owed))
+            self._credit += self._owed
+            self._owed = 0
+
     def _remote_ended(self, stream: Stream) -> None:
         if stream.local_open and (stream.waiting or stream.closes):
             # The answer is whole, so the rest of the request is for nobody.
@@ -181,6 +248,18 @@ class ClientConnection(Connection[Head]):
 
     def _ended_unanswered(self) -> None:
         """A server may refuse as much as it likes."""
+
+    def _reset(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        stream = self.streams.get(stream_id)
+        if stream is None or len(payload) != frames.LONG.size:
+            return super()._reset(flags, stream_id, payload)
+        return self._was_reset(stream, payload)
+
+    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        super()._settings(flags, stream_id, payload)
+        for name, value in settings.read(payload):
+            if name == settings.Setting.MAX_CONCURRENT_STREAMS:
+                self.peer_streams = value
 
     def _went_away(self, flags: int, stream_id: int, payload: bytes) -> None:
         super()._went_away(flags, stream_id, payload)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import service
 from extproc.adapters.local import statuses
-from extproc.adapters.local.framing import PREFIX, Deframer, framed, is_one
+from extproc.adapters.local.framing import PREFIX, Deframer, framed_again, is_one
 from extproc.adapters.local.statuses import CallFault, Status
 from extproc.core.errors import PeerFault, where
 from extproc.core.waiting import Waiting, start
@@ -152,7 +152,7 @@ class Call(ABC):
         peer = self._peer
         block = None if self._began else statuses.HEADERS
         self._began = True
-        if not peer.connection.send(self._stream, block, framed(message), peer.now):
+        if not peer.connection.send(self._stream, block, framed_again(message), peer.now):
             self.gone()
 
     def succeed(self) -> None:
