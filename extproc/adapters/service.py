@@ -22,6 +22,7 @@ from extproc.core.waiting import Waiting, start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from extproc.adapters.timers import Timers
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.records import Recorder
     from extproc.core.routes import Route, Routes
@@ -80,19 +81,21 @@ async def waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[by
 
 
 async def answered(
-    exchange: Exchange, waiting: Waiting, ask: Callable[[tuple[bytes, ...]], None]
+    exchange: Exchange,
+    waiting: Waiting,
+    ask: Callable[[tuple[bytes, ...]], None],
+    timers: Timers,
 ) -> tuple[bytes, ...]:
     """Await an answer that takes time, as `waited`; `ask` sends what asks Envoy for more."""
     remaining = _remaining(exchange)
-    timer = None
+    entry = None
     if remaining > 0:
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(_ASK_AFTER, lambda: ask((override_timeout(remaining),)))
+        entry = timers.add(_ASK_AFTER, lambda: ask((override_timeout(remaining),)))
     try:
         return encode(await waiting)
     finally:
-        if timer is not None:
-            timer.cancel()
+        if entry is not None:
+            timers.drop(entry)
         waiting.close()
 
 

@@ -15,7 +15,7 @@ from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
 from extproc.aggregation.failures import CallFailed, Unusable
 from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
-from extproc.aggregation.legs import Leg, PartState
+from extproc.aggregation.legs import Leg, PartState, outcome_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context, EvaluationFailed
 from extproc.expressions.projections import ShapeFailed, key_text
@@ -77,6 +77,7 @@ class Execution:
         self._values: dict[asyncio.Future[Answered], Any] = {}
         self._wake: asyncio.Future[None] | None = None
         self._late = False
+        self._timer: asyncio.TimerHandle | None = None
         self.parts: dict[str, Any] = {}
         self._context = Context(request, services.clock.now(), parts=self.parts, body=body)
         self.missing: set[str] = set()
@@ -88,7 +89,6 @@ class Execution:
             CallFailed: a required call failed, or its time was over.
             MalformedRequest: a template reads a query that can't be decoded.
         """
-        timer = self._loop.call_later(self._plan.deadline, self._time_is_over)
         try:
             for part in self._shape.calls:
                 if not self._waits[part]:
@@ -100,7 +100,8 @@ class Execution:
                     await self._wake
                 self._take_all()
         finally:
-            timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self._give_up()
 
     def lookup(self, part: str) -> Items:
@@ -109,6 +110,12 @@ class Execution:
         return {} if state is None else state.items
 
     # ---- what wakes the exchange
+
+    def _arm(self) -> None:
+        """Watch the deadline where what is waited for doesn't: a plain call does."""
+        if self._timer is None:
+            left = self._ends - self._services.clock.monotonic()
+            self._timer = self._loop.call_later(max(left, 0.0), self._time_is_over)
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
         """Gather what came; go on once all is there, or with what something waits for."""
@@ -267,6 +274,7 @@ class Execution:
             self._make(leg, outgoing)
         else:
             self._gated[leg] = (gate, later)
+            self._arm()
 
     def _make(self, leg: Leg, outgoing: Outgoing) -> None:
         call = leg.call
@@ -295,6 +303,7 @@ class Execution:
             promptly(self._came)
         else:
             future.add_done_callback(self._came)
+            self._arm()
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
         legs = self._flying.pop(future)
@@ -429,23 +438,15 @@ class Execution:
     # ---- what is told
 
     def _count(self, leg: Leg, fault: BaseException | None, answer: Answered | None) -> None:
-        outcome = "ok"
-        if isinstance(fault, UpstreamFault):
-            outcome = fault.reason
-        elif answer is not None and answer.source and answer.source != "miss":
-            outcome = answer.source
-        self._services.metrics.count("extproc_calls_total", (leg.call.upstream, outcome))
+        labels = (leg.call.upstream, outcome_of(fault, answer))
+        self._services.metrics.count("extproc_calls_total", labels)
 
     def _note(self, state: PartState) -> None:
         """Put a part into the decision record."""
         facts = self._request.facts
         if facts.calls is None:
             facts.calls = []
-        call = state.call
-        note = {"part": call.part, "upstream": call.upstream, "outcome": state.outcome}
-        if call.each is not None:
-            note["calls"] = state.made  # type: ignore[assignment]  # a record is any JSON
-        facts.calls.append(note)
+        facts.calls.append(state.noted())
 
 
 def _seen(future: asyncio.Future[Answered]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.egress.encodings import decoded
 from extproc.core.errors import UpstreamFault
-from extproc.core.headers import Headers
+from extproc.core.headers import Headers, gathered
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ class Call(asyncio.Future[Answered]):
         self._told()
 
     def _told(self) -> None:
-        if self._prompt is not None:
-            self._prompt(self)
+        prompt, self._prompt = self._prompt, None  # no cycle: what a call leaves is freed at once
+        if prompt is not None:
+            prompt(self)
 
 
 def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
@@ -119,4 +120,32 @@ def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Ans
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if head.coding:
         body = decoded(head.coding, body, most)
-    return Answered(head.status, Headers(fields), body)
+    return Answered(head.status, Came(fields), body)
+
+
+class Came(Headers):
+    """An answer's headers as they came; put into order when somebody asks for one."""
+
+    _complete = False
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        self._values = {}
+
+    def received_all(self, name: str) -> list[str]:
+        """Return the values of a name in lower case, in order."""
+        return [value for known, value in self._fields if known == name]
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Say whether one of these names is there."""
+        if self._values:
+            return super().has_any(names)
+        return any(name in names for name, _ in self._fields)
+
+    def _all(self) -> dict[str, list[str]]:
+        if not self._complete:
+            known = self._values
+            self._values = gathered(self._fields)
+            self._values.update(known)
+            self._complete = True
+        return self._values

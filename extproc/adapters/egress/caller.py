@@ -16,7 +16,6 @@ from extproc.adapters.timers import Timers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from extproc.core.ports import Answered
 
 _LONGEST = 60.0
 _LARGEST = 8 << 20
@@ -60,7 +59,7 @@ class EgressCaller:
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
-    ) -> asyncio.Future[Answered]:
+    ) -> Call:
         """Make one call; see `Caller.call`."""
         most = max_bytes or self._max_bytes
         try:

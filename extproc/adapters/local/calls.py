@@ -255,9 +255,10 @@ class ProcessCall(Call):
             self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
 
     async def _wait(self, first: Waiting) -> None:
+        exchange, timers = self._exchange, self._peer.timers
         waiting: Waiting | None = first
         while waiting is not None:
-            self._send_all(await service.answered(self._exchange, waiting, self._asks))
+            self._send_all(await service.answered(exchange, waiting, self._asks, timers))
             self._peer.flush_soon()
             waiting = None
             while self._queue and not self.over and waiting is None:
