@@ -89,6 +89,29 @@ def test_the_library_gives_the_same(source: str, data: Any) -> None:
     assert found is expected or json.dumps(found) == json.dumps(expected)
 
 
+@pytest.mark.parametrize(
+    ("source", "data"),
+    [
+        ("!a", {"a": 0}),
+        ("!a", {"a": 0.0}),
+        ("!a", {"a": ""}),
+        ("a == `true`", {"a": 1}),
+        ("a == `0`", {"a": False}),
+        ("a || b", {"a": 0, "b": 1}),
+        ("a && b", {"a": [], "b": 1}),
+        ("a < b", {"a": "x", "b": "y"}),
+        ("a < b", {"a": True, "b": 2}),
+        ("a[?b].c", {"a": [{"b": 0, "c": 1}, {"b": [], "c": 2}]}),
+        ("a.*", {"a": [1]}),
+        ("{x: a}", None),
+        ("a[-2]", {"a": [1]}),
+    ],
+)
+def test_where_languages_differ(source: str, data: Any) -> None:
+    """0 is true, numbers and booleans are never equal, what isn't there is null."""
+    assert json.dumps(Projection(source).of(data)) == json.dumps(jmespath.search(source, data))
+
+
 def test_unknown_functions_are_found_when_loading() -> None:
     """Not when the first request comes."""
     with pytest.raises(NotAnExpression, match="frobnicate"):
