@@ -23,6 +23,8 @@ from tests.support.waiting import until_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from extproc.adapters.egress.call import Call
+
 
 class Peer(asyncio.Protocol):
     """One connection of the server; what it does depends on the path."""
