@@ -11,6 +11,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.core.chain import BodyMode, Chain
 from extproc.core.errors import DeadlinePassed, UpstreamFault
@@ -143,9 +144,10 @@ class Scripted:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Answer a call to `upstream` + `target`."""
-        del method, body, timeout, max_bytes
+        del method, body, timeout, max_bytes, host
         return self._answer(upstream + target, list(headers))
 
     async def fetch(
@@ -192,12 +194,14 @@ class Trial:
         self.counts = Counts()
         self.log = Events()
         self.store = MemoryStore(self.clock)
+        self.objects = MemoryObjects()
         self.seen = Headers()
         self._plugins = plugins
         self._limits = limits or Limits()
         self._path = path
         self._route: Route | None = None
         self._background: set[asyncio.Task[Any]] = set()
+        self._shared: dict[Any, Any] = {}
 
     async def start(self) -> Route:
         """Start the plugins; `request` does so if it wasn't done."""
@@ -230,6 +234,8 @@ class Trial:
             metrics=self.counts,
             fetch=self.outside,
             spawn=spawn,
+            objects=self.objects,
+            _shared=self._shared,
         )
 
     async def request(

@@ -63,6 +63,12 @@ def _beginning(name: str) -> bytes | None:
     return common_pb2.HeaderValue(key=name).SerializeToString()
 
 
+@lru_cache(maxsize=64)
+def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return how headers with these names begin."""
+    return tuple([one for one in map(_beginning, names) if one is not None])
+
+
 class Received(Headers):
     """The headers of one message, without the pseudo header fields; read one by one."""
 
@@ -84,6 +90,16 @@ class Received(Headers):
         if beginning is None:
             return []
         return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
+
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        """Say whether any of these headers is there: one look at each as it came."""
+        if self._touched and not self._touched.keys().isdisjoint(names):
+            return any(self._find(name) for name in names)
+        beginnings = _beginnings(names)
+        for raw in self._raw:  # noqa: SIM110 - a generator would cost more than it says
+            if raw.startswith(beginnings):
+                return True
+        return False
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:

@@ -158,6 +158,8 @@ class Chain:
         each plugin sees at most one response, so this ends.
         """
         while True:
+            if stopped.response.encoded is not None:
+                stopped.response = stopped.response.copy()
             response = stopped.response
             response.bind(request.id)
             other = await self.response(request, response, stopped.at)

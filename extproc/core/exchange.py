@@ -135,6 +135,7 @@ class Exchange:
         route, request = self.route, self.request
         if request is None:
             return None
+        request.end()
         duration = self._now() - self._started
         if self._recorder is not None:
             self._recorder.record(
@@ -159,6 +160,7 @@ class Exchange:
 
     def _request_headers(self, event: RequestHeaders) -> Answer | Coroutine[Any, Any, Answer]:
         request = self.request = event.request
+        request.bodied = not event.end
         route = self.route = self._find(event.route_key)
         if route is None:
             return self._no_route(request)
@@ -243,6 +245,7 @@ class Exchange:
         response = self.response = Response(headers=event.headers, body=None)
         response.status = event.status  # an upstream's may be any; ours are 200 to 599
         response.code_details = event.code_details
+        response.ended = event.end
         chain = self.route.chain
         stopped = await chain.response(self.request, response)
         if stopped is not None:

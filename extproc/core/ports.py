@@ -6,13 +6,15 @@ The host hands in the adapters; `extproc.testing` has small real ones for tests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from extproc.core.headers import Headers
     from extproc.core.principal import Principal
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -108,6 +110,7 @@ class Caller(Protocol):
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - a bound handed to the HTTP client
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Make one call.
 
@@ -119,6 +122,7 @@ class Caller(Protocol):
             body: bytes; empty for none.
             timeout: seconds for the whole call; None for the upstream's own.
             max_bytes: the largest body that is read; None for the gateway's bound.
+            host: the Host that the upstream gets; by default its name under `upstreams:`.
 
         Raises:
             UpstreamFault: no usable answer; any status is an answer.
@@ -189,6 +193,34 @@ class Store(Protocol):
         """Forget a value."""
 
 
+class Objects(Protocol):
+    """Bounded storage of objects in this process; what is let go is a miss, never an error."""
+
+    def get(self, key: Hashable) -> Any | None:
+        """Return the object, or None if there is none."""
+
+    def put(self, key: Hashable, value: object, cost: int) -> None:
+        """Keep an object, which takes about so many bytes."""
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an object."""
+
+
+class NoObjects:
+    """Keeps nothing."""
+
+    def get(self, key: Hashable) -> Any | None:
+        """Return None."""
+        del key
+        return None
+
+    def put(self, key: Hashable, value: object, cost: int) -> None:
+        """Let it go."""
+
+    def drop(self, key: Hashable) -> None:
+        """Have nothing to forget."""
+
+
 class Fetcher(Protocol):
     """HTTP to places that are no upstreams: key sets, discovery documents, introspection."""
 
@@ -250,6 +282,7 @@ class Services:
         fetch: HTTP to places that are no upstreams.
         spawn: run a coroutine in the background until the version is dropped.
         revocations: credentials that are no longer good.
+        objects: storage of objects in this process, for all versions.
     """
 
     call: Callable[..., Awaitable[Answered]]
@@ -261,3 +294,18 @@ class Services:
     fetch: Fetcher
     spawn: Callable[[Awaitable[None]], None]
     revocations: Revocations = field(default_factory=_NothingRevoked)
+    objects: Objects = field(default_factory=NoObjects)
+    _shared: dict[Any, Any] = field(default_factory=dict)
+
+    def shared(self, kind: Callable[[Services], T]) -> T:
+        """Return the one instance of a class that all plugins of this worker share.
+
+        It lives as long as the worker, over all versions; the first who asks has it made.
+
+        Args:
+            kind: the class, made of the services.
+        """
+        found: T | None = self._shared.get(kind)
+        if found is None:
+            found = self._shared[kind] = kind(self)
+        return found

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from extproc.core.ports import Services, uncached
+from extproc.caching.called import CachedCalls
+from extproc.core.ports import Answered, Services
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Clock,
         Fetcher,
         Log,
+        Objects,
         Observer,
         Revocations,
         Runtime,
@@ -39,6 +41,8 @@ class Outside:
     observer: Observer
     log: Log
     revocations: Revocations
+    objects: Objects
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -136,9 +140,12 @@ class Versions:
             entry.background.add(task)
             task.add_done_callback(entry.background.discard)
 
-        return Services(
+        def cached(*place: str, **rest: Any) -> Awaitable[Answered]:
+            return calls.call(*place, **rest)
+
+        services = Services(
             call=outside.caller.call,
-            cached=uncached(outside.caller.call),
+            cached=cached,
             store=outside.store,
             clock=outside.clock,
             log=outside.log,
@@ -146,7 +153,11 @@ class Versions:
             fetch=outside.fetcher,
             spawn=spawn,
             revocations=outside.revocations,
+            objects=outside.objects,
+            _shared=outside.shared,
         )
+        calls = CachedCalls(services)
+        return services
 
 
 async def _run(work: Awaitable[None]) -> None:

@@ -16,6 +16,7 @@ from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
 from extproc.adapters.http_client import EgressCaller, HttpFetcher
 from extproc.adapters.journal import Journal
 from extproc.adapters.local.server import LocalServer
+from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
 from extproc.adapters.revocation_file import RevocationFile
@@ -102,6 +103,7 @@ class Worker:
             self._metrics,
             self.log,
             self._revoked,
+            MemoryObjects(),
         )
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(

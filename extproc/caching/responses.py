@@ -1,0 +1,101 @@
+"""The stored responses of one worker, over all routes and versions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from extproc.caching.flights import Flights
+from extproc.caching.marks import Marks, Verdict
+from extproc.caching.selecting import selects
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from extproc.caching.entry import Entry
+    from extproc.caching.marks import Mark
+    from extproc.core.headers import Headers
+    from extproc.core.ports import Services
+
+MOST_VARIANTS = 32
+
+
+class Responses:
+    """Finds, keeps and lets go of stored responses.
+
+    Attributes:
+        marks: what was invalidated or purged.
+        flights: requests under way that others may wait for.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.objects = services.objects
+        self.marks = Marks()
+        self.flights = Flights()
+        self._clock = services.clock
+
+    def select(self, key: Hashable, headers: Headers) -> tuple[Entry | None, str]:
+        """Return the stored response that a request selects, the newest first (section 4.1).
+
+        Args:
+            key: of the request.
+            headers: of the request, as they were when it came.
+
+        Returns:
+            The response, or None and why there is none: `uri-miss` or `vary-miss`.
+        """
+        variants: tuple[Entry, ...] | None = self.objects.get(key)
+        if variants is None:
+            return None, "uri-miss"
+        for entry in variants:
+            if self._selects(entry, headers) and self._good(key, entry):
+                return entry, ""
+        return None, "vary-miss" if self.objects.get(key) is not None else "uri-miss"
+
+    def _selects(self, entry: Entry, headers: Headers) -> bool:
+        if not entry.selecting:
+            return True
+        return entry.selecting == selects([name for name, _ in entry.selecting], headers)
+
+    def _good(self, key: Hashable, entry: Entry) -> bool:
+        if entry.seen == self.marks.sequence:
+            return True
+        verdict = self.marks.judge(entry)
+        if verdict is Verdict.VOID:
+            self.drop(key, entry)
+            return False
+        if verdict is Verdict.STALE:
+            entry.soften(self._clock.now())
+        return True
+
+    def varying(self, key: Hashable) -> tuple[str, ...]:
+        """Return the request fields that selected the newest stored response of a key."""
+        variants: tuple[Entry, ...] | None = self.objects.get(key)
+        return tuple([name for name, _ in variants[0].selecting]) if variants else ()
+
+    def keep(self, key: Hashable, entry: Entry) -> None:
+        """Store a response in place of the one that the same requests select."""
+        variants: tuple[Entry, ...] = self.objects.get(key) or ()
+        others = [one for one in variants if one.selecting != entry.selecting]
+        self._put(key, (entry, *others[: MOST_VARIANTS - 1]))
+
+    def drop(self, key: Hashable, entry: Entry) -> None:
+        """Let a stored response go."""
+        variants: tuple[Entry, ...] = self.objects.get(key) or ()
+        self._put(key, tuple([one for one in variants if one is not entry]))
+
+    def _put(self, key: Hashable, variants: tuple[Entry, ...]) -> None:
+        if variants:
+            self.objects.put(key, variants, sum([entry.cost for entry in variants]))
+        else:
+            self.objects.drop(key)
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        """Make stored responses void or stale."""
+        for mark in marks:
+            self.marks.add(mark)
+
+
+def renewed(entry: Entry, **changes: object) -> Entry:
+    """Return a stored response with some things changed; answers made of it are made anew."""
+    return replace(entry, second=-1, ready=None, **changes)  # type: ignore[arg-type]  # names of fields
