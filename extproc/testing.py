@@ -207,7 +207,7 @@ class Trial:
         """Start the plugins; `request` does so if it wasn't done."""
         if self._route is None:
             for plugin in self._plugins:
-                started = plugin.on_start(self._services())
+                started = plugin.on_start(self.services)
                 if inspect.isawaitable(started):
                     await started
             runtime = DirectRuntime(self.clock)
@@ -219,7 +219,19 @@ class Trial:
             self._route = Route("trial", "1", pattern, Chain(guards), 1.0)
         return self._route
 
-    def _services(self) -> Services:
+    def share(self, other: Trial) -> None:
+        """Share with another trial what plugins of one worker share; before the start."""
+        self.clock, self.objects, self._shared = other.clock, other.objects, other._shared
+
+    async def settled(self) -> None:
+        """Wait until nothing runs in the background."""
+        while self._background:
+            await asyncio.gather(*self._background)
+
+    @property
+    def services(self) -> Services:
+        """What plugins get in `on_start`."""
+
         def spawn(work: Awaitable[None]) -> None:
             task = asyncio.ensure_future(work)
             self._background.add(task)
@@ -262,17 +274,9 @@ class Trial:
             What the client gets.
         """
         route = await self.start()
-        exchange = Exchange(lambda _key: route, self.clock.monotonic, self.counts)
+        exchange = self.exchange(route)
         seen = Headers((headers or {}).items())
-        request = Request(
-            method=method,
-            host=host,
-            target=target,
-            headers=seen,
-            request_id="request-1",
-            address="192.0.2.1",
-        )
-        event = RequestHeaders(request, route.key, not body)
+        event = self.headers(target, route, method, seen, host=host, end=not body)
         try:
             answer = await exchange.receive(event)
             if isinstance(answer, Continue) and answer.verdict is None:
@@ -286,6 +290,31 @@ class Trial:
         finally:
             await exchange.finish()
 
+    def exchange(self, route: Route) -> Exchange:
+        """Return the service's side of one exchange, to feed it step by step."""
+        return Exchange(lambda _key: route, self.clock.monotonic, self.counts)
+
+    def headers(
+        self,
+        target: str,
+        route: Route,
+        method: str = "GET",
+        headers: Headers | None = None,
+        *,
+        host: str = "shop",
+        end: bool = True,
+    ) -> RequestHeaders:
+        """Return the first message of an exchange."""
+        request = Request(
+            method=method,
+            host=host,
+            target=target,
+            headers=headers if headers is not None else Headers(),
+            request_id="request-1",
+            address="192.0.2.1",
+        )
+        return RequestHeaders(request, route.key, end)
+
     async def _outward(self, exchange: Exchange, route: Route, response: Response) -> Response:
         if not route.chain.modes.response_headers:
             return response
@@ -294,7 +323,8 @@ class Trial:
         answer: Answer = await exchange.receive(
             ResponseHeaders(response.status, received, not body, "via_upstream")
         )
-        if body and route.chain.modes.response_body is not BodyMode.NONE:
+        ended = isinstance(answer, Immediate)
+        if body and not ended and route.chain.modes.response_body is not BodyMode.NONE:
             answer = await exchange.receive(Body(Side.RESPONSE, body, end=True))
         if isinstance(answer, Immediate):
             return answer.response

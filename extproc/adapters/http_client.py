@@ -94,7 +94,7 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=_HEADERS,
         max_field_size=_HEADERS,
-        skip_auto_headers=("user-agent",),
+        skip_auto_headers=("accept", "user-agent"),
         trust_env=False,
     )
 

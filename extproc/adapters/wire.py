@@ -37,7 +37,7 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.values import Request
+from extproc.core.values import Request, Response
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -284,7 +284,16 @@ def _same_for_many(
 
 
 def _immediate(answer: Immediate) -> bytes:
-    response = answer.response
+    encoded = answer.response.encoded
+    if encoded is None:
+        return _written(answer.response)
+    known = encoded.get(PROCESS)
+    if known is None:
+        known = encoded[PROCESS] = _written(answer.response)
+    return known
+
+
+def _written(response: Response) -> bytes:
     message = pb.ProcessingResponse()
     immediate = message.immediate_response
     immediate.status.code = response.status

@@ -144,9 +144,8 @@ class CachedCalls:
                 return stands
         if answer.status == _NOT_MODIFIED and entry is not None and conditions:
             if validating.confirms(answer.headers, entry):
-                return self._confirmed(wanted, entry, answer, sent)
-            self._responses.drop(wanted.key, entry)
-            answer = await self._sent(wanted, [])
+                return self._confirmed(wanted, entry, answer, sent, stamp)
+            return _given(entry, self._now(), "hit")
         return self._kept(wanted, answer, sent, stamp)
 
     async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
@@ -167,7 +166,9 @@ class CachedCalls:
         allowed = reuse.stands_in(entry, NOTHING, now, wanted.stale_if_error)
         return _given(entry, now, "stale", stale=True) if allowed else None
 
-    def _confirmed(self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float) -> Answered:
+    def _confirmed(
+        self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float, stamp: int
+    ) -> Answered:
         now = self._now()
         pairs = validating.freshened(entry.headers, answer.headers)
         headers = Headers(pairs)
@@ -175,7 +176,7 @@ class CachedCalls:
         if kept.why_not:
             self._responses.drop(wanted.key, entry)
             return Answered(entry.status, headers, entry.body, source="miss")
-        fresh = making.refreshed(entry, headers, kept, pairs, sent, now)
+        fresh = making.refreshed(entry, headers, kept, pairs, sent=sent, now=now, stamp=stamp)
         self._responses.keep(wanted.key, fresh)
         return _given(fresh, now, "hit")
 

@@ -34,11 +34,12 @@ class Entry:
         uri: whose response it is; what invalidation names.
         tags: by which it can be purged.
         part: first and last byte and the whole's length, of a 206; None for a whole response.
-        authorized: the request that it answers had credentials that aren't in the key.
         stamp: the newest mark (see `marks.py`) when its request was sent.
         seen: the newest mark it was held against.
         fresh_until: seconds since the epoch.
-        ready: answers made of it, for one second each.
+        plain: it can be given as it is to every request that has no conditions.
+        second: which one `ready` is for.
+        ready: the answer made of it.
     """
 
     status: int
@@ -58,12 +59,15 @@ class Entry:
     stamp: int = 0
     seen: int = 0
     fresh_until: float = field(init=False)
+    plain: bool = field(init=False)
     second: int = -1
     ready: Response | None = None
 
     def __post_init__(self) -> None:
-        """Say when it becomes stale."""
+        """Say when it becomes stale, and whether it is plain."""
         self.fresh_until = self.came + self.lifetime - self.age
+        whole = self.part is None and not self.validate
+        self.plain = whole and not self.selecting and not self.first("content-encoding")
 
     def aged(self, now: float) -> float:
         """Return its age (RFC 9111 section 4.2.3)."""

@@ -74,6 +74,11 @@ def header(name: str) -> Callable[[Request], Hashable]:
     return read
 
 
+def all_headers(request: Request) -> Hashable:
+    """Return all headers, as a digest."""
+    return digest(written(request.headers.joined()))
+
+
 def view(consumers: frozenset[str]) -> Callable[[Request], Hashable]:
     """Return what tells which shape a consumer gets."""
     return lambda request: request.consumer if request.consumer in consumers else ""
@@ -94,15 +99,17 @@ class KeyOf:
         parts: named readers of what else makes a difference.
         parameters: query parameters that count; None for the query as it is.
         headers: request headers that count.
+        secrets: headers with credentials that the upstream gets.
     """
 
     route: str
     parts: tuple[Part, ...] = ()
     parameters: frozenset[str] | None = None
     headers: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ("authorization", "cookie")
 
     def of(self, request: Request) -> type_of_key:
-        """Return the key."""
+        """Return the key of a request that has none of the secrets."""
         target = request.target if self.parameters is None else self.target(request)
         key: type_of_key = (self.route, request.scheme, request.host, target)
         if self.parts:
@@ -111,20 +118,34 @@ class KeyOf:
             key += tuple([request.headers.get(name) for name in self.headers])
         return key
 
+    def whole(self, request: Request) -> type_of_key:
+        """Return the key of any request."""
+        key = self.of(request)
+        for name in self.secrets:
+            value = request.headers.get(name)
+            if value is not None:
+                key = (*key, name, digest(value))
+        return key
+
     def target(self, request: Request) -> str:
         """Return path and query with only the parameters that count, in order of their names.
 
         A parameter is compared as it was sent; the order of different ones says nothing.
         """
-        wanted = self.parameters or frozenset()
-        pairs = [pair for pair in request.query.split("&") if pair.partition("=")[0] in wanted]
-        pairs.sort(key=lambda pair: pair.partition("=")[0])
-        return f"{request.path}?{'&'.join(pairs)}"
+        if self.parameters is None:
+            return request.target
+        return target_with(self.parameters, request.path, request.query)
+
+    def uri(self, request: Request) -> str:
+        """Return the URI whose stored responses an unsafe method invalidates."""
+        return f"{request.scheme}://{request.host}{self.target(request)}"
 
 
-def uri_of(request: Request) -> str:
-    """Return the URI whose stored responses an unsafe method invalidates."""
-    return f"{request.scheme}://{request.host}{request.target}"
+def target_with(parameters: frozenset[str], path: str, query: str) -> str:
+    """Return a path with some parameters of a query."""
+    pairs = [pair for pair in query.split("&") if pair.partition("=")[0] in parameters]
+    pairs.sort(key=lambda pair: pair.partition("=")[0])
+    return f"{path}?{'&'.join(pairs)}"
 
 
 def name_of(key: type_of_key) -> str:

@@ -122,7 +122,14 @@ def _weakened(pair: tuple[str, str]) -> tuple[str, str]:
 
 
 def refreshed(
-    entry: Entry, headers: Headers, kept: Kept, pairs: Pairs, sent: float, now: float
+    entry: Entry,
+    headers: Headers,
+    kept: Kept,
+    pairs: Pairs,
+    *,
+    sent: float,
+    now: float,
+    stamp: int,
 ) -> Entry:
     """Return a stored response that a 304 confirmed (RFC 9111 section 4.3.4).
 
@@ -133,6 +140,7 @@ def refreshed(
         pairs: the updated fields, as they are stored.
         sent: when the request was sent, seconds since the epoch.
         now: when the 304 came.
+        stamp: the newest mark when the request was sent.
     """
     return Entry(
         entry.status,
@@ -149,6 +157,6 @@ def refreshed(
         entry.uri,
         entry.tags,
         entry.part,
-        entry.stamp,
-        entry.stamp,
+        stamp,
+        stamp,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from extproc.caching import ranges
 from extproc.caching.flights import Flights
 from extproc.caching.marks import Marks, Verdict
 from extproc.caching.selecting import selects
@@ -77,6 +78,11 @@ class Responses:
         """Store a response in place of the one that the same requests select."""
         variants: tuple[Entry, ...] = self.objects.get(key) or ()
         others = [one for one in variants if one.selecting != entry.selecting]
+        if entry.part is not None:
+            before = [one for one in variants if one.selecting == entry.selecting]
+            if before and before[0].part is None:
+                return  # a part is less than the whole that is there
+            entry = _completed(before[0], entry) if before else entry
         self._put(key, (entry, *others[: MOST_VARIANTS - 1]))
 
     def drop(self, key: Hashable, entry: Entry) -> None:
@@ -96,6 +102,14 @@ class Responses:
             self.marks.add(mark)
 
 
-def renewed(entry: Entry, **changes: object) -> Entry:
-    """Return a stored response with some things changed; answers made of it are made anew."""
-    return replace(entry, second=-1, ready=None, **changes)  # type: ignore[arg-type]  # names of fields
+def _completed(before: Entry, entry: Entry) -> Entry:
+    """Put a new part to the one that is there (RFC 9111 section 3.4), if they fit."""
+    found = ranges.joined(before, entry)
+    if found is None:
+        return entry
+    body, (first, last, length) = found
+    others = [pair for pair in entry.headers if pair[0] != "content-range"]
+    if last - first + 1 == length:
+        return replace(entry, status=200, headers=tuple(others), body=body, part=None)
+    headers = (*others, ("content-range", f"bytes {first}-{last}/{length}"))
+    return replace(entry, headers=headers, body=body, part=(first, last, length))

@@ -128,7 +128,7 @@ def _forbidden(
         ("must-understand", understood and status not in _UNDERSTOOD),
         ("no-store", "no-store" in said and not understood),
         ("private", "private" in said),
-        ("set-cookie", "set-cookie" in headers or "set-cookie2" in headers),
+        ("set-cookie", "set-cookie" in headers),
         (
             "authorization",
             asked.credentials and not (policy.shared and _despite_credentials(said)),

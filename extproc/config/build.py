@@ -11,8 +11,12 @@ from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
+from extproc.caching.behind import Behind
+from extproc.caching.by_body import LookByBody
+from extproc.caching.cookies import OnlyCookies
+from extproc.caching.invalidation import Invalidate
 from extproc.caching.plugin import Cache
-from extproc.config import own_plugins
+from extproc.config import caching, own_plugins
 from extproc.config.credentials import Credentials
 from extproc.config.errors import ConfigError, Trouble
 from extproc.config.schema import Accepted
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from extproc.authentication.jwt import JwtAuthenticator
     from extproc.config.load import Loaded
     from extproc.config.schema import Assertion as AssertionModel
+    from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.core.plugin import Plugin
@@ -48,7 +53,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
-_MARGIN = 0.25  # between an aggregate's own deadline and its guard's
+_MOST_WAITING = 10_000  # of one route's requests for others' responses, in one worker
+_MARGIN = 0.25  # between a plugin's own deadline and its guard's
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +190,15 @@ class _Builder:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
         yield from self._security(route, key)
         yield from self._own(route, key)
+        behind = tuple(self._behind(route, key))
         if route.cache is not None:
-            yield _step(Cache(version=self._loaded.version, ttl=route.cache.ttl))
+            yield from self._cache(route, route.cache, (*key, "cache"), behind)
+        else:
+            yield from self._invalidates(route)
+        yield from behind
+
+    def _behind(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        """Yield what stands between the cache and the upstream."""
         yield from self._on_the_way_in(route, key)
         yield from self._on_the_way_out(route, key)
         if route.upstream is not None and self._identity:
@@ -201,6 +214,57 @@ class _Builder:
             )
         if route.aggregate is not None:
             yield from self._aggregate(route, (*key, "aggregate"))
+
+    def _cache(
+        self, route: RouteModel, model: CacheModel, key: Key, behind: Sequence[Step]
+    ) -> Iterator[Step]:
+        gateway = self._gateway
+        plugins = tuple(step.plugin for step in behind)
+        found = caching.reads(plugins)
+        for problem in caching.troubles(gateway, route, found) if model.shared else ():
+            self._trouble((*key, "shared"), problem, "expected responses that are the same for all")
+        if model.shared or model.cookies is not None:
+            yield _step(OnlyCookies(names=() if model.shared else tuple(model.cookies or ())))
+        removed = frozenset(gateway.credential_headers(route))
+        place = Behind(route.upstream or "", plugins, removed, model.max_bytes)
+        plugin = Cache(
+            key=caching.key(self._loaded, route, model, found),
+            policy=caching.policy(model),
+            tags=tuple(
+                self._template(tag, (*key, "tags", place), response=True)
+                for place, tag in enumerate(model.tags)
+            ),
+            bypass=tuple(
+                self._condition(text, (*key, "bypass", place))
+                for place, text in enumerate(model.bypass)
+            ),
+            wait=model.wait,
+            behind=place,
+            keyed=self._keyed(route),
+            forwards="authorization" not in removed,
+            methods=frozenset(model.methods),
+        )
+        limits = Limits(model.wait + _MARGIN, _MOST_WAITING, OnFailure.SKIP)
+        yield Step("cache", plugin, limits)
+        if model.methods:
+            yield Step("cache", LookByBody(cache=plugin), limits)
+
+    def _keyed(self, route: RouteModel) -> tuple[frozenset[str] | None, ...]:
+        """Return which parameters count in the keys of the cached routes that overlap this one."""
+        queries = [
+            other.cache.key.query
+            for other in self._gateway.routes
+            if other.cache is not None and caching.overlap(other.match, route.match)
+        ]
+        kinds = {None if query is None else frozenset(query): None for query in queries}
+        return tuple(kinds)
+
+    def _invalidates(self, route: RouteModel) -> Iterator[Step]:
+        """Yield what makes responses of other routes void, where this one may change them."""
+        keyed = self._keyed(route)
+        if keyed and caching.unsafe(route.match) and not route.upgrade:
+            limits = Limits(on_failure=OnFailure.SKIP)
+            yield Step("invalidate", Invalidate(keyed=keyed), limits)
 
     def _security(self, route: RouteModel, key: Key) -> Iterator[Step]:
         accepted = route.authentication or self._gateway.defaults.authentication or Accepted()

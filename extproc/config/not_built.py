@@ -24,19 +24,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("routes", "*", "cors"),
     ("routes", "*", "mirror"),
     *(
-        ("routes", "*", "cache", name)
-        for name in (
-            "force_ttl",
-            "min_ttl",
-            "max_ttl",
-            "stale_while_revalidate",
-            "stale_if_error",
-            "tags",
-            "cookies",
-            "shared",
-        )
-    ),
-    *(
         ("routes", "*", "aggregate", "calls", "*", name)
         for name in ("each", "batch", "method", "body", "fallback")
     ),
