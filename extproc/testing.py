@@ -323,14 +323,20 @@ class Trial:
         answer: Answer = await exchange.receive(
             ResponseHeaders(response.status, received, not body, "via_upstream")
         )
-        ended = isinstance(answer, Immediate)
-        if body and not ended and route.chain.modes.response_body is not BodyMode.NONE:
+        if body and not isinstance(answer, Immediate) and _wants_body(route, answer):
             answer = await exchange.receive(Body(Side.RESPONSE, body, end=True))
         if isinstance(answer, Immediate):
             return answer.response
         changed = answer.body if isinstance(answer, Continue | BodyAnswer) else None
         status = getattr(answer, "status", None) or response.status
         return Response(status, received, body if changed is None else changed)
+
+
+def _wants_body(route: Route, answer: Answer) -> bool:
+    mode = route.chain.modes.response_body
+    if mode is BodyMode.WATCHED:
+        return isinstance(answer, Continue) and answer.watch
+    return mode is not BodyMode.NONE
 
 
 def _fine(_headers: Headers, _body: bytes) -> Response:

@@ -141,6 +141,8 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
 def _continue(answer: Continue) -> tuple[bytes, ...]:
     if answer.body is not None:
         return (_headers_answer(answer),)
+    if answer.watch:
+        return (_headers_answer(answer) + _WATCH,)
     changes = None if answer.changes is None else answer.changes.as_values()
     if _size(answer.target, changes) > _LONGEST_CHANGES:
         return (_headers_answer(answer),)
@@ -322,6 +324,17 @@ def _streamed(answer: Immediate) -> tuple[bytes, ...]:
     return head.SerializeToString(), rest.SerializeToString()
 
 
+# A body mode that isn't named here would be none, so all are (ext_proc.proto, `mode_override`).
+_WATCH = pb.ProcessingResponse(
+    mode_override=pb.ProcessingMode(
+        request_header_mode=1,
+        response_header_mode=1,
+        request_body_mode=0,
+        response_body_mode=1,
+        request_trailer_mode=2,
+        response_trailer_mode=2,
+    )
+).SerializeToString()
 _TRAILERS = {
     Side.REQUEST: pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
     Side.RESPONSE: pb.ProcessingResponse(

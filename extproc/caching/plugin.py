@@ -75,6 +75,7 @@ class Cache(Plugin):
     """
 
     streaming: ClassVar[bool] = True
+    watching: ClassVar[bool] = True
     key: KeyOf
     policy: Policy = Policy()
     tags: tuple[Template, ...] = ()

@@ -268,7 +268,11 @@ class Exchange:
             response.headers.changes(),
             status=response.status if response.status != event.status else None,
             body=body,
+            watch=not event.end and self._watches(),
         )
+
+    def _watches(self) -> bool:
+        return self._chain().modes.response_body is BodyMode.WATCHED and not self._released()
 
     async def _response_body(self, event: Body) -> Answer:
         if self.request is None or self.response is None or self._released():

@@ -79,6 +79,8 @@ _NOTHING_REACHED_IT = "connect-failure,refused-stream"
 _TRY_ANOTHER = f"{_NOTHING_REACHED_IT},reset,gateway-error"
 _BODY_MODES = {
     BodyMode.NONE: ProcessingModeBodySendMode.NONE,
+    # The service asks for it by `mode_override`, after Envoy has kept the content length.
+    BodyMode.WATCHED: ProcessingModeBodySendMode.NONE,
     BodyMode.BUFFERED: ProcessingModeBodySendMode.BUFFERED,
     BodyMode.STREAMED: ProcessingModeBodySendMode.STREAMED,
 }
