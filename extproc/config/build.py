@@ -92,6 +92,11 @@ class Assembly:
         """Return the longest that any route may take for one message, seconds."""
         return max(map(_deadline, self.steps.values()), default=0.0)
 
+    @property
+    def keyed(self) -> set[frozenset[str] | None]:
+        """Return, for each kind of key of stored responses, the parameters that count."""
+        return {p.key.parameters for p in self.plugins() if isinstance(p, Cache)}
+
     def plugins(self) -> Iterator[Plugin]:
         """Yield every plugin."""
         for steps in self.steps.values():

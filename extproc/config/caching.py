@@ -161,7 +161,7 @@ def policy(model: Cache) -> Policy:
         model.min_ttl,
         model.max_ttl,
         model.force_ttl,
-        dict(model.statuses),
+        {int(status): seconds for status, seconds in model.statuses.items()},
         model.stale_while_revalidate,
         model.stale_if_error,
         model.max_bytes,

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from extproc.caching import purging
 from extproc.caching.called import CachedCalls
+from extproc.caching.responses import Responses
 from extproc.core.ports import Answered, Services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine, Mapping
 
     from extproc.config.build import Assembly
     from extproc.core.ports import (
@@ -105,6 +107,17 @@ class Versions:
             await self._stop(entry)
             raise
         return entry
+
+    def purge(self, said: Mapping[str, Any]) -> None:
+        """Make stored responses void or stale.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+        keyed = {key for entry in self._in_force.values() for key in entry.assembly.keyed}
+        responses: Responses | None = self._outside.shared.get(Responses)
+        if responses is not None:
+            responses.mark(purging.marks(said, keyed))
 
     def drop(self, version: str, after: float) -> None:
         """Take a version out of force once its exchanges had time to end, seconds from now."""

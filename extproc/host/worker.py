@@ -164,6 +164,7 @@ class Worker:
             "stop": self._told_to_stop,
             "flush": self._told_to_flush,
             "revocations": self._told_of_revocations,
+            "purge": self._told_to_purge,
         }
         return await answers[question](details)
 
@@ -200,6 +201,10 @@ class Worker:
 
     async def _told_of_revocations(self, _details: dict[str, Any]) -> dict[str, Any]:
         self._follow_revocations()
+        return {"ok": True}
+
+    async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
+        self._versions.purge(details["said"])
         return {"ok": True}
 
     def _follow_revocations(self) -> None:

@@ -159,12 +159,12 @@ class CacheKey(Strict):
 def _statuses(value: Any) -> Any:
     if isinstance(value, dict):
         for status in value:
-            if not isinstance(status, int) or not 200 <= status <= 599:  # noqa: PLR2004 - RFC 9110 section 15
+            if not re.fullmatch(r"[2-5]\d\d", str(status)):
                 raise ValueError(f"has {shown(status)}, expected statuses from 200 to 599")
     return value
 
 
-Statuses = Annotated[dict[int, Duration], BeforeValidator(_statuses)]
+Statuses = Annotated[dict[str, Duration], BeforeValidator(_statuses)]
 
 
 class Cache(Strict):
@@ -177,7 +177,7 @@ class Cache(Strict):
     max_ttl: Duration | None = Field(None, description="A longer lifetime is this long.")
     force_ttl: Duration | None = Field(None, description="Whatever lifetime the response names.")
     statuses: Statuses = Field(
-        {}, description="Lifetime by status, such as `404: 10s`, where the response names none."
+        {}, description="Lifetime by status, such as `'404': 10s`, where the response names none."
     )
     stale_while_revalidate: Duration = Field(
         0.0, description="Given stale for so long, and validated meanwhile."
