@@ -107,6 +107,10 @@ class Counts:
         """Return what counts an observation; durations differ from run to run."""
         return lambda _seconds: self.count(metric, labels)
 
+    def counter(self, metric: str, labels: tuple[str, ...]) -> Callable[[int], object]:
+        """Count as `count` does."""
+        return lambda by: self.count(metric, labels, by)
+
 
 class Events:
     """A log that remembers: (level, event, fields)."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from extproc.adapters.service import Deciding, Stream
+    from extproc.adapters.service import Deciding
+    from extproc.core.exchange import Exchange
 
 _UNBOUNDED = -1  # bodies are bounded by the gateway file, in Envoy
 _OPTIONS = [
@@ -79,23 +80,23 @@ class GrpcioServer:
 
     async def process(self, _iterator: object, context: type_of_context) -> None:
         """Serve one `Process` stream."""
-        stream = service.Stream(self._deciding)
+        exchange = self._deciding.exchange()
         try:
-            await self._answer_all(stream, context)
+            await self._answer_all(exchange, context)
         except PeerFault as error:
             self._deciding.log.warning("stream refused", error=str(error))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         finally:
-            self._finish(stream)
+            self._finish(exchange)
 
-    async def _answer_all(self, stream: Stream, context: type_of_context) -> None:
+    async def _answer_all(self, exchange: Exchange, context: type_of_context) -> None:
         while True:
             data = await context.read()
             if data is grpc.aio.EOF:
                 return
-            answers = stream.receive(data)
+            answers = service.receive(exchange, data)
             if isinstance(answers, Waiting):
-                async for messages in stream.waited(answers):
+                async for messages in service.waited(exchange, answers):
                     answers = messages
                     await _write(context, messages)
             else:
@@ -103,9 +104,9 @@ class GrpcioServer:
             if not answers:
                 return  # a capture given up: the verdict was given, the rest passes unseen
 
-    def _finish(self, stream: Stream) -> None:
+    def _finish(self, exchange: Exchange) -> None:
         """Run `on_finish` beside the end of the stream: it may be ending by cancellation."""
-        rest = stream.finish()
+        rest = service.finish(exchange)
         if rest is None:
             return
         task = asyncio.ensure_future(rest)

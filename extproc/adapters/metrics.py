@@ -64,6 +64,7 @@ class BatchedMetrics:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, tuple[str, ...]], int] = {}
+        self._ticks: dict[tuple[str, tuple[str, ...]], list[int]] = {}  # since the last flush
         self._times: dict[tuple[str, tuple[str, ...]], list[float]] = {}  # since the last flush
         self._counters, self._histograms = _registered()
 
@@ -71,6 +72,10 @@ class BatchedMetrics:
         """Add to a counter."""
         key = (metric, labels)
         self._counts[key] = self._counts.get(key, 0) + by
+
+    def counter(self, metric: str, labels: tuple[str, ...]) -> Callable[[int], object]:
+        """Return what adds to a counter: summed up for a whole batch."""
+        return self._ticks.setdefault((metric, labels), []).append
 
     def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
         """Return what adds one duration: the buckets are found for a whole batch."""
@@ -81,6 +86,10 @@ class BatchedMetrics:
         counts, self._counts = self._counts, {}
         for (name, labels), number in counts.items():
             self._counters[name].labels(*labels).inc(number)
+        for (name, labels), ticks in self._ticks.items():
+            if ticks:
+                self._counters[name].labels(*labels).inc(sum(ticks))
+                ticks.clear()
         for (name, labels), times in self._times.items():
             if times:
                 _add(self._histograms[name].labels(*labels), sorted(times))

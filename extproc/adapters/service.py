@@ -46,55 +46,52 @@ class Deciding:
         return Exchange(self.routes.find, self.clock.monotonic, self.observer, self.recorder)
 
 
-class Stream:
-    """One `Process` stream."""
+def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:
+    """Take one message of a `Process` stream.
 
-    def __init__(self, deciding: Deciding) -> None:
-        self._exchange = deciding.exchange()
+    Returns:
+        The messages to send, none of them meaning a clean close; or, where a hook waits, a
+        `Waiting` for `waited`.
 
-    def receive(self, data: bytes) -> tuple[bytes, ...] | Waiting:
-        """Take one message.
+    Raises:
+        PeerFault: end the stream with an error status.
+    """
+    answer = exchange.begin(decode(data))
+    if not isinstance(answer, Answer):
+        answer = start(answer)
+        if isinstance(answer, Waiting):
+            return answer
+    return encode(answer)
 
-        Returns:
-            The messages to send, none of them meaning a clean close; or, where a hook waits,
-            a `Waiting` for `Stream.encode`.
 
-        Raises:
-            PeerFault: end the stream with an error status.
-        """
-        answer = self._exchange.begin(decode(data))
-        if not isinstance(answer, Answer):
-            answer = start(answer)
-            if isinstance(answer, Waiting):
-                return answer
-        return encode(answer)
+async def waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
+    """Await an answer that takes time, asking Envoy for more where it is long."""
+    task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
+    try:
+        done, _ = await asyncio.wait((task,), timeout=_ASK_AFTER)
+        remaining = _remaining(exchange)
+        if not done and remaining > 0:
+            yield (override_timeout(remaining),)
+        yield encode(await task)
+    finally:
+        task.cancel()
+        waiting.close()
 
-    async def waited(self, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
-        """Await an answer that takes time, asking Envoy for more where it is long."""
-        task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
-        try:
-            done, _ = await asyncio.wait((task,), timeout=_ASK_AFTER)
-            remaining = self._remaining()
-            if not done and remaining > 0:
-                yield (override_timeout(remaining),)
-            yield encode(await task)
-        finally:
-            task.cancel()
-            waiting.close()
 
-    def _remaining(self) -> float:
-        """Return how long the answer may still take, if that is more than Envoy waits."""
-        route = self._exchange.route
-        deadline = route.deadline if route is not None else 0.0
-        return deadline if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
+def _remaining(exchange: Exchange) -> float:
+    """Return how long the answer may still take, if that is more than Envoy waits."""
+    route = exchange.route
+    deadline = route.deadline if route is not None else 0.0
+    return deadline if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
 
-    def finish(self) -> Waiting | None:
-        """End the exchange, whatever the end; returns what has to be awaited for it."""
-        rest = self._exchange.close()
-        if rest is None:
-            return None
-        waiting = start(rest)
-        return waiting if isinstance(waiting, Waiting) else None
+
+def finish(exchange: Exchange) -> Waiting | None:
+    """End an exchange, whatever the end; returns what has to be awaited for it."""
+    rest = exchange.close()
+    if rest is None:
+        return None
+    waiting = start(rest)
+    return waiting if isinstance(waiting, Waiting) else None
 
 
 async def check(deciding: Deciding, data: bytes) -> bytes:

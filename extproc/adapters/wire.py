@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -37,8 +38,11 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.values import Request, Response
+from extproc.core.values import Head, Request, Response
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -61,8 +65,8 @@ _FORBIDDEN_PREFIX = "x-envoy-"
 _read = ReceivedRequest.FromString
 _PORT = re.compile(r"(?::[0-9]{1,5})?\Z")
 _LONGEST_CHANGES = 1024  # of an answer that is remembered
-
-type_of_changes = tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]] | None
+_PSEUDO = 4  # method, scheme, authority and path (RFC 9113 section 8.3.1)
+_SHORT = 4096  # bytes of a message of which something is remembered
 
 
 def decode(data: bytes) -> Event:
@@ -75,9 +79,9 @@ def decode(data: bytes) -> Event:
         message = _read(data)
     except DecodeError as error:
         raise PeerFault("the message is no ProcessingRequest") from error
+    if message.HasField("request_headers"):
+        return _request_headers(message, len(data))
     match message.WhichOneof("request"):
-        case "request_headers":
-            return _request_headers(message)
         case "response_headers":
             return _response_headers(message)
         case "request_body":
@@ -93,21 +97,38 @@ def decode(data: bytes) -> Event:
     raise PeerFault("the message holds no request, response, body or trailers")
 
 
-def _request_headers(message: ReceivedRequest) -> RequestHeaders:
+def _request_headers(message: ReceivedRequest, size: int) -> RequestHeaders:
     part = message.request_headers
     raw = list(part.headers.headers)
-    named = pseudo(raw).get
+    head = _head_again(*raw[:_PSEUDO]) if size <= _SHORT else None
+    if head is None:
+        head = _head(raw)
     route_key, address, attributes = wire_headers.attributes(message.attributes)
-    request = Request(
-        method=named(":method", ""),
-        scheme=named(":scheme", ""),
-        host=host_only(named(":authority", "")),
-        target=named(":path", ""),
-        headers=Received(raw),
-        address=address,
-        attributes=attributes,
-    )
+    request = Request.came(head, Received(raw), address, attributes)
     return RequestHeaders(request, route_key, part.end_of_stream)
+
+
+def _head(raw: Sequence[bytes]) -> Head:
+    """Read what a request asks for.
+
+    Raises:
+        PeerFault: something among the headers is none.
+    """
+    named = pseudo(raw).get
+    host = host_only(named(":authority", ""))
+    return Head(named(":method", ""), named(":scheme", ""), host, named(":path", ""))
+
+
+@lru_cache(maxsize=2048)
+def _head_again(*first: bytes) -> Head | None:
+    """Read it from the first headers alone: Envoy's map keeps the pseudo header fields there.
+
+    Returns:
+        None where they are other headers.
+    """
+    if len(first) < _PSEUDO or not all(one.startswith(b"\n") and one[2:3] == b":" for one in first):
+        return None
+    return _head(first)
 
 
 def _response_headers(message: ReceivedRequest) -> ResponseHeaders:
@@ -124,7 +145,8 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
     """Write the messages of one answer; none means: close the stream cleanly."""
     match answer:
         case Continue():
-            messages = _continue(answer)
+            messages = answer.written or _continue(answer)
+            answer.written = messages
         case BodyAnswer():
             messages = (_body(answer),)
         case TrailersAnswer(side=side):
@@ -143,18 +165,25 @@ def _continue(answer: Continue) -> tuple[bytes, ...]:
         return (_headers_answer(answer),)
     if answer.watch:
         return (_headers_answer(answer) + _WATCH,)
-    changes = None if answer.changes is None else answer.changes.as_values()
-    if _size(answer.target, changes) > _LONGEST_CHANGES:
+    changes, target = answer.changes, answer.target
+    if changes is None:
+        if target is not None and len(target) > _LONGEST_CHANGES:
+            return (_headers_answer(answer),)
+        return _same_for_many(answer.side, target, answer.status, (), (), answer.verdict)
+    if _size(target, changes) > _LONGEST_CHANGES:
         return (_headers_answer(answer),)
-    return _same_for_many(answer.side, answer.target, answer.status, changes, answer.verdict)
+    return _same_for_many(
+        answer.side, target, answer.status, changes.remove, changes.set, answer.verdict
+    )
 
 
-def _size(target: str | None, changes: type_of_changes) -> int:
+def _size(target: str | None, changes: Changes) -> int:
     """Return about how long an answer is."""
     size = len(target) if target is not None else 0
-    if changes is not None:
-        for name, values in changes[1]:
-            size += len(name) + sum(map(len, values))
+    for name, values in changes.set:
+        size += len(name) + len(values[0])
+        if len(values) > 1:
+            size += sum(map(len, values))
     return size
 
 
@@ -274,15 +303,13 @@ def _same_for_many(
     side: Side,
     target: str | None,
     status: int | None,
-    changes: type_of_changes,
+    remove: tuple[str, ...],
+    set_: tuple[tuple[str, tuple[str, ...]], ...],
     verdict: str | None,
 ) -> tuple[bytes, ...]:
     """Return the messages of an answer; a route's requests often have the same changes."""
-    written = None
-    if changes is not None:
-        remove, set_ = changes
-        written = Changes(list(remove), [(name, list(values)) for name, values in set_])
-    return (_headers_answer(Continue(side, written, target, status, verdict=verdict)),)
+    written = Changes(remove, set_) if remove or set_ else None
+    return (_headers_answer(Continue(side, written, target, status, None, verdict)),)
 
 
 def _immediate(answer: Immediate) -> bytes:

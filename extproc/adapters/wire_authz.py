@@ -157,6 +157,6 @@ def _denied(response: Response) -> bytes:
     return message.SerializeToString()
 
 
-def _option(name: str, values: list[str]) -> common_pb2.HeaderValueOption:
+def _option(name: str, values: Sequence[str]) -> common_pb2.HeaderValueOption:
     text = ", ".join(values).encode("latin-1").decode(errors="replace")
     return common_pb2.HeaderValueOption(header=common_pb2.HeaderValue(key=name, value=text))

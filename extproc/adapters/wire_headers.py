@@ -1,7 +1,7 @@
 """Headers and attributes as they came: each is read when somebody asks for it.
 
 A request has a dozen headers, of which most chains read two or three. A serialised HeaderValue
-begins with its key, so finding one by its name is a comparison of bytes.
+begins with its key, so finding one by its name is a search for bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from extproc.core.headers import Headers, gathered
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
 _ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 _KEY_TAG = 0x0A  # field 1, a string
@@ -26,6 +26,8 @@ _RAW_VALUE_TAG = 0x1A  # field 3, bytes
 LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
+_THREE_BYTES = 1 << 21  # lengths below this are three bytes at most
+_SHORTEST_SOUGHT = 10  # as a length, 9 is a tab, which a value may hold; control characters aren't
 
 
 def read(raw: bytes) -> tuple[str, str]:
@@ -69,16 +71,24 @@ def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple([one for one in map(_beginning, names) if one is not None])
 
 
+@lru_cache(maxsize=1024)
+def _up_to_value(name: str) -> bytes | None:
+    """Return the same with the tag of its value; None where a search could go wrong."""
+    beginning = _beginning(name)
+    if beginning is None or not _SHORTEST_SOUGHT <= len(name) < _ONE_BYTE:
+        return None
+    return beginning + bytes((_RAW_VALUE_TAG,))
+
+
 class Received(Headers):
     """The headers of one message, without the pseudo header fields; read one by one."""
 
-    __slots__ = ("_complete", "_raw")
+    _complete = False
+    _joined: bytes | None = None
 
     def __init__(self, raw: list[bytes]) -> None:
         self._raw = raw
         self._values = {}
-        self._touched = None
-        self._complete = False
 
     def received_all(self, name: str) -> list[str]:
         """Return the values of a name in lower case as they came, in order.
@@ -86,6 +96,12 @@ class Received(Headers):
         Raises:
             PeerFault: the header is none.
         """
+        sought = _up_to_value(name)
+        joined = self._joined
+        if joined is None:
+            joined = self._joined = _searchable(self._raw)
+        if sought is not None and joined:
+            return _found(joined, sought)
         beginning = _beginning(name)
         if beginning is None:
             return []
@@ -101,6 +117,21 @@ class Received(Headers):
                 return True
         return False
 
+    def received(self, name: str) -> str:
+        """Return a header's value as it came, the last of several; empty where it is absent.
+
+        Envoy puts its own headers behind a client's, so it looks from there.
+
+        Raises:
+            PeerFault: the header is none.
+        """
+        beginning = _beginning(name)
+        if beginning is not None:
+            for raw in reversed(self._raw):
+                if raw.startswith(beginning):
+                    return read(raw)[1]
+        return ""
+
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:
             known = self._values
@@ -111,7 +142,39 @@ class Received(Headers):
         return self._values
 
 
-def pseudo(raw: list[bytes]) -> dict[str, str]:
+def _searchable(raw: list[bytes]) -> bytes:
+    """Return the headers as one text in which each can be sought; empty where one can't.
+
+    What is sought is a line feed (the tag of a key), the key's length, the key, and the tag of the
+    value. It stands nowhere else: no value holds a line feed (RFC 9110 section 5.5), a length
+    that is one is followed by a value whose first byte would have to be a control character, and
+    each tag of a value is that of a header, as their number says.
+    """
+    joined = b"".join(raw)
+    sound = joined.count(_RAW_VALUE_TAG) == len(raw) and len(joined) < _THREE_BYTES
+    return joined if sound else b""
+
+
+def _found(joined: bytes, sought: bytes) -> list[str]:
+    """Return every value behind what is sought."""
+    at = joined.find(sought)
+    values = []
+    while at >= 0:
+        at += len(sought)
+        size = joined[at]
+        if size >= _ONE_BYTE:  # a length of two or three bytes, base 128 (protobuf's encoding)
+            at += 1
+            size += (joined[at] - 1) << 7
+            if joined[at] >= _ONE_BYTE:
+                at += 1
+                size += (joined[at] - 1) << 14
+        at += 1
+        values.append(joined[at : at + size].decode("latin-1"))
+        at = joined.find(sought, at + size)
+    return values
+
+
+def pseudo(raw: Sequence[bytes]) -> dict[str, str]:
     """Return the pseudo header fields.
 
     Raises:
@@ -146,13 +209,13 @@ class Attributes(NamedTuple):
 NONE = Attributes("", "", {})
 
 
-def attributes(entries: Iterable[bytes]) -> Attributes:
+def attributes(entries: Sequence[bytes]) -> Attributes:
     """Read the attributes that ext_proc's own filter sent.
 
     Raises:
         PeerFault: they are none.
     """
-    for raw in entries:
+    for raw in entries:  # one, of this filter
         try:
             found = _attributes(raw)
         except DecodeError as error:

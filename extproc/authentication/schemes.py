@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _LONGEST = 16 << 10
+_REMEMBERED = 512  # headers, of 16 KiB at most, that are read once
 
 
 class Scheme(Protocol):
@@ -91,6 +92,7 @@ class InHeader:
     def __init__(self, header: str, readers: Mapping[str, Reader]) -> None:
         self._header = header
         self._readers = dict(readers)
+        self._parted: dict[str, tuple[Reader, str]] = {}
 
     def start(self, services: Services) -> None:
         """Prepare every kind."""
@@ -100,8 +102,8 @@ class InHeader:
     def presented(self, request: Request) -> str | None:
         """Return the header; one of a kind that nobody reads is no credential to fall back from."""
         value = one_value(request, self._header)
-        if value is None:
-            return None
+        if value is None or value in self._parted:
+            return value
         kind, _, credential = value.partition(" ")
         if len(value) > _LONGEST:
             raise Refused("too_large")
@@ -109,12 +111,15 @@ class InHeader:
             raise Refused("malformed")
         if "," in credential or " " in credential or "\t" in credential:
             raise Refused("malformed")
+        if len(self._parted) >= _REMEMBERED:
+            self._parted.clear()
+        self._parted[value] = (self._readers[kind.lower()], credential)
         return value
 
     def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
         """Hand it to its reader."""
-        kind, _, rest = credential.partition(" ")
-        return self._readers[kind.lower()].verify(rest, request)
+        reader, rest = self._parted[credential]
+        return reader.verify(rest, request)
 
     def challenges(self, *, refused: bool) -> tuple[str, ...]:
         """One for each kind."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from extproc.authorization.bodies import WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
-from extproc.expressions.conditions import Condition, Context
+from extproc.expressions.conditions import Condition, Context, Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.core.ports import Services
     from extproc.core.values import Request
     from extproc.expressions.inputs import Inputs
@@ -33,12 +35,35 @@ class Consumers(Plugin):
     def on_request(self, request: Request) -> None:
         """Set `request.consumer`."""
         context = Context(request, self._clock.now())
-        _note(request, self.inputs, context)
+        request.facts.inputs, request.facts.absent = _read(self.inputs, context)
         request.consumer = consumer_of(self.consumers, context)
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What policies say of a request; nobody may change it.
+
+    Attributes:
+        decision: of the enforced rules.
+        candidate: what the candidates would have decided, and by which rule; None without any.
+        differs: `allow_to_deny` or `deny_to_allow`; empty where they agree.
+        inputs: the values that were read, by name.
+        absent: the names that had none.
+    """
+
+    decision: Decision
+    candidate: tuple[str, str] | None
+    differs: str
+    inputs: dict[str, Any] | None
+    absent: tuple[str, ...]
+
+
 class _Judge(Plugin):
-    """Judges by policies, of which each must allow."""
+    """Judges by policies, of which each must allow.
+
+    A judgement is a pure function of the names that the policies and the record read. Where those
+    are the principal and what few requests differ in, it is made once for each combination.
+    """
 
     policies: tuple[Policy, ...]
     inputs: Inputs
@@ -46,40 +71,73 @@ class _Judge(Plugin):
     def on_start(self, services: Services) -> None:
         """Take the clock and the metrics."""
         self._services = services
+        self._counters: dict[tuple[str, ...], Callable[[int], object]] = {}
         self._candidates = any(policy.candidate is not None for policy in self.policies)
+        conditions = [c for policy in self.policies for c in policy.conditions]
+        read = {name for condition in conditions for name in condition.expression.names}
+        self._memory: Memory[Judgement] = Memory(read | set(self.inputs.names))
 
-    def _judged(self, request: Request, context: Context) -> Response | None:
+    def _judged(self, request: Request, body: Any = None) -> Response | None:
+        made = self._memory.get(request) if self._memory.applies else None
+        if made is None:
+            made = self._judgement(Context(request, self._services.clock.now(), body=body))
         facts = request.facts
         if facts.inputs is None:
-            _note(request, self.inputs, context)
-        decision = judged(self.policies, context)
-        facts.rule = f"{facts.rule},{decision.rule}" if facts.rule else decision.rule
-        if self._candidates:
-            self._compare(request, context, decision)
+            facts.inputs, facts.absent = made.inputs, made.absent
+        if made.candidate is not None:
+            self._compare(request, made)
+        decision = made.decision
         if isinstance(decision, Deny):
-            facts.rule = decision.rule
-            self._count(request, "deny", decision.reason)
-            facts.reason = decision.reason
+            facts.rule, facts.reason = decision.rule, decision.reason
+            self._count(request.route, "deny", decision.reason)
             return _refusal(request, decision)
-        self._count(request, "allow", "")
+        facts.rule = f"{facts.rule},{decision.rule}" if facts.rule else decision.rule
+        self._count(request.route, "allow", "")
         return None
 
-    def _compare(self, request: Request, context: Context, enforced: Decision) -> None:
+    def _judgement(self, context: Context) -> Judgement:
+        """Judge, and say what the record needs.
+
+        Raises:
+            MalformedRequest: the request can't be decoded.
+        """
+        inputs, absent = _read(self.inputs, context)
+        try:
+            decision = judged(self.policies, context)
+        except MalformedRequest:
+            facts = context.request.facts
+            facts.inputs, facts.absent = facts.inputs or inputs, facts.absent or absent
+            raise
+        candidate, differs = None, ""
+        if self._candidates:
+            other = self._candidate(context)
+            said, would = _word(decision), _word(other)
+            candidate, differs = (would, other.rule), f"{said}_to_{would}"
+            differs = differs if said != would else ""
+        made = Judgement(decision, candidate, differs, inputs, absent)
+        return self._memory.put(context.request, made) if self._memory.applies else made
+
+    def _candidate(self, context: Context) -> Decision:
         """Judge the candidates as well; whatever they say, or fail with, is only recorded."""
         policies = [policy.candidate or policy for policy in self.policies]
         try:
-            other = judged(policies, context)
+            return judged(policies, context)
         except MalformedRequest:
-            other = Deny("", "malformed")
-        said, would = _word(enforced), _word(other)
-        request.facts.candidate = (would, other.rule)
-        if said != would:
+            return Deny("", "malformed")
+
+    def _compare(self, request: Request, made: Judgement) -> None:
+        request.facts.candidate = made.candidate
+        if made.differs:
             self._services.metrics.count(
-                "extproc_candidate_differences_total", (request.route, f"{said}_to_{would}")
+                "extproc_candidate_differences_total", (request.route, made.differs)
             )
 
-    def _count(self, request: Request, decision: str, reason: str) -> None:
-        self._services.metrics.count("extproc_decisions_total", (request.route, decision, reason))
+    def _count(self, *labels: str) -> None:
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._services.metrics.counter("extproc_decisions_total", labels)
+            self._counters[labels] = counter
+        counter(1)
 
 
 class Authorize(_Judge):
@@ -87,7 +145,7 @@ class Authorize(_Judge):
 
     def on_request(self, request: Request) -> Response | None:
         """Judge the request."""
-        return self._judged(request, Context(request, self._services.clock.now()))
+        return self._judged(request)
 
 
 class AuthorizeBody(_Judge):
@@ -102,17 +160,19 @@ class AuthorizeBody(_Judge):
             return Response.problem(error.status, "Body refused", str(error), reason=error.reason)
         if not self.policies:
             return None
-        return self._judged(request, Context(request, self._services.clock.now(), body=value))
+        return self._judged(request, value)
 
 
 def _word(decision: Decision) -> str:
     return "deny" if isinstance(decision, Deny) else "allow"
 
 
-def _note(request: Request, inputs: Inputs, context: Context) -> None:
-    """Put what the conditions read into the record; what can't be decoded has its own answer."""
-    with suppress(MalformedRequest):
-        request.facts.inputs, request.facts.absent = inputs.of(context)
+def _read(inputs: Inputs, context: Context) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Return what the conditions read; what can't be decoded has its own answer."""
+    try:
+        return inputs.of(context)
+    except MalformedRequest:
+        return None, ()
 
 
 def _refusal(request: Request, decision: Deny) -> Response:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.expressions.conditions import EvaluationFailed, Memory
+from extproc.expressions.conditions import EvaluationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,8 +59,6 @@ class Policy:
         self.name = name
         self.rules = rules
         self.candidate = candidate
-        names = {name for rule in rules for name in rule.condition.expression.names}
-        self._memory: Memory[Decision] = Memory(names)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -75,16 +73,6 @@ class Policy:
 
     def decide(self, context: Context) -> Decision:
         """Judge one request.
-
-        Raises:
-            MalformedRequest: the request can't be decoded.
-        """
-        if not self._memory.applies:
-            return self._judged(context)
-        return self._memory.get(context) or self._memory.put(context, self._judged(context))
-
-    def _judged(self, context: Context) -> Decision:
-        """Go through the rules.
 
         An allow rule that has no value doesn't allow; a deny rule that has none denies.
 

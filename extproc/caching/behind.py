@@ -140,5 +140,5 @@ def _again(request: Request, headers: Headers) -> Request:
     again.params = request.params
     again.principal = request.principal
     again.consumer = request.consumer
-    again.metadata = dict(request.metadata)
+    again.metadata.update(request.metadata)
     return again

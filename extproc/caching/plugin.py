@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from extproc.caching import answering, conditions, making, reuse, selecting, storing, validating
+from extproc.caching import answering, conditions, reuse, selecting, validating
 from extproc.caching import status as cache_status
 from extproc.caching.asking import asks
 from extproc.caching.behind import Behind
 from extproc.caching.flights import Flight
 from extproc.caching.invalidation import marks
+from extproc.caching.keeping import Keeper
 from extproc.caching.passage import Passage
 from extproc.caching.policy import Policy
 from extproc.caching.responses import Responses
@@ -19,7 +20,6 @@ from extproc.core.headers import Headers
 from extproc.core.plugin import Plugin
 from extproc.core.values import Response
 from extproc.expressions.conditions import Condition, Context, EvaluationFailed
-from extproc.expressions.templates import NoValue, Template
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from extproc.caching.keys import KeyOf, type_of_key
     from extproc.core.ports import Services
     from extproc.core.values import Request
+    from extproc.expressions.templates import Template
 
 type_of_answer = Response | None
 WAIT = 5.0
@@ -93,6 +94,9 @@ class Cache(Plugin):
         self._objects = services.objects
         self._marks = self._responses.marks
         self._now = services.clock.now
+        self._keeper = Keeper(
+            self._responses, services.clock, self.key, self.policy, self.tags, self.forwards
+        )
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer from the store, if what is there may be reused."""
@@ -289,7 +293,7 @@ class Cache(Plugin):
         only one, but says nothing new of it (RFC 9111 section 4.3.4).
         """
         if validating.confirms(response.headers, entry):
-            entry = self._freshened(passage, entry, response.headers)
+            entry = self._keeper.freshened(passage, entry, response.headers)
         self._land(passage)
         self._note(request, "revalidated")
         now = self._now()
@@ -299,24 +303,6 @@ class Cache(Plugin):
             passage.why, status=_NOT_MODIFIED, stored=True, collapsed=passage.waited
         )
         return answer
-
-    def _freshened(self, passage: Passage, entry: Entry, headers: Headers) -> Entry:
-        """Update what is stored by a 304, and store it (RFC 9111 section 4.3.4)."""
-        now = self._now()
-        pairs = validating.freshened(entry.headers, headers)
-        whole = Headers(pairs)
-        for name in ("age", "date"):
-            if name in headers:
-                whole[name] = headers[name]
-        kept = storing.kept(self._asked(passage, "GET"), entry.status, whole, self.policy, now)
-        fresh = making.refreshed(
-            entry, whole, kept, pairs, sent=passage.sent, now=now, stamp=passage.stamp
-        )
-        if kept.why_not:
-            self._responses.drop(passage.key, entry)
-        else:
-            self._responses.keep(passage.key, fresh)
-        return fresh
 
     def _stands_in(
         self, request: Request, passage: Passage, entry: Entry, status: int
@@ -338,7 +324,7 @@ class Cache(Plugin):
 
     def _passes(self, request: Request, passage: Passage, response: Response, now: float) -> None:
         """Decide whether a response is stored while it passes."""
-        kept = self._kept(passage, response, now)
+        kept = self._keeper.kept(passage, response, now)
         if kept.why_not:
             self._not_stored(request, passage, response, kept.why_not)
         else:
@@ -356,47 +342,16 @@ class Cache(Plugin):
         if response.ended and passage.pieces is not None:
             self._store(request, passage, response)
 
-    def _kept(self, passage: Passage, response: Response, now: float) -> storing.Kept:
-        if response.reason:
-            return storing.Kept("error")
-        if response.code_details not in {"", "via_upstream"}:
-            return storing.Kept("local-reply")
-        length = response.headers.get("content-length") or "0"
-        if length.isdigit() and int(length) > self.policy.largest:
-            return storing.Kept("too-large")
-        asked = self._asked(passage, passage.method)
-        return storing.kept(asked, response.status, response.headers, self.policy, now)
-
-    def _asked(self, passage: Passage, method: str) -> storing.Asked:
-        credentials = self.policy.shared and "authorization" in passage.headers
-        return storing.Asked(method, passage.asked.no_store, credentials and self.forwards)
-
     def _not_stored(self, request: Request, passage: Passage, response: Response, why: str) -> None:
         response.released.add(request.slot)
         flights = self._responses.flights
         if passage.method == "HEAD":
-            self._head(passage, response)
+            self._keeper.head(passage, response)
         elif passage.entry is not None and response.status < _ERROR:
             self._responses.drop(passage.key, passage.entry)
         if passage.flight is not None and why not in _OF_THIS_TIME:
             flights.unstorable(passage.place)
         self._land(passage)
-
-    def _head(self, passage: Passage, response: Response) -> None:
-        """Update or drop what is stored by a HEAD's response (RFC 9111 section 4.3.5)."""
-        entry = passage.entry
-        if entry is None or response.status != entry.status:
-            return
-        length = response.headers.get("content-length")
-        same = (
-            (response.headers.get("etag") or "") == entry.etag
-            and (response.headers.get("last-modified") or "") == entry.modified
-            and length in {None, str(len(entry.body))}
-        )
-        if same:
-            self._freshened(passage, entry, response.headers)
-        else:
-            self._responses.drop(passage.key, entry)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""
@@ -414,42 +369,9 @@ class Cache(Plugin):
             self._store(request, passage, response)
 
     def _store(self, request: Request, passage: Passage, response: Response) -> None:
-        pieces, passage.pieces = passage.pieces or [], None
-        entry = self._made(request, passage, response, b"".join(pieces))
-        if entry is not None:
-            self._responses.keep(passage.key, entry)
-            self._responses.flights.storable(passage.place)
+        if self._keeper.store(request, passage, response):
             self._count(request, "stored")
         self._land(passage)
-
-    def _made(
-        self, request: Request, passage: Passage, response: Response, body: bytes
-    ) -> Entry | None:
-        now = self._now()
-        return making.made(
-            response.status,
-            passage.fields,
-            body,
-            passage.kept or storing.Kept(),
-            passage.headers,
-            sent=passage.sent,
-            now=now,
-            uri=self.key.uri(request),
-            tags=self._tags(Context(request, now, response)),
-            stamp=passage.stamp,
-            largest=self.policy.largest,
-        )
-
-    def _tags(self, context: Context) -> list[str]:
-        """Return the tags of a response; of one that has no value nothing is said."""
-        found: list[str] = []
-        for template in self.tags:
-            try:
-                text = template.text(context)
-            except NoValue:
-                continue
-            found += [tag for part in text.split(",") if (tag := part.strip())]
-        return found
 
     def _revalidate(self, request: Request, passage: Passage, entry: Entry) -> None:
         """Have what is stale validated while it is given; by one at a time."""
@@ -466,31 +388,11 @@ class Cache(Plugin):
         try:
             found = validating.conditions_for(entry)
             response = await self.behind.ask(self._services, request, passage.headers, found)
-            self._answered(request, again, entry, response)
+            self._count(request, self._keeper.answered(request, again, entry, response))
         except UpstreamFault:
             self._count(request, "revalidation-failed")
         finally:
             self._responses.flights.end(flight)
-
-    def _answered(
-        self, request: Request, passage: Passage, entry: Entry, response: Response
-    ) -> None:
-        if response.status == _NOT_MODIFIED:
-            if validating.confirms(response.headers, entry):
-                self._freshened(passage, entry, response.headers)
-                self._count(request, "revalidated")
-            else:
-                self._responses.drop(passage.key, entry)
-            return
-        kept = self._kept(passage, response, self._now())
-        if kept.why_not:
-            if response.status < _ERROR:
-                self._responses.drop(passage.key, entry)
-            return
-        passage.kept, passage.pieces = kept, [response.body or b""]
-        passage.fields = response.headers
-        if len(passage.pieces[0]) <= self.policy.largest:
-            self._store(request, passage, response)
 
     def _note(self, request: Request, outcome: str) -> None:
         """Put what became of a lookup into the record and the metrics."""

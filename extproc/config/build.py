@@ -11,10 +11,6 @@ from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
-from extproc.caching.behind import Behind
-from extproc.caching.by_body import LookByBody
-from extproc.caching.cookies import OnlyCookies
-from extproc.caching.invalidation import Invalidate
 from extproc.caching.plugin import Cache
 from extproc.config import caching, own_plugins
 from extproc.config.credentials import Credentials
@@ -199,7 +195,8 @@ class _Builder:
         if route.cache is not None:
             yield from self._cache(route, route.cache, (*key, "cache"), behind)
         else:
-            yield from self._invalidates(route)
+            for plugin in caching.invalidating(self._gateway, route):
+                yield Step("invalidate", plugin, Limits(on_failure=OnFailure.SKIP))
         yield from behind
 
     def _behind(self, route: RouteModel, key: Key) -> Iterator[Step]:
@@ -223,53 +220,20 @@ class _Builder:
     def _cache(
         self, route: RouteModel, model: CacheModel, key: Key, behind: Sequence[Step]
     ) -> Iterator[Step]:
-        gateway = self._gateway
         plugins = tuple(step.plugin for step in behind)
-        found = caching.reads(plugins)
-        for problem in caching.troubles(gateway, route, found) if model.shared else ():
+        for problem in caching.troubles(self._gateway, route, plugins):
             self._trouble((*key, "shared"), problem, "expected responses that are the same for all")
-        if model.shared or model.cookies is not None:
-            yield _step(OnlyCookies(names=() if model.shared else tuple(model.cookies or ())))
-        removed = frozenset(gateway.credential_headers(route))
-        place = Behind(route.upstream or "", plugins, removed, model.max_bytes)
-        plugin = Cache(
-            key=caching.key(self._loaded, route, model, found),
-            policy=caching.policy(model),
-            tags=tuple(
-                self._template(tag, (*key, "tags", place), response=True)
-                for place, tag in enumerate(model.tags)
-            ),
-            bypass=tuple(
-                self._condition(text, (*key, "bypass", place))
-                for place, text in enumerate(model.bypass)
-            ),
-            wait=model.wait,
-            behind=place,
-            keyed=self._keyed(route),
-            forwards="authorization" not in removed,
-            methods=frozenset(model.methods),
-        )
-        limits = Limits(model.wait + _MARGIN, _MOST_WAITING, OnFailure.SKIP)
-        yield Step("cache", plugin, limits)
-        if model.methods:
-            yield Step("cache", LookByBody(cache=plugin), limits)
-
-    def _keyed(self, route: RouteModel) -> tuple[frozenset[str] | None, ...]:
-        """Return which parameters count in the keys of the cached routes that overlap this one."""
-        queries = [
-            other.cache.key.query
-            for other in self._gateway.routes
-            if other.cache is not None and caching.overlap(other.match, route.match)
+        tags = [
+            self._template(tag, (*key, "tags", place), response=True)
+            for place, tag in enumerate(model.tags)
         ]
-        kinds = {None if query is None else frozenset(query): None for query in queries}
-        return tuple(kinds)
-
-    def _invalidates(self, route: RouteModel) -> Iterator[Step]:
-        """Yield what makes responses of other routes void, where this one may change them."""
-        keyed = self._keyed(route)
-        if keyed and caching.unsafe(route.match) and not route.upgrade:
-            limits = Limits(on_failure=OnFailure.SKIP)
-            yield Step("invalidate", Invalidate(keyed=keyed), limits)
+        bypass = [
+            self._condition(text, (*key, "bypass", place))
+            for place, text in enumerate(model.bypass)
+        ]
+        limits = Limits(model.wait + _MARGIN, _MOST_WAITING, OnFailure.SKIP)
+        for plugin in caching.plugins(self._loaded, route, plugins, tags, bypass):
+            yield Step("cache", plugin, limits)
 
     def _security(self, route: RouteModel, key: Key) -> Iterator[Step]:
         accepted = route.authentication or self._gateway.defaults.authentication or Accepted()

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.assertion import Assertion
 from extproc.caching import keys
-from extproc.caching.invalidation import SAFE
+from extproc.caching.behind import Behind
+from extproc.caching.by_body import LookByBody
+from extproc.caching.cookies import OnlyCookies
+from extproc.caching.invalidation import SAFE, Invalidate
 from extproc.caching.keys import KeyOf
+from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
 from extproc.config.schema import Accepted
 from extproc.core.routes import PathPattern
-from extproc.expressions.conditions import Expression
+from extproc.expressions.conditions import Condition, Expression
 from extproc.expressions.inputs import keys_read
 from extproc.expressions.templates import Template
 from extproc.transformation.plugins import Identity, ResponseBody
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 
     from extproc.caching.keys import Part
     from extproc.config.load import Loaded
-    from extproc.config.schema import Cache, Gateway, Match, Route
+    from extproc.config.schema import Cache as CacheModel
+    from extproc.config.schema import Gateway, Match, Route
     from extproc.core.plugin import Plugin
 
 CARRIED_LANGUAGE = "accept-language"  # goes along with each call of an aggregate
@@ -154,7 +159,64 @@ def _of_headers(expression: Expression) -> Iterator[Part]:
         yield f"request.headers.{name}", keys.header(name)
 
 
-def policy(model: Cache) -> Policy:
+def plugins(
+    loaded: Loaded,
+    route: Route,
+    behind: tuple[Plugin, ...],
+    tags: Iterable[Template],
+    bypass: Iterable[Condition],
+) -> Iterator[Plugin]:
+    """Yield the plugins of a cached route's `cache:`.
+
+    Args:
+        loaded: the gateway file.
+        route: the route.
+        behind: the plugins between the cache and the upstream.
+        tags: by which responses can be purged.
+        bypass: conditions under which the cache is passed by.
+    """
+    model, gateway = route.cache, loaded.gateway
+    if model is None:
+        return
+    if model.shared or model.cookies is not None:
+        yield OnlyCookies(names=() if model.shared else tuple(model.cookies or ()))
+    removed = frozenset(gateway.credential_headers(route))
+    cache = Cache(
+        key=key(loaded, route, model, reads(behind)),
+        policy=policy(model),
+        tags=tuple(tags),
+        bypass=tuple(bypass),
+        wait=model.wait,
+        behind=Behind(route.upstream or "", behind, removed, model.max_bytes),
+        keyed=keyed(gateway, route),
+        forwards="authorization" not in removed,
+        methods=frozenset(model.methods),
+    )
+    yield cache
+    if model.methods:
+        yield LookByBody(cache=cache)
+
+
+def invalidating(gateway: Gateway, route: Route) -> Iterator[Plugin]:
+    """Yield what makes responses of other routes void, where this one may change them."""
+    kinds = keyed(gateway, route)
+    unsafe = route.match.methods in ("any", None) or not SAFE.issuperset(route.match.methods or ())
+    if kinds and unsafe and not route.upgrade:
+        yield Invalidate(keyed=kinds)
+
+
+def keyed(gateway: Gateway, route: Route) -> tuple[frozenset[str] | None, ...]:
+    """Return which parameters count in the keys of the cached routes that overlap one."""
+    queries = [
+        other.cache.key.query
+        for other in gateway.routes
+        if other.cache is not None and overlap(other.match, route.match)
+    ]
+    kinds = {None if query is None else frozenset(query): None for query in queries}
+    return tuple(kinds)
+
+
+def policy(model: CacheModel) -> Policy:
     """Return a route's own rules."""
     return Policy(
         model.ttl,
@@ -169,7 +231,7 @@ def policy(model: Cache) -> Policy:
     )
 
 
-def key(loaded: Loaded, route: Route, model: Cache, found: Reads) -> KeyOf:
+def key(loaded: Loaded, route: Route, model: CacheModel, found: Reads) -> KeyOf:
     """Return what makes a key of a request to a route."""
     parts = list(found.parts.values())
     if not found.somebody and not model.shared and _authenticated(loaded.gateway, route):
@@ -217,20 +279,17 @@ def _fingerprint(loaded: Loaded, route: Route) -> str:
     return f"{route.name}@{keys.digest(keys.written(shaping))[:16]}"
 
 
-def troubles(gateway: Gateway, route: Route, found: Reads) -> Iterator[str]:
+def troubles(gateway: Gateway, route: Route, behind: Iterable[Plugin]) -> Iterator[str]:
     """Say why a route's responses can't be shared by all, though it says `shared: true`."""
-    for name in found.somebody:
+    if route.cache is None or not route.cache.shared:
+        return
+    for name in reads(behind).somebody:
         yield f"is true, and what is behind the cache reads {name}"
     upstream = gateway.upstreams.get(route.upstream or "")
     if upstream is not None and upstream.forward_credentials:
         yield "is true, and the upstream gets the client's credentials"
-    if route.cache is not None and route.cache.cookies:
+    if route.cache.cookies:
         yield "is true, and the upstream gets cookies"
-
-
-def unsafe(match: Match) -> bool:
-    """Say whether a route takes methods that may change something."""
-    return match.methods in ("any", None) or not SAFE.issuperset(match.methods or ())
 
 
 def overlap(one: Match, two: Match) -> bool:

@@ -20,11 +20,12 @@ from extproc.core.messages import (
     TrailersAnswer,
 )
 from extproc.core.records import Record
-from extproc.core.values import MalformedRequest, Outcome, Request, Response, is_host, is_plain_path
+from extproc.core.values import MalformedRequest, Outcome, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from extproc.core.chain import Chain
     from extproc.core.ports import Observer
     from extproc.core.records import Recorder
     from extproc.core.routes import Route
@@ -135,24 +136,30 @@ class Exchange:
         route, request = self.route, self.request
         if request is None:
             return None
-        request.end()
+        if request.endings is not None:
+            request.end()
         duration = self._now() - self._started
+        decision = self._decision
         if self._recorder is not None:
             self._recorder.record(
                 Record(
                     request,
                     route.version if route is not None else "",
-                    self._decision or "error",
+                    decision or "error",
                     self._status,
                     self._by,
-                    self._reason if self._decision else "abandoned",
+                    self._reason if decision else "abandoned",
                     duration,
                 )
             )
         if route is None:
             return None
-        decision = self._decision
-        self._observer.count("extproc_exchanges_total", (route.name, decision or "unfinished"))
+        counted = route.counters.get(decision)
+        if counted is None:
+            labels = (route.name, decision or "unfinished")
+            counted = self._observer.counter("extproc_exchanges_total", labels)
+            route.counters[decision] = counted
+        counted(1)
         if not route.chain.has_finish:
             return None
         outcome = Outcome(decision, self._status, self._reason, self._by, duration)
@@ -160,27 +167,29 @@ class Exchange:
 
     def _request_headers(self, event: RequestHeaders) -> Answer | Coroutine[Any, Any, Answer]:
         request = self.request = event.request
-        request.bodied = not event.end
+        if not event.end:
+            request.bodied = True
         route = self.route = self._find(event.route_key)
         if route is None:
             return self._no_route(request)
         request.route = route.name
+        if request.head.problem:
+            return self._malformed(request, request.head.problem)
         try:
-            if not is_host(request.host):
-                raise MalformedRequest("the host is not one name")  # noqa: TRY301 - one answer for all
-            if not is_plain_path(request.path):
-                raise MalformedRequest("the path has a dot segment with a parameter")  # noqa: TRY301 - as above
             request.params = route.params(request.path)
         except MalformedRequest as error:
-            malformed = Response.problem(400, "Malformed request", str(error), reason="malformed")
-            return self._answered_here(request, Stopped(0, "", malformed))
+            return self._malformed(request, str(error))
         stopped = route.chain.request(request)
         if stopped is None:
             if route.chain.modes.request_body is not BodyMode.BUFFERED:
-                return self._allowed(request, event.route_key)
+                return self._allowed(request, route)
         elif isinstance(stopped, Stopped) and route.chain.ends_here(stopped):
             return self._answered_here(request, stopped)
         return self._request_judged(event, stopped)
+
+    def _malformed(self, request: Request, problem: str) -> Immediate:
+        malformed = Response.problem(400, "Malformed request", problem, reason="malformed")
+        return self._answered_here(request, Stopped(0, "", malformed))
 
     async def _request_judged(
         self,
@@ -194,25 +203,22 @@ class Exchange:
         if self._chain().modes.request_body is BodyMode.BUFFERED:
             if not event.end:
                 return Continue(Side.REQUEST)  # changes and verdict travel with the body
-            return await self._body_absent(request, event.route_key)
-        return self._allowed(request, event.route_key)
+            return await self._body_absent(request)
+        return self._allowed(request, self._known_route())
 
-    def _allowed(self, request: Request, verdict: str, body: bytes | None = None) -> Continue:
+    def _allowed(self, request: Request, route: Route, body: bytes | None = None) -> Continue:
         self._decision = "allow"
-        return Continue(
-            Side.REQUEST,
-            request.headers.changes(),
-            request.rewritten,
-            body=body,
-            verdict=verdict,
-        )
+        changes, target = request.headers.changes(), request.rewritten
+        if changes is None and target is None and body is None:
+            return route.passes
+        return Continue(Side.REQUEST, changes, target, None, body, route.key)
 
-    async def _body_absent(self, request: Request, verdict: str) -> Answer:
+    async def _body_absent(self, request: Request) -> Answer:
         """Run whole-body hooks for a request that has no body."""
         outcome = await self._chain().request_body(request, b"")
         if isinstance(outcome, Stopped):
             return await self._local(outcome)
-        return self._allowed(request, verdict, outcome or None)
+        return self._allowed(request, self._known_route(), outcome or None)
 
     async def _request_body(self, event: Body) -> Answer:
         request = self._known_request()
@@ -341,9 +347,12 @@ class Exchange:
         assert self.request is not None  # noqa: S101 - the law lets no body come before headers
         return self.request
 
-    def _chain(self) -> Any:
+    def _known_route(self) -> Route:
         assert self.route is not None  # noqa: S101 - as above
-        return self.route.chain
+        return self.route
+
+    def _chain(self) -> Chain:
+        return self._known_route().chain
 
 
 def _named(event: Event) -> tuple[Side, Message]:

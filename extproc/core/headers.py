@@ -22,17 +22,15 @@ class Changes:
 
     __slots__ = ("remove", "set")
 
-    def __init__(self, remove: list[str], set_: list[tuple[str, list[str]]]) -> None:
+    def __init__(
+        self, remove: tuple[str, ...], set_: tuple[tuple[str, tuple[str, ...]], ...]
+    ) -> None:
         self.remove = remove
         self.set = set_
 
     def __bool__(self) -> bool:
         """Say whether anything changes."""
         return bool(self.remove or self.set)
-
-    def as_values(self) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-        """Return the same as values that can be compared and hashed."""
-        return tuple(self.remove), tuple([(name, tuple(values)) for name, values in self.set])
 
 
 class Headers:
@@ -46,13 +44,12 @@ class Headers:
             character or a character outside latin-1 (RFC 9110 section 5.5).
     """
 
-    __slots__ = ("_touched", "_values")
+    _touched: dict[str, None] | None = None
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Hold pairs (names in lower case)."""
         # An empty list is a name that is known to be absent.
         self._values: dict[str, list[str]] = gathered(pairs)
-        self._touched: dict[str, None] | None = None
 
     def _find(self, name: str) -> list[str]:
         values = self._values.get(name)
@@ -73,9 +70,12 @@ class Headers:
         return []
 
     def received(self, name: str) -> str:
-        """Return a header's first value as it came, whatever was written since; else empty."""
+        """Return a header's value as it came, the last of several, whatever was written since.
+
+        Empty where it is absent.
+        """
         values = self.received_all(name)
-        return values[0] if values else ""
+        return values[-1] if values else ""
 
     def _touch(self, key: str) -> None:
         if self._touched is None:
@@ -111,6 +111,15 @@ class Headers:
         key = _checked_name(name)
         self._values[key] = [_checked_value(key, value)]
         self._touch(key)
+
+    def put(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+        """Write what `checked` gave: one value for each name, or none."""
+        for name, value in pairs:
+            if value is None:
+                del self[name]
+            else:
+                self._values[name] = [value]
+                self._touch(name)
 
     def __delitem__(self, name: str) -> None:
         """Remove a header; removing an absent one is no error."""
@@ -154,14 +163,28 @@ class Headers:
         if not self._touched:
             return None
         touched, self._touched = self._touched, None
-        values = self._values
-        remove = [name for name in touched if not values[name]]
-        keep = [(name, values[name]) for name in touched if values[name]]
-        return Changes(remove, keep)
+        remove, keep = [], []
+        for name in touched:
+            values = self._values[name]
+            if values:
+                keep.append((name, tuple(values)))
+            else:
+                remove.append(name)
+        return Changes(tuple(remove), tuple(keep))
 
     def __repr__(self) -> str:
         """Show names only: values may be credentials."""
         return f"Headers({', '.join(self)})"
+
+
+def checked(name: str, value: str) -> tuple[str, str]:
+    """Return a pair that `put` takes.
+
+    Raises:
+        ValueError: as for writing a header.
+    """
+    key = _checked_name(name)
+    return key, _checked_value(key, value)
 
 
 def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

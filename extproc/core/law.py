@@ -91,13 +91,10 @@ class ReplyNotAllowed(ExtprocError):
 class Law:
     """Follows one exchange and refuses what the table doesn't have."""
 
-    __slots__ = ("_allowed", "_side", "over", "request", "response")
-
-    def __init__(self) -> None:
-        self.request = self.response = State.IDLE
-        self._allowed = _NOTHING
-        self._side = Side.REQUEST
-        self.over = False
+    request = response = State.IDLE
+    over = False
+    _allowed = _NOTHING
+    _side = Side.REQUEST
 
     def came(self, side: Side, message: Message) -> None:
         """Record a message.

@@ -67,6 +67,7 @@ class Continue:
         body: replaces (or adds) the body, and ends the side.
         verdict: lets the request through to the upstream; None withholds it.
         watch: the response's body is to come here in pieces.
+        written: what the wire made of it, for an answer that is given again.
     """
 
     side: Side
@@ -76,6 +77,7 @@ class Continue:
     body: bytes | None = None
     verdict: str | None = None
     watch: bool = False
+    written: tuple[bytes, ...] | None = None
 
 
 @dataclass(slots=True)

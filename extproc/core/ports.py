@@ -69,6 +69,9 @@ class Observer(Protocol):
     def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
         """Add to a counter; `labels` are the values in the order the metric declares."""
 
+    def counter(self, metric: str, labels: tuple[str, ...]) -> Callable[[int], object]:
+        """Return what adds to a counter; get it once, call it often."""
+
     def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
         """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 

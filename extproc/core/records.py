@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,8 @@ class Facts:
     calls: list[dict[str, Any]] | None = None
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """One exchange, when the service's part of it is done.
 
     Attributes:

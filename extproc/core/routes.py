@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from extproc.core.law import Side
+from extproc.core.messages import Continue
 from extproc.core.values import MalformedRequest, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from extproc.core.chain import Chain
 
@@ -79,7 +81,9 @@ class Route:
         deadline: seconds that the service may take for one message, all hooks together.
         hidden: headers that the upstream gets from nobody but the service, in lower case with `-`
             for whatever is no letter or digit. Where Envoy's configuration is ours it removes them.
+        counters: of its exchanges, by how they ended.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
+        passes: the answer that lets a request through as it came.
     """
 
     name: str
@@ -88,11 +92,15 @@ class Route:
     chain: Chain
     deadline: float
     hidden: frozenset[str] = frozenset()
+    counters: dict[str, Callable[[int], object]] = field(default_factory=dict, compare=False)
     key: str = field(init=False)
+    passes: Continue = field(init=False)
 
     def __post_init__(self) -> None:
         """Name the route once."""
-        object.__setattr__(self, "key", f"{self.name}@{self.version}")
+        key = f"{self.name}@{self.version}"
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "passes", Continue(Side.REQUEST, verdict=key))
 
     def hides(self, name: str) -> bool:
         """Say whether a header as a client spelled it may be taken for a hidden one."""

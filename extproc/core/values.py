@@ -28,8 +28,8 @@ class MalformedRequest(ValueError):
     """The request's query or path parameters can't be decoded (invalid UTF-8)."""
 
 
-class Request:
-    """One request, from the first hook to the last.
+class Head:
+    """What a request asks for: many requests share one.
 
     Attributes:
         method: as sent, for example `GET`.
@@ -37,7 +37,38 @@ class Request:
         host: the authority, lower case, without port.
         target: Envoy's normalised path with the query as sent.
         path: the path alone; what policies judge and what was matched.
+        query: as sent, without `?`.
+        problem: why no route may serve it, for the client; empty for nothing.
+    """
+
+    __slots__ = ("host", "method", "path", "problem", "query", "scheme", "target")
+
+    def __init__(self, method: str, scheme: str, host: str, target: str) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.host = host
+        self.target = target
+        self.path, _, self.query = target.partition("?")
+        self.problem = ""
+        if not is_host(host):
+            self.problem = "the host is not one name"
+        elif not is_plain_path(self.path):
+            self.problem = "the path has a dot segment with a parameter"
+
+
+class Request:
+    """One request, from the first hook to the last.
+
+    Attributes:
+        head: what it asks for, as it came.
+        method: as sent, for example `GET`.
+        scheme: `http` or `https`.
+        host: the authority, lower case, without port.
+        target: Envoy's normalised path with the query as sent.
+        path: the path alone; what policies judge and what was matched.
+        query: the query, without `?`.
         address: the client's IP address after trusted proxies.
+        attributes: what Envoy says of the request beside its headers, by name.
         route: the name of the route.
         headers: a recorder; changes go to the upstream.
         params: the path's parameters, decoded.
@@ -45,34 +76,24 @@ class Request:
         consumer: the class of client; empty for none.
         body: the whole body once `on_request_body` was reached on this route, else None.
         bodied: whether it has a body.
-        metadata: facts a plugin hands to later plugins by a name both know.
+        slot: the place in the chain of the plugin whose hook runs.
+        endings: what is called when the exchange ends; see `at_end`.
     """
 
-    __slots__ = (
-        "_endings",
-        "_facts",
-        "_id",
-        "_queries",
-        "_rewritten",
-        "_states",
-        "address",
-        "attributes",
-        "bodied",
-        "body",
-        "consumer",
-        "headers",
-        "host",
-        "metadata",
-        "method",
-        "params",
-        "path",
-        "principal",
-        "query",
-        "route",
-        "scheme",
-        "slot",
-        "target",
-    )
+    # Most requests leave most of these as they are.
+    route = ""
+    principal: Principal = ANONYMOUS
+    consumer = ""
+    body: bytes | None = None
+    bodied = False
+    slot = 0
+    endings: list[Callable[[], None]] | None = None
+    _id: str | None = None
+    _facts: Facts | None = None
+    _metadata: dict[str, Any] | None = None
+    _queries: dict[str, list[str]] | None = None
+    _rewritten: str | None = None
+    _states: dict[int, SimpleNamespace] | None = None
 
     def __init__(
         self,
@@ -87,28 +108,34 @@ class Request:
         route: str = "",
         attributes: Mapping[str, str] | None = None,
     ) -> None:
-        self.method = method
-        self.scheme = scheme
-        self.host = host
-        self.target = target
-        self.path, _, self.query = target.partition("?")
+        self._asks(Head(method, scheme, host, target))
         self.headers = headers if headers is not None else Headers()
-        self._id = request_id
-        self._facts: Facts | None = None
         self.address = address
-        self.route = route
         self.attributes: Mapping[str, str] = attributes or {}
         self.params: dict[str, str] = {}
-        self.principal: Principal = ANONYMOUS
-        self.consumer = ""
-        self.body: bytes | None = None
-        self.bodied = False
-        self.metadata: dict[str, Any] = {}
-        self.slot = 0
-        self._endings: list[Callable[[], None]] | None = None
-        self._states: dict[int, SimpleNamespace] = {}
-        self._queries: dict[str, list[str]] | None = None
-        self._rewritten: str | None = None
+        self._id = request_id
+        self.route = route
+
+    @classmethod
+    def came(
+        cls, head: Head, headers: Headers, address: str, attributes: Mapping[str, str]
+    ) -> Request:
+        """Make the request that a message holds; `params` are set once its route is known."""
+        made = cls.__new__(cls)
+        made._asks(head)  # noqa: SLF001 - as `__init__` does
+        made.headers = headers
+        made.address = address
+        made.attributes = attributes
+        return made
+
+    def _asks(self, head: Head) -> None:
+        self.head = head
+        self.method = head.method
+        self.scheme = head.scheme
+        self.host = head.host
+        self.target = head.target
+        self.path = head.path
+        self.query = head.query
 
     @property
     def id(self) -> str:
@@ -134,9 +161,12 @@ class Request:
     @property
     def state(self) -> SimpleNamespace:
         """The current plugin's own namespace for this exchange."""
-        state = self._states.get(self.slot)
+        states = self._states
+        if states is None:
+            states = self._states = {}
+        state = states.get(self.slot)
         if state is None:
-            state = self._states[self.slot] = SimpleNamespace()
+            state = states[self.slot] = SimpleNamespace()
         return state
 
     def at_end(self, ending: Callable[[], None]) -> None:
@@ -144,15 +174,22 @@ class Request:
 
         What few exchanges need: `on_finish` costs every exchange of the route.
         """
-        if self._endings is None:
-            self._endings = []
-        self._endings.append(ending)
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(ending)
 
     def end(self) -> None:
         """Call what wants to know of the end, once."""
-        endings, self._endings = self._endings, None
+        endings, self.endings = self.endings, None
         for ending in endings or ():
             ending()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts a plugin hands to later plugins by a name both know."""
+        if self._metadata is None:
+            self._metadata = {}
+        return self._metadata
 
     @property
     def queries(self) -> dict[str, list[str]]:

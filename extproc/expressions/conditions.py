@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cel_expr_python import cel
@@ -137,31 +138,31 @@ class Memory(Generic[T]):
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        few = [name for name in names if not name.startswith("principal.")]
+        few = sorted({name for name in names if not name.startswith("principal.")})
         self.applies = _FEW.issuperset(few)
-        self._few = tuple(_GETTERS[name] for name in few) if self.applies else ()
+        self._few = tuple(attrgetter(name.removeprefix("request.")) for name in few)
         self._known: dict[Any, tuple[Principal, T]] = {}
 
-    def get(self, context: Context) -> T | None:
+    def get(self, request: Request) -> T | None:
         """Return what was remembered."""
-        known = self._known.get(self._key(context))
+        known = self._known.get(self._key(request) if self._few else id(request.principal))
         return None if known is None else known[1]
 
-    def put(self, context: Context, value: T) -> T:
+    def put(self, request: Request, value: T) -> T:
         """Remember a value, which nobody may change from now on."""
-        if len(context.request.host) > _LONGEST_HOST:
+        if len(request.host) > _LONGEST_HOST:
             return value  # what clients choose is remembered only where it is short
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         # The entry holds the principal, so its id can't become another's.
-        self._known[self._key(context)] = (context.request.principal, value)
+        self._known[self._key(request)] = (request.principal, value)
         return value
 
-    def _key(self, context: Context) -> Any:
+    def _key(self, request: Request) -> Any:
         few = self._few
         if not few:
-            return id(context.request.principal)
-        return (id(context.request.principal), *[get(context) for get in few])
+            return id(request.principal)
+        return (id(request.principal), *[get(request) for get in few])
 
 
 class Expression:
@@ -193,11 +194,11 @@ class Expression:
             return self._direct(context)
         if not self._memory.applies:
             return self._evaluated(context)
-        known = self._memory.get(context)
+        known = self._memory.get(context.request)
         if known is None:
             known = self._evaluated(context)
             if isinstance(known, bool | str):  # a list or map could be changed by who gets it
-                self._memory.put(context, known)
+                self._memory.put(context.request, known)
         return known
 
     def _evaluated(self, context: Context) -> Any:

@@ -57,6 +57,9 @@ def _content(literal: str) -> str | None:
 class Inputs:
     """Collects what some expressions read.
 
+    Attributes:
+        names: all of them.
+
     Args:
         expressions: all that may be evaluated for the record.
         secret_headers: further header names that are never recorded.
@@ -78,14 +81,17 @@ class Inputs:
                     scalars[name] = reading(name)
         self._scalars = tuple(scalars.items())
         self._maps = tuple((name, reading(name), tuple(sorted(keys[name]))) for name in keys)
+        self.names = tuple(dict.fromkeys(names))
         self._memory: Memory[tuple[dict[str, Any], tuple[str, ...]]] = Memory(names)
 
     def of(self, context: Context) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return the values by name, and the names that have none; nobody may change them."""
         if not self._memory.applies:
             return self._collected(context)
-        known = self._memory.get(context)
-        return known if known is not None else self._memory.put(context, self._collected(context))
+        known = self._memory.get(context.request)
+        if known is not None:
+            return known
+        return self._memory.put(context.request, self._collected(context))
 
     def _collected(self, context: Context) -> tuple[dict[str, Any], tuple[str, ...]]:
         values: dict[str, Any] = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.core.headers import checked
 from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
-from extproc.expressions.conditions import Context
+from extproc.expressions.conditions import Context, Memory
 from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
 from extproc.expressions.templates import NoValue
 
@@ -37,13 +38,38 @@ class Identity(Plugin):
     def on_start(self, services: Services) -> None:
         """Take the clock."""
         self._clock = services.clock
+        names = {name for _, template in self.headers for name in template.names}
+        self._memory: Memory[tuple[tuple[str, str | None], ...]] = Memory(names)
 
     def on_request(self, request: Request) -> None:
         """Replace the identity headers."""
+        if self.send and request.principal.kind != "anonymous":
+            if self._memory.applies:
+                request.headers.put(self._told(request))
+                return
+            self._take_off(request)
+            fill(request.headers, self.headers, Context(request, self._clock.now()))
+        else:
+            self._take_off(request)
+
+    def _take_off(self, request: Request) -> None:
         for name, _ in self.headers:
             del request.headers[name]
-        if self.send and request.principal.kind != "anonymous":
-            fill(request.headers, self.headers, Context(request, self._clock.now()))
+
+    def _told(self, request: Request) -> tuple[tuple[str, str | None], ...]:
+        """Return what follows from the principal and what few requests differ in; made once."""
+        known = self._memory.get(request)
+        if known is not None:
+            return known
+        context = Context(request)
+        return self._memory.put(request, tuple(_header(*one, context) for one in self.headers))
+
+
+def _header(name: str, template: Template, context: Context) -> tuple[str, str | None]:
+    try:
+        return checked(name, template.header(context))
+    except NoValue:
+        return name, None
 
 
 class Rewrite(Plugin):

@@ -171,7 +171,7 @@ async def test_an_exchange_that_waits_goes_on_in_a_task() -> None:
     waiting = start(exchange(Waits()).receive(request_headers(end=True)))
     assert isinstance(waiting, Waiting)
     answer = await asyncio.ensure_future(waiting)
-    assert answer.changes.set == [("x-waited", ["1"])]
+    assert answer.changes.set == (("x-waited", ("1",)),)
 
 
 async def test_the_verdict_comes_with_the_body_where_bodies_are_judged() -> None:

@@ -80,6 +80,6 @@ def test_applying_the_changes_gives_what_was_read(
     for name in changes.remove if changes else []:
         applied.pop(name, None)
     for name, values in changes.set if changes else []:
-        applied[name] = values
+        applied[name] = list(values)
     assert applied == {name: headers.get_all(name) for name in headers}
     assert headers.changes() is None

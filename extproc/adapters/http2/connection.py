@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_DATA, _HEADERS, _RESET = int(Kind.DATA), int(Kind.HEADERS), int(Kind.RST_STREAM)
+_CODE = frames.LONG  # an error code, RFC 9113 section 6.4
 _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
 _PADDED = int(Flag.PADDED)
@@ -62,6 +64,9 @@ class Connection(Sending, Generic[T]):
         self._settings_due = True
         self._block: _Block | None = None
         self._credit = limits.connection_window
+        self._most_streams = limits.streams
+        self._stream_window = limits.stream_window
+        self._half_window = limits.connection_window >> 1
         self._owed = 0
         self._began = self._partial_since = now
         self._on: dict[int, Callable[[int, int, bytes], Event | None]] = {
@@ -101,10 +106,17 @@ class Connection(Sending, Generic[T]):
             events.append(self._end(fault.violation))
         return events
 
-    def _frames_of(self, buffer: bytes, position: int, events: list[Event]) -> None:
+    def _frames_of(  # noqa: C901 - see below
+        self, buffer: bytes, position: int, events: list[Event]
+    ) -> None:
+        """Take frame after frame.
+
+        What nearly all frames are, on streams where nothing is special, is handled right here: a
+        call for each costs as much as its work. The rest goes by the rules in full, see `_any`.
+        """
         size = len(buffer)
         unpack = frames.HEADER.unpack_from
-        handlers = self._on
+        streams, known = self.streams, self._fields.known
         try:
             while size - position >= 9:  # noqa: PLR2004 - HEADER_SIZE
                 high, low, kind, flags, stream_id = unpack(buffer, position)
@@ -116,22 +128,82 @@ class Connection(Sending, Generic[T]):
                 payload = buffer[position + 9 : end]
                 position = end
                 stream_id &= _STREAM_MASK
-                if self._settings_due or self._block is not None:
-                    self._check_turn(kind, flags, stream_id)
-                handler = handlers.get(kind)
-                if handler is None:
-                    self._spent()  # an extension's frame (RFC 9113 section 5.5)
-                    continue
-                try:
-                    event = handler(flags, stream_id, payload)
-                except StreamFault as fault:
-                    event = self._refused(stream_id, fault.violation)
+                usual = stream_id if self._block is None and not self._settings_due else 0
+                stream = streams.get(usual)
+                if stream is not None:
+                    if kind == _DATA and not flags and payload and self._fits(stream, payload):
+                        events.append(DataCame(stream, payload, False))  # noqa: FBT003 - no name, see above
+                        continue
+                    if kind == _RESET and len(payload) == _CODE.size:
+                        events.append(self._was_reset(stream, payload))
+                        continue
+                elif kind == _HEADERS and flags == _END_HEADERS and self._may_open(usual):
+                    head = known(payload)
+                    if head is not None:
+                        events.append(RequestCame(self._opened(usual), head, False))  # noqa: FBT003 - as above
+                        continue
+                event = self._any(kind, flags, stream_id, payload)
                 if event is not None:
                     events.append(event)
         finally:
-            self._rest = buffer[position:]
+            self._rest = buffer[position:] if position < size else b""
             if position and self._block is None:
                 self._partial_since = self._now
+
+    def _fits(self, stream: Stream, payload: bytes) -> bool:
+        """Take DATA off the windows; False, and nothing has changed, if it may not come like that.
+
+        So it is where the connection is due a WINDOW_UPDATE.
+        """
+        size = len(payload)
+        owed = self._owed + size
+        if (
+            size > stream.credit
+            or size > self._credit
+            or owed > self._half_window
+            or not stream.remote_open
+        ):
+            return False
+        self._credit -= size
+        self._owed = owed
+        stream.credit -= size
+        return True
+
+    def _may_open(self, stream_id: int) -> bool:
+        """Say whether a client may open this stream now (RFC 9113 section 5.1.1)."""
+        return (
+            stream_id > self._table.last
+            and stream_id & 1 == 1
+            and self._accepting
+            and len(self.streams) < self._most_streams
+        )
+
+    def _was_reset(self, stream: Stream, payload: bytes) -> StreamEnded:
+        self._gone(stream)
+        stream.remote_open = stream.local_open = False
+        if not stream.answered:
+            self._ended_unanswered()
+        return StreamEnded(stream, _CODE.unpack(payload)[0])
+
+    def _opened(self, stream_id: int) -> Stream:
+        """Open a stream."""
+        self._idle_frames.left += 1  # as `earn`, for every stream
+        made = self.streams[stream_id] = Stream(stream_id, self._stream_window, self.out.initial)
+        self._table.last = self._table.accepted = stream_id
+        return made
+
+    def _any(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Event | None:
+        """Handle a frame by the rules in full."""
+        if self._block is not None or self._settings_due:
+            self._check_turn(kind, flags, stream_id)
+        handler = self._on.get(kind)
+        if handler is None:
+            self._spent()  # an extension's frame (RFC 9113 section 5.5)
+            return None
+        try:
+            return handler(flags, stream_id, payload)
+        except StreamFault as fault:
+            return self._refused(stream_id, fault.violation)
 
     def _preface(self, buffer: bytes) -> int:
         if not frames.PREFACE.startswith(buffer[: len(frames.PREFACE)]):
@@ -210,15 +282,11 @@ class Connection(Sending, Generic[T]):
             self._spent()  # after GOAWAY (RFC 9113 section 6.8)
             return None
         head = self._fields.request(block)
-        if len(self.streams) >= self._limits.streams:
+        if len(self.streams) >= self._most_streams:
             raise StreamFault(Violation.TOO_MANY_STREAMS)
-        self._idle_frames.earn(1)
-        stream = Stream(stream_id, self._limits.stream_window, self.out.initial)
-        table.add(stream)
-        ended = bool(flags & _END_STREAM)
-        if ended:
-            stream.remote_open = False
-        return RequestCame(stream, head, ended)
+        stream = self._opened(stream_id)
+        stream.remote_open = not flags & _END_STREAM
+        return RequestCame(stream, head, ended=not stream.remote_open)
 
     def _trailers(self, flags: int, stream: Stream, block: bytes) -> Event:
         self._fields.pass_over(block)
@@ -235,7 +303,7 @@ class Connection(Sending, Generic[T]):
         if self._credit < 0:
             raise ConnectionFault(Violation.WINDOW_EXCEEDED)
         self._owed += size
-        if self._owed > self._limits.connection_window >> 1:
+        if self._owed > self._half_window:
             self.out.control(frames.window_update(0, self._owed))
             self._credit += self._owed
             self._owed = 0
@@ -252,13 +320,13 @@ class Connection(Sending, Generic[T]):
             raise StreamFault(Violation.WINDOW_EXCEEDED)
         if size != len(payload):
             self.took(stream, size - len(payload))
-        ended = bool(flags & _END_STREAM)
-        if ended:
+        if flags & _END_STREAM:
             self._remote_ended(stream)
-        elif not payload:
+            return DataCame(stream, payload, ended=True)
+        if not payload:
             self._spent()
             return None
-        return DataCame(stream, payload, ended)
+        return DataCame(stream, payload, ended=False)
 
     def _remote_ended(self, stream: Stream) -> None:
         stream.remote_open = False
@@ -275,18 +343,11 @@ class Connection(Sending, Generic[T]):
             raise StreamFault(Violation.CLOSED_STREAM)
         self._spent()
 
-    def _reset(self, _flags: int, stream_id: int, payload: bytes) -> Event | None:
-        if len(payload) != frames.LONG.size:
+    def _reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        """Judge a reset of a stream that isn't open; for an open one see `_was_reset`."""
+        if len(payload) != _CODE.size:
             raise ConnectionFault(Violation.FRAME_SIZE)
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            self._stray(stream_id)
-            return None
-        self._gone(stream)
-        stream.remote_open = stream.local_open = False
-        if not stream.answered:
-            self._ended_unanswered()
-        return StreamEnded(stream, frames.LONG.unpack(payload)[0])
+        self._stray(stream_id)
 
     # ---- frames without
 

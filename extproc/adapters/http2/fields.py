@@ -35,7 +35,11 @@ _OF_A_CONNECTION = frozenset(
 
 
 class FieldReader(Generic[T]):
-    """Reads the header blocks of one connection."""
+    """Reads the header blocks of one connection.
+
+    Attributes:
+        known: gives what was made of an equal block; None for one that must be read.
+    """
 
     def __init__(self, interpret: Callable[[Fields], T], limits: Limits) -> None:
         self._interpret = interpret
@@ -43,6 +47,7 @@ class FieldReader(Generic[T]):
         self._decoder = Decoder(max_header_list_size=limits.header_list)
         self._known: dict[bytes, T] = {}
         self._alone = False
+        self.known = self._known.get
 
     def settled(self) -> None:
         """Take note that the peer acknowledged our settings."""

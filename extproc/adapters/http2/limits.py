@@ -70,14 +70,15 @@ class Budget:
         self._since: float | None = None
 
     def earn(self, units: float) -> None:
-        """Put units back for work done."""
-        self.left = min(self._most, self.left + units)
+        """Put units back for work done; what is too many is cut off at the next `spend`."""
+        self.left += units
 
     def spend(self, now: float) -> bool:
         """Take one unit; False says that none is left."""
         if self._since is not None and now > self._since:
             self.earn((now - self._since) * self._most / 10)
         self._since = now
+        self.left = min(self._most, self.left)
         if self.left < 1:
             return False
         self.left -= 1

@@ -25,6 +25,7 @@ class Sending:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
+        self._half = limits.stream_window >> 1
         self._idle_frames = Budget(limits.idle_frames)
         self._unanswered = Budget(limits.unanswered)
         self.out = Outbox(limits, self._idle_frames)
@@ -41,7 +42,7 @@ class Sending:
     def took(self, stream: Stream, size: int) -> None:
         """Say that bytes of a stream were taken, so that the peer may send as many more."""
         stream.owed += size
-        if stream.owed > self._limits.stream_window >> 1 and stream.remote_open:
+        if stream.owed > self._half and stream.remote_open:
             self.out.control(frames.window_update(stream.id, stream.owed))
             stream.credit += stream.owed
             stream.owed = 0
@@ -105,7 +106,8 @@ class Sending:
 
     def _gone(self, stream: Stream) -> None:
         if self.streams.pop(stream.id, None) is not None:
-            self.out.forget(stream)
+            if stream.waiting:
+                self.out.forget(stream)
             self._busy = self._now
 
     # ---- budgets

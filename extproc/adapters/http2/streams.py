@@ -64,11 +64,6 @@ class StreamTable:
         """Say whether an identifier was never used; a client's are odd (section 5.1.1)."""
         return stream_id > self.last or not stream_id & 1
 
-    def add(self, stream: Stream) -> None:
-        """Open a stream."""
-        self.open[stream.id] = stream
-        self.accepted = stream.id
-
     def reset_here(self, stream_id: int) -> None:
         """Remember that we reset a stream: frames for it may be under way."""
         self._reset_here[stream_id] = None

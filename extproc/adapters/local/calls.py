@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import service
 from extproc.adapters.local import statuses
-from extproc.adapters.local.framing import PREFIX, Deframer, framed, is_one
+from extproc.adapters.local.framing import PREFIX, Deframer, framed_again, is_one
 from extproc.adapters.local.statuses import CallFault, Status
 from extproc.core.errors import PeerFault, where
 from extproc.core.waiting import Waiting, start
@@ -152,7 +152,7 @@ class Call(ABC):
         peer = self._peer
         block = None if self._began else statuses.HEADERS
         self._began = True
-        if not peer.connection.send(self._stream, block, framed(message), peer.now):
+        if not peer.connection.send(self._stream, block, framed_again(message), peer.now):
             self.gone()
 
     def succeed(self) -> None:
@@ -220,7 +220,7 @@ class ProcessCall(Call):
 
     def __init__(self, deciding: Deciding, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
-        self._exchange = service.Stream(deciding)
+        self._exchange = deciding.exchange()
 
     def message(self, data: bytes) -> bool:
         """Answer at once, or wait, or queue behind a message whose hooks wait."""
@@ -239,7 +239,7 @@ class ProcessCall(Call):
     def _answered(self, data: bytes) -> Waiting | None:
         """Answer a message; returns what has to be awaited for it."""
         try:
-            answers = self._exchange.receive(data)
+            answers = service.receive(self._exchange, data)
         except PeerFault as error:
             self._peer.log.warning("stream refused", error=str(error))
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
@@ -257,7 +257,7 @@ class ProcessCall(Call):
     async def _wait(self, first: Waiting) -> None:
         waiting: Waiting | None = first
         while waiting is not None:
-            async for messages in self._exchange.waited(waiting):
+            async for messages in service.waited(self._exchange, waiting):
                 self._send_all(messages)
                 self._peer.flush_soon()
             waiting = None
@@ -281,7 +281,7 @@ class ProcessCall(Call):
 
     def closed(self) -> None:
         """Run `on_finish` beside the end of the stream."""
-        rest = self._exchange.finish()
+        rest = service.finish(self._exchange)
         if rest is not None:
             self._peer.finish_later(rest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 from extproc.adapters.local.statuses import CallFault, Status
@@ -13,6 +14,15 @@ _PREFIX = Struct(">BL")
 def framed(message: bytes) -> bytes:
     """Write one message, uncompressed."""
     return _PREFIX.pack(0, len(message)) + message
+
+
+_framed_again = lru_cache(maxsize=1024)(framed)
+_SHORT = 1024
+
+
+def framed_again(message: bytes) -> bytes:
+    """Write one message; a short one that was written before is remembered."""
+    return _framed_again(message) if len(message) <= _SHORT else framed(message)
 
 
 def is_one(data: bytes, most: int) -> bool:
