@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
+    from extproc.caching.making import Stamp
     from extproc.core.ports import Services
 
 _NOT_MODIFIED = 304
@@ -129,7 +130,7 @@ class CachedCalls:
 
     async def _made(self, wanted: _Wanted, entry: Entry | None) -> Answered:
         """Make the call, and store its answer; validate what is stored, if something is."""
-        stamp, sent = self._responses.marks.sequence, self._now()
+        stamp, sent = self._responses.stamp, self._now()
         conditions = validating.conditions_for(entry) if entry is not None else []
         try:
             answer = await self._sent(wanted, conditions)
@@ -167,7 +168,7 @@ class CachedCalls:
         return _given(entry, now, "stale", stale=True) if allowed else None
 
     def _confirmed(
-        self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float, stamp: int
+        self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float, stamp: Stamp
     ) -> Answered:
         now = self._now()
         pairs = validating.freshened(entry.headers, answer.headers)
@@ -180,7 +181,7 @@ class CachedCalls:
         self._responses.keep(wanted.key, fresh)
         return _given(fresh, now, "hit")
 
-    def _kept(self, wanted: _Wanted, answer: Answered, sent: float, stamp: int) -> Answered:
+    def _kept(self, wanted: _Wanted, answer: Answered, sent: float, stamp: Stamp) -> Answered:
         now, flights = self._now(), self._responses.flights
         kept = storing.kept(storing.Asked(), answer.status, answer.headers, _POLICY, now)
         entry = None

@@ -38,7 +38,7 @@ def written(entry: Entry, name: str) -> bytes:
                 entry.lifetime,
                 entry.while_revalidate,
                 entry.if_error,
-                entry.stamp,
+                entry.remote,
             ],
             [entry.validate, entry.never_stale],
             entry.selecting,

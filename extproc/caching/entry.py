@@ -36,6 +36,7 @@ class Entry:
         part: first and last byte and the whole's length, of a 206; None for a whole response.
         stamp: the newest mark (see `marks.py`) when its request was sent.
         seen: the newest mark it was held against.
+        remote: the newest mark of all replicas when its request was sent.
         fresh_until: seconds since the epoch.
         plain: it can be given as it is to every request that has no conditions.
         second: which one `ready` is for.
@@ -58,6 +59,7 @@ class Entry:
     part: tuple[int, int, int] | None = None
     stamp: int = 0
     seen: int = 0
+    remote: int = 0
     fresh_until: float = field(init=False)
     plain: bool = field(init=False)
     second: int = -1

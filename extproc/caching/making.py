@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from extproc.caching.storing import Kept
     from extproc.core.headers import Headers
 
+Stamp = tuple[int, int]  # the newest mark of this worker, and of all replicas
 _DEFLATED = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's window bits, and its header's kind
 _OF_ENCODING = frozenset({"content-encoding", "content-md5", "digest", "content-digest"})
 
@@ -36,7 +37,7 @@ def made(
     now: float,
     uri: str,
     tags: Sequence[str] = (),
-    stamp: int = 0,
+    stamp: Stamp = (0, 0),
     largest: int = 0,
 ) -> Entry | None:
     """Make a stored response.
@@ -51,7 +52,7 @@ def made(
         now: when the response came.
         uri: whose response it is.
         tags: by which it can be purged.
-        stamp: the newest mark when the request was sent.
+        stamp: the newest marks when the request was sent.
         largest: bytes of a decoded body.
 
     Returns:
@@ -78,8 +79,9 @@ def made(
         uri,
         (*tags, *groups(headers, "cache-groups", uri)),
         part,
-        stamp,
-        stamp,
+        stamp[0],
+        stamp[0],
+        stamp[1],
     )
 
 
@@ -129,7 +131,7 @@ def refreshed(
     *,
     sent: float,
     now: float,
-    stamp: int,
+    stamp: Stamp,
 ) -> Entry:
     """Return a stored response that a 304 confirmed (RFC 9111 section 4.3.4).
 
@@ -140,7 +142,7 @@ def refreshed(
         pairs: the updated fields, as they are stored.
         sent: when the request was sent, seconds since the epoch.
         now: when the 304 came.
-        stamp: the newest mark when the request was sent.
+        stamp: the newest marks when the request was sent.
     """
     return Entry(
         entry.status,
@@ -157,6 +159,7 @@ def refreshed(
         entry.uri,
         entry.tags,
         entry.part,
-        stamp,
-        stamp,
+        stamp[0],
+        stamp[0],
+        stamp[1],
     )

@@ -65,6 +65,15 @@ class Marks:
         if len(self._marks) > self._most:
             self._floor = self._marks.popitem(last=False)[1]
 
+    def add_at(self, mark: Mark, sequence: int) -> None:
+        """Make a mark at a place in an order that others keep."""
+        self.sequence = max(self.sequence, sequence - 1)
+        self.add(mark)
+
+    def raise_floor(self, floor: int) -> None:
+        """Make all that was asked for before a mark void."""
+        self._floor = max(self._floor, floor)
+
     def clear(self) -> None:
         """Make all that was asked for before now void, and forget the marks."""
         self.sequence += 1

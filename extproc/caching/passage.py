@@ -31,9 +31,11 @@ class Passage:
         flight: others wait for this one.
         place: of the flight, by which what can't be stored is remembered.
         waited: it waited for another.
+        passing: what comes can't be shared, as far as is known.
         gave_up: it waited for as long as it may.
         sent: when it was forwarded, seconds since the epoch.
-        stamp: the newest mark then.
+        stamp: the newest marks then, of this worker and of all replicas.
+        leased: other replicas wait for this one.
         kept: how its response is kept, while the body passes.
         fields: of its response, as they came to the cache.
         pieces: of the body so far; None where it isn't stored.
@@ -52,7 +54,9 @@ class Passage:
         "headers",
         "kept",
         "key",
+        "leased",
         "method",
+        "passing",
         "pieces",
         "place",
         "sent",
@@ -75,9 +79,11 @@ class Passage:
         self.flight: Flight | None = None
         self.place: object = None
         self.waited = False
+        self.passing = False
         self.gave_up = False
         self.sent = 0.0
-        self.stamp = 0
+        self.stamp = (0, 0)
+        self.leased = False
         self.kept: Kept | None = None
         self.fields: Headers = headers
         self.pieces: list[bytes] | None = None

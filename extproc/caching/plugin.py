@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from extproc.caching import answering, conditions, reuse, selecting, validating
@@ -13,9 +15,10 @@ from extproc.caching.invalidation import marks
 from extproc.caching.keeping import Keeper
 from extproc.caching.passage import Passage
 from extproc.caching.policy import Policy
+from extproc.caching.replicated import MINE, passes
 from extproc.caching.responses import Responses
 from extproc.caching.reuse import Use
-from extproc.core.errors import UpstreamFault
+from extproc.caching.revalidating import Revalidator
 from extproc.core.headers import Headers
 from extproc.core.plugin import Plugin
 from extproc.core.values import Response
@@ -31,7 +34,15 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
     from extproc.expressions.templates import Template
 
-type_of_answer = Response | None
+
+class Beyond(Enum):
+    """What this worker hasn't, replicas may have."""
+
+    LOOK = "look"
+
+
+_FIRST_PAUSE = 0.01  # between two looks, while another replica asks the upstream
+_LONGEST_PAUSE = 0.1
 WAIT = 5.0
 BY_BODY = "cache"  # the name under which a request is handed on until its body is there
 _SAFE = ("GET", "HEAD")
@@ -97,6 +108,7 @@ class Cache(Plugin):
         self._keeper = Keeper(
             self._responses, services.clock, self.key, self.policy, self.tags, self.forwards
         )
+        self._revalidator = Revalidator(services, self._keeper, self.behind)
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer from the store, if what is there may be reused."""
@@ -106,7 +118,8 @@ class Cache(Plugin):
             if variants is not None:
                 entry: Entry = variants[0]
                 now = self._now()
-                if entry.plain and entry.fresh_until > now and entry.seen == self._marks.sequence:
+                known = entry.seen == self._marks.sequence and self._responses.trusted
+                if known and entry.plain and entry.fresh_until > now:
                     return self._hit(request, entry, now)
         return self._looked(request)
 
@@ -149,16 +162,17 @@ class Cache(Plugin):
         outcome = self._attempt(request, passage)
         if isinstance(outcome, Flight):
             return self._waits(request, passage, outcome)
+        if outcome is Beyond.LOOK:
+            return self._beyond(request, passage)
         return outcome
 
     def _past(self, request: Request) -> str:
         """Return why a request goes past the cache; empty if it doesn't."""
         if request.method not in self.methods and (request.method not in _SAFE or request.bodied):
             return "method"
-        context = Context(request, self._now()) if self.bypass else None
         for condition in self.bypass:
             try:
-                if context is not None and condition.holds(context):
+                if condition.holds(Context(request, self._now())):
                     return "bypass"
             except EvaluationFailed:
                 continue
@@ -167,19 +181,62 @@ class Cache(Plugin):
     async def _waits(self, request: Request, passage: Passage, flight: Flight) -> Response | None:
         """Wait for another's response, then look again; for so long at most."""
         ends = self._services.clock.monotonic() + self.wait
-        outcome: Response | Flight | None = flight
+        outcome: Response | Flight | Beyond | None = flight
         while isinstance(outcome, Flight):
             left = ends - self._services.clock.monotonic()
             passage.waited = True
             passage.gave_up = left <= 0 or not await outcome.landed(left)
             outcome = self._attempt(request, passage)
-        return outcome
+        return await self._beyond(request, passage) if outcome is Beyond.LOOK else outcome
 
-    def _attempt(self, request: Request, passage: Passage) -> Response | Flight | None:
+    def _shares(self, passage: Passage) -> bool:
+        """Say whether replicas may have what this worker hasn't."""
+        shared = self._responses.shared
+        return shared is not None and shared.trusted and not passage.passing and not passage.gave_up
+
+    async def _beyond(self, request: Request, passage: Passage) -> Response | None:
+        """Look at what replicas share; wait while another one asks the upstream."""
+        shared = self._responses.shared
+        assert shared is not None  # noqa: S101 - the caller looked
+        ends = self._services.clock.monotonic() + self.wait
+        pause = _FIRST_PAUSE
+        while True:
+            wants = passage.flight is not None and passage.entry is None
+            found, lease = await shared.look(passage.key, passage.headers, self._now(), lease=wants)
+            if found is not None:
+                answer = self._found(request, passage, found)
+                if answer is not None:
+                    return answer
+                if passage.flight is not None:
+                    lease = await shared.lease(passage.key)
+            if passes(lease) and passage.flight is not None:
+                self._responses.flights.unstorable(passage.place)
+                self._land(passage)
+            passage.leased = lease == MINE
+            left = ends - self._services.clock.monotonic()
+            if passage.leased or not lease or passes(lease) or left <= 0:
+                self._goes(request, passage)
+                return None
+            passage.waited = True
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _found(self, request: Request, passage: Passage, found: Entry) -> Response | None:
+        """Take what replicas had; answer with it, if it may be reused."""
+        self._responses.take(passage.key, found)
+        answer, why = self._reused(request, passage, found)
+        if answer is None:
+            passage.entry, passage.why = found, why
+        else:
+            self._land(passage)
+        return answer
+
+    def _attempt(self, request: Request, passage: Passage) -> Response | Flight | Beyond | None:
         """Look once.
 
         Returns:
-            The answer; a flight to wait for; or None for a request that goes to the upstream.
+            The answer; a flight to wait for; `Beyond.LOOK` where replicas are to be asked; or
+            None for a request that goes to the upstream.
         """
         entry, why = self._responses.select(passage.key, passage.headers)
         if entry is not None:
@@ -193,9 +250,12 @@ class Cache(Plugin):
                 _GATEWAY_TIMEOUT, "Not stored", "Nothing that is stored fits this request."
             )
         flight = self._flight(request, passage)
-        if flight is None:
-            self._goes(request, passage)
-        return flight
+        if flight is not None:
+            return flight
+        if self._shares(passage):
+            return Beyond.LOOK
+        self._goes(request, passage)
+        return None
 
     def _reused(
         self, request: Request, passage: Passage, entry: Entry
@@ -212,7 +272,7 @@ class Cache(Plugin):
             return None, "partial"
         passage.answered = True
         if found is Use.REVALIDATE:
-            self._revalidate(request, passage, entry)
+            self._revalidator.begin(request, passage, entry)
         if passage.waited:
             self._note(request, "collapsed")
         else:
@@ -226,7 +286,8 @@ class Cache(Plugin):
         flights = self._responses.flights
         fields = self._responses.varying(passage.key)
         passage.place = (passage.key, selecting.selects(fields, passage.headers))
-        if passage.gave_up or flights.passes(passage.place):
+        passage.passing = flights.passes(passage.place)
+        if passage.gave_up or passage.passing:
             return None
         under_way = flights.joined(passage.place)
         if under_way is not None:
@@ -237,7 +298,11 @@ class Cache(Plugin):
             request.at_end(lambda: self._land(passage))
         return None
 
-    def _land(self, passage: Passage) -> None:
+    def _land(self, passage: Passage, *, unstorable: bool = False) -> None:
+        """Let go those who wait for this request, here and on other replicas."""
+        if passage.leased and self._responses.shared is not None:
+            passage.leased = False
+            self._responses.shared.release(passage.key, unstorable=unstorable)
         if passage.flight is not None:
             self._responses.flights.end(passage.flight)
             passage.flight = None
@@ -245,7 +310,7 @@ class Cache(Plugin):
     def _goes(self, request: Request, passage: Passage) -> None:
         """Let a request go to the upstream."""
         self._note(request, passage.why)
-        passage.stamp, passage.sent = self._marks.sequence, self._now()
+        passage.stamp, passage.sent = self._responses.stamp, self._now()
         if not passage.key:
             return
         # Stored once, encoded for each client by Envoy.
@@ -271,13 +336,13 @@ class Cache(Plugin):
             return None
         if not passage.key:
             self._responses.mark(marks(request, response, self.keyed))
-            _say(response, cache_status.forwarded(passage.why))
+            cache_status.say(response.headers, cache_status.forwarded(passage.why))
             response.released.add(request.slot)
             return None
         now = self._now()
         if passage.conditions and passage.entry is not None and response.status == _NOT_MODIFIED:
             return self._not_modified(request, passage, passage.entry, response)
-        if _failed(response) and passage.entry is not None:
+        if response.status in validating.ERRORS and passage.entry is not None:
             stands = self._stands_in(request, passage, passage.entry, response.status)
             if stands is not None:
                 return stands
@@ -338,7 +403,7 @@ class Cache(Plugin):
             collapsed=passage.waited,
             detail=kept.why_not,
         )
-        _say(response, said)
+        cache_status.say(response.headers, said)
         if response.ended and passage.pieces is not None:
             self._store(request, passage, response)
 
@@ -349,9 +414,10 @@ class Cache(Plugin):
             self._keeper.head(passage, response)
         elif passage.entry is not None and response.status < _ERROR:
             self._responses.drop(passage.key, passage.entry)
-        if passage.flight is not None and why not in _OF_THIS_TIME:
+        unstorable = passage.flight is not None and why not in _OF_THIS_TIME
+        if unstorable:
             flights.unstorable(passage.place)
-        self._land(passage)
+        self._land(passage, unstorable=unstorable)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""
@@ -373,27 +439,6 @@ class Cache(Plugin):
             self._count(request, "stored")
         self._land(passage)
 
-    def _revalidate(self, request: Request, passage: Passage, entry: Entry) -> None:
-        """Have what is stale validated while it is given; by one at a time."""
-        flights, place = self._responses.flights, (passage.key, entry.selecting, "revalidate")
-        if flights.joined(place) is None:
-            self._services.spawn(self._in_background(request, passage, entry, flights.begin(place)))
-
-    async def _in_background(
-        self, request: Request, passage: Passage, entry: Entry, flight: Flight
-    ) -> None:
-        again = Passage(passage.headers)
-        again.key, again.why, again.sent = passage.key, "stale", self._now()
-        again.stamp = self._marks.sequence
-        try:
-            found = validating.conditions_for(entry)
-            response = await self.behind.ask(self._services, request, passage.headers, found)
-            self._count(request, self._keeper.answered(request, again, entry, response))
-        except UpstreamFault:
-            self._count(request, "revalidation-failed")
-        finally:
-            self._responses.flights.end(flight)
-
     def _note(self, request: Request, outcome: str) -> None:
         """Put what became of a lookup into the record and the metrics."""
         request.facts.cache = outcome
@@ -401,14 +446,3 @@ class Cache(Plugin):
 
     def _count(self, request: Request, outcome: str) -> None:
         self._services.metrics.count("extproc_cache_total", (request.route, outcome))
-
-
-def _say(response: Response, said: str) -> None:
-    """Say what this cache did, after what caches nearer to the upstream did (RFC 9211 2)."""
-    others = response.headers.get("cache-status")
-    response.headers["cache-status"] = f"{others}, {said}" if others else said
-
-
-def _failed(response: Response) -> bool:
-    """Say whether a response is an error for which what is stored may stand in."""
-    return response.status in validating.ERRORS

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from extproc.core.headers import Headers
+
 NAME = "extproc"
+
+
+def say(headers: Headers, said: str) -> None:
+    """Say what this cache did, after what caches nearer to the upstream did (section 2)."""
+    others = headers.get("cache-status")
+    headers["cache-status"] = f"{others}, {said}" if others else said
 
 
 def hit(left: float) -> str:

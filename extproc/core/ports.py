@@ -224,6 +224,87 @@ class NoObjects:
         """Have nothing to forget."""
 
 
+@dataclass(frozen=True, slots=True)
+class SharedMark:
+    """That stored responses are void or stale, as replicas tell each other.
+
+    Attributes:
+        kind: `all`, `uri` or `tag`.
+        name: of the URI or tag.
+        soft: makes stale, not void.
+        sequence: its place among all; 0 until it has one.
+        own: it was made by this replica, which knows it already.
+    """
+
+    kind: str
+    name: str
+    soft: bool
+    sequence: int = 0
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What replicas have under a name.
+
+    Attributes:
+        data: what is stored; None for nothing.
+        lease: `mine` where this replica is to ask the upstream; `pass` where everybody is; empty
+            where nobody knows; else another replica asks.
+    """
+
+    data: bytes | None = None
+    lease: str = ""
+
+
+class Replicas(Protocol):
+    """Stored responses that replicas share. Whatever fails is a miss, never an error."""
+
+    @property
+    def trusted(self) -> bool:
+        """Say whether all marks of other replicas, but the last second's, are known here."""
+
+    @property
+    def sequence(self) -> int:
+        """Return the newest mark that is known here."""
+
+    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: bool) -> Looked:
+        """Return what is stored; in one round trip.
+
+        Args:
+            name: of the key.
+            fields: of the request, by which a variant is selected.
+            lease: whether this replica would ask the upstream if there is nothing.
+        """
+
+    async def lease(self, name: str) -> str:
+        """Ask to be the one who asks the upstream; see `Looked.lease`."""
+
+    def release(self, name: str, *, unstorable: bool) -> None:
+        """Give a lease back; what is unstorable nobody waits for in the next seconds."""
+
+    def keep(
+        self, name: str, selecting: Sequence[tuple[str, str | None]], data: bytes, ttl: float
+    ) -> None:
+        """Store, soon."""
+
+    def drop(self, name: str) -> None:
+        """Forget, soon."""
+
+    def mark(self, marks: Sequence[SharedMark]) -> None:
+        """Tell other replicas, as soon as they can be reached."""
+
+    def follow(
+        self, heard: Callable[[Sequence[SharedMark], int], None], lost: Callable[[], None]
+    ) -> None:
+        """Tell what others mark.
+
+        Args:
+            heard: takes marks in their order, and the sequence below which all is void.
+            lost: nothing that was learned before holds.
+        """
+
+
 class Fetcher(Protocol):
     """HTTP to places that are no upstreams: key sets, discovery documents, introspection."""
 
@@ -286,6 +367,7 @@ class Services:
         spawn: run a coroutine in the background until the version is dropped.
         revocations: credentials that are no longer good.
         objects: storage of objects in this process, for all versions.
+        replicas: stored responses that replicas share; None where there is one store for each.
     """
 
     call: Callable[..., Awaitable[Answered]]
@@ -298,6 +380,7 @@ class Services:
     spawn: Callable[[Awaitable[None]], None]
     revocations: Revocations = field(default_factory=_NothingRevoked)
     objects: Objects = field(default_factory=NoObjects)
+    replicas: Replicas | None = None
     _shared: dict[Any, Any] = field(default_factory=dict)
 
     def shared(self, kind: Callable[[Services], T]) -> T:

@@ -212,7 +212,15 @@ class Crew:
         Returns:
             How many did; one that died in the meantime comes back with nothing stored.
         """
-        answers = await self._all("purge", _SILENT_FOR, said=dict(said))
+        askers = [place.asker for place in self.places if place.ready and place.asker is not None]
+        answers = await asyncio.gather(
+            *(
+                # One of them tells the replicas.
+                asker.ask("purge", _SILENT_FOR, said=dict(said), told=place > 0)
+                for place, asker in enumerate(askers)
+            ),
+            return_exceptions=True,
+        )
         return sum(isinstance(answer, dict) for answer in answers)
 
     async def flush(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Log,
         Objects,
         Observer,
+        Replicas,
         Revocations,
         Runtime,
         Store,
@@ -44,6 +45,7 @@ class Outside:
     log: Log
     revocations: Revocations
     objects: Objects
+    replicas: Replicas | None = None
     shared: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -62,6 +64,10 @@ class Versions:
         self._threaded = threaded
         self._in_force: dict[str, _InForce] = {}
         self._dropping: dict[str, asyncio.Task[None]] = {}
+
+    def share(self, store: Store, replicas: Replicas) -> None:
+        """Use storage that replicas share; before the first version."""
+        self._outside = replace(self._outside, store=store, replicas=replicas)
 
     @property
     def names(self) -> list[str]:
@@ -108,8 +114,12 @@ class Versions:
             raise
         return entry
 
-    def purge(self, said: Mapping[str, Any]) -> None:
+    def purge(self, said: Mapping[str, Any], *, told: bool) -> None:
         """Make stored responses void or stale.
+
+        Args:
+            said: by an operator.
+            told: another worker tells the other replicas.
 
         Raises:
             BadPurge: it can't be understood.
@@ -117,7 +127,7 @@ class Versions:
         keyed = {key for entry in self._in_force.values() for key in entry.assembly.keyed}
         responses: Responses | None = self._outside.shared.get(Responses)
         if responses is not None:
-            responses.mark(purging.marks(said, keyed))
+            responses.mark(purging.marks(said, keyed), told=told)
 
     def drop(self, version: str, after: float) -> None:
         """Take a version out of force once its exchanges had time to end, seconds from now."""
@@ -167,6 +177,7 @@ class Versions:
             spawn=spawn,
             revocations=outside.revocations,
             objects=outside.objects,
+            replicas=outside.replicas,
             _shared=outside.shared,
         )
         calls = CachedCalls(services)
