@@ -8,6 +8,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,7 +66,7 @@ def known(request: pytest.FixtureRequest) -> None:
     upstream: Origin = request.getfixturevalue("upstream")
     upstream.says["/ready"] = Says({"cache-control": "max-age=60"})
     for one in request.getfixturevalue("replicas"):
-        until(lambda one=one: shared(one), "what is stored is used")
+        until(partial(shared, one), "what is stored is used")
 
 
 def shared(running: Gateway) -> bool:
@@ -145,13 +146,22 @@ def test_writes_and_purges_reach_the_others_within_a_second(
     def change() -> None:
         one.ask("/pushed", method="POST", body=b"x")
 
-    for act in (change, lambda: purge(one, "--tag", "all"), lambda: purge(one, "--all")):
+    acts: list[Callable[[], object]] = [
+        change,
+        lambda: purge(one, "--tag", "all"),
+        lambda: purge(one, "--all"),
+    ]
+    for act in acts:
         for running in (one, two, one, two, one):
             running.ask("/pushed")
         before = upstream.count("/pushed")
         act()
         old = [str(number).encode() for number in range(before + 1)]
-        until(lambda old=old: two.ask("/pushed").body not in old, "the other has forgotten", 1.5)
+
+        def forgotten(old: list[bytes] = old) -> bool:
+            return two.ask("/pushed").body not in old
+
+        until(forgotten, "the other has forgotten", 1.5)
 
 
 def test_a_worker_that_dies_strands_nobody(
@@ -173,12 +183,19 @@ def test_a_worker_that_dies_strands_nobody(
         lost.result()
 
 
+# A script that keeps Redis from answering anybody.
+_SLOW = """
+local t = redis.call('TIME')
+local ends = t[1] * 1000 + t[2] / 1000 + 1200
+repeat t = redis.call('TIME') until t[1] * 1000 + t[2] / 1000 > ends
+return 1
+"""
 BREAKS: dict[str, Callable[[RedisServer], object]] = {
     "killed": lambda redis: redis.kill(),
     "paused": lambda redis: redis.pause(),
     "full": lambda redis: redis.client().config_set("maxmemory", "1"),
     "flushed": lambda redis: redis.client().flushall(),
-    "slow": lambda redis: redis.client().execute_command("DEBUG", "SLEEP", "1.5"),
+    "slow": lambda redis: redis.client().eval(_SLOW, 0),
 }
 
 
