@@ -34,6 +34,8 @@ from rich.table import Table
 
 from bench.load import Taken, load
 from extproc.adapters.envoy_process import binary
+from extproc.config.load import load as load_gateway
+from extproc.core.verdict import ADDRESS_ATTRIBUTE, NAMESPACE, ROUTE_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,11 +109,12 @@ def main() -> None:
             measured(scenario, 200)  # warm: connections, caches, code
         bare = [s for s in scenarios if s.name.startswith("bare")]
         loaded = [s for s in scenarios if s not in bare]
+        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "same Envoy"}]
         alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
             for scenario in loaded:
                 scenario.rounds.append(measured(scenario, scenario.requests))
-            for scenario in (*loaded[:2], *bare):
+            for scenario in (*lonely, *bare):
                 round_ = measured(scenario, options.requests // 6, 1)
                 alone.setdefault(scenario.name, []).append(round_["p50_ms"])
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
@@ -125,10 +128,13 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
     p50 = {name: statistics.median(times) for name, times in alone.items()}
     yardstick = p50["yardstick"] - p50["bare direct"]
     noop = p50["noop"] - p50["bare origin"]
+    same = p50["same Envoy"] - p50["bare direct"]
     return {
         "yardstick_added_ms": round(yardstick, 3),
         "noop_added_ms": round(noop, 3),
         "of_yardstick": round(noop / yardstick, 3),
+        "same_envoy_added_ms": round(same, 3),
+        "same_envoy_of_yardstick": round(same / yardstick, 3),
     }
 
 
@@ -176,8 +182,10 @@ def _show(results: dict[str, Any]) -> None:
     console.print(table)
     one = results["one_client"]
     console.print(
-        f"one client: the no-op adds {one['noop_added_ms']:.2f} ms (p50), "
-        f"{one['of_yardstick']:.2f} of the yardstick's {one['yardstick_added_ms']:.2f} ms"
+        f"one client, p50: the yardstick adds {one['yardstick_added_ms']:.2f} ms; the no-op behind "
+        f"the same Envoy {one['same_envoy_added_ms']:.2f} ms ({one['same_envoy_of_yardstick']:.2f} "
+        f"of it), behind its own, with an upstream, {one['noop_added_ms']:.2f} ms "
+        f"({one['of_yardstick']:.2f})"
     )
 
 
@@ -202,6 +210,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
     return [
         Scenario("yardstick", yard_port, plain, requests, [yard_service], yard_envoy),
+        _served(stack, folder, origin, options.server, requests),
         ours("noop"),
         ours("jwt", bearer),
         ours("cache"),
@@ -293,6 +302,36 @@ def _yardstick(stack: ExitStack, folder: Path) -> tuple[int, int, int]:
     envoy = _process(stack, command)
     _until(lambda: _answers(port, "/"), "the yardstick")
     return port, envoy.pid, service.pid
+
+
+def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: int) -> Scenario:
+    """Return the no-op exchange behind the yardstick's Envoy: the service alone differs."""
+    file, port = _HERE / "noop.yaml", _free_port()
+    places = {"BENCH_PORT": "1", "BENCH_ADMIN": str(_free_port()), "BENCH_ORIGIN": str(origin)}
+    command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", server]
+    service = _process(
+        stack,
+        [*command, "--listen", f"unix:{folder}/s"],
+        env=os.environ | places,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    key = f"noop@{load_gateway(file, os.environ | places).version}"
+    config = json.loads((_HERE / "yardstick.json").read_text())
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    filters = manager["typed_config"]["http_filters"]
+    filters[0]["typed_config"]["request_attributes"] = [ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE]
+    [route] = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
+    route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
+    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/s")
+    (folder / "served.json").write_text(text)
+    command = [binary(None), "-c", str(folder / "served.json"), "--disable-hot-restart"]
+    envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    admin = int(places["BENCH_ADMIN"])
+    _until(lambda: _answers(admin, "/readyz") and _answers(port, "/noop"), "the served no-op")
+    workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
+    request = b"GET /noop HTTP/1.1\r\nhost: bench\r\n\r\n"
+    return Scenario("same Envoy", port, request, requests, [service.pid, *workers], envoy.pid)
 
 
 def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:

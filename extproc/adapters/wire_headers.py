@@ -1,7 +1,7 @@
 """Headers and attributes as they came: each is read when somebody asks for it.
 
 A request has a dozen headers, of which most chains read two or three. A serialised HeaderValue
-begins with its key, so finding one by its name is a search for bytes.
+begins with its key, so finding one by its name is a comparison of bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ _RAW_VALUE_TAG = 0x1A  # field 3, bytes
 LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
-_THREE_BYTES = 1 << 21  # lengths below this are three bytes at most
-_SHORTEST_SOUGHT = 10  # as a length, 9 is a tab, which a value may hold; control characters aren't
 
 
 def read(raw: bytes) -> tuple[str, str]:
@@ -38,14 +36,13 @@ def read(raw: bytes) -> tuple[str, str]:
     """
     size = raw[1]
     at = size + 4
-    if (
-        size < _ONE_BYTE
-        and len(raw) >= at
-        and raw[at - 2] == _RAW_VALUE_TAG
-        and raw[at - 1] < _ONE_BYTE
-        and len(raw) == at + raw[at - 1]
-    ):
-        return raw[2 : size + 2].decode("latin-1"), raw[at:].decode("latin-1")
+    if size < _ONE_BYTE and len(raw) >= at and raw[at - 2] == _RAW_VALUE_TAG:
+        length = raw[at - 1]
+        if length >= _ONE_BYTE and len(raw) > at:  # two bytes, base 128
+            length += (raw[at] - 1) << 7
+            at += 1
+        if len(raw) == at + length:
+            return raw[2 : size + 2].decode("latin-1"), raw[at:].decode("latin-1")
     try:
         header = common_pb2.HeaderValue.FromString(raw)
     except DecodeError as error:
@@ -71,20 +68,10 @@ def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple([one for one in map(_beginning, names) if one is not None])
 
 
-@lru_cache(maxsize=1024)
-def _up_to_value(name: str) -> bytes | None:
-    """Return the same with the tag of its value; None where a search could go wrong."""
-    beginning = _beginning(name)
-    if beginning is None or not _SHORTEST_SOUGHT <= len(name) < _ONE_BYTE:
-        return None
-    return beginning + bytes((_RAW_VALUE_TAG,))
-
-
 class Received(Headers):
     """The headers of one message, without the pseudo header fields; read one by one."""
 
     _complete = False
-    _joined: bytes | None = None
 
     def __init__(self, raw: list[bytes]) -> None:
         self._raw = raw
@@ -96,12 +83,6 @@ class Received(Headers):
         Raises:
             PeerFault: the header is none.
         """
-        sought = _up_to_value(name)
-        joined = self._joined
-        if joined is None:
-            joined = self._joined = _searchable(self._raw)
-        if sought is not None and joined:
-            return _found(joined, sought)
         beginning = _beginning(name)
         if beginning is None:
             return []
@@ -140,38 +121,6 @@ class Received(Headers):
             self._values.update(known)
             self._complete = True
         return self._values
-
-
-def _searchable(raw: list[bytes]) -> bytes:
-    """Return the headers as one text in which each can be sought; empty where one can't.
-
-    What is sought is a line feed (the tag of a key), the key's length, the key, and the tag of the
-    value. It stands nowhere else: no value holds a line feed (RFC 9110 section 5.5), a length
-    that is one is followed by a value whose first byte would have to be a control character, and
-    each tag of a value is that of a header, as their number says.
-    """
-    joined = b"".join(raw)
-    sound = joined.count(_RAW_VALUE_TAG) == len(raw) and len(joined) < _THREE_BYTES
-    return joined if sound else b""
-
-
-def _found(joined: bytes, sought: bytes) -> list[str]:
-    """Return every value behind what is sought."""
-    at = joined.find(sought)
-    values = []
-    while at >= 0:
-        at += len(sought)
-        size = joined[at]
-        if size >= _ONE_BYTE:  # a length of two or three bytes, base 128 (protobuf's encoding)
-            at += 1
-            size += (joined[at] - 1) << 7
-            if joined[at] >= _ONE_BYTE:
-                at += 1
-                size += (joined[at] - 1) << 14
-        at += 1
-        values.append(joined[at : at + size].decode("latin-1"))
-        at = joined.find(sought, at + size)
-    return values
 
 
 def pseudo(raw: Sequence[bytes]) -> dict[str, str]:

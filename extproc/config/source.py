@@ -20,6 +20,7 @@ Key = tuple[str | int, ...]
 
 LARGEST = 1 << 20
 _DEEPEST = 40
+_TOO_DEEP = ("nests too deep", f"expected at most {_DEEPEST} levels")
 _MOST_NODES = 200_000
 _MOST_CHARACTERS = 4 * LARGEST
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
@@ -115,7 +116,10 @@ def _root(text: str, name: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
-        raise _refusal(at, f"isn't YAML: {(error.problem or 'no reason known').strip()}") from error
+        problem = (error.problem or "no reason known").strip()
+        if "nesting depth" in problem:  # the scanner's own bound, which it may meet before ours
+            raise _refusal(at, *_TOO_DEEP) from error
+        raise _refusal(at, f"isn't YAML: {problem}") from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position].encode(errors="replace")
         at = _place(name, before, len(before))
@@ -135,7 +139,7 @@ def _bounded(text: str, name: str) -> None:
         if depth > _DEEPEST:
             mark = event.start_mark
             at = Position(name, mark.line + 1, mark.column + 1) if mark else Position(name)
-            raise _refusal(at, "nests too deep", f"expected at most {_DEEPEST} levels")
+            raise _refusal(at, *_TOO_DEEP)
 
 
 class _Reader:

@@ -67,7 +67,7 @@ PARTLY = {
     "C14": "entries are checked, not signed: whoever writes to Redis is trusted (docs/cache.md)",
     "J8": "a ROCA modulus is not recognised; keys are otherwise judged by size, exponent and curve",
     "J9": "secrets are judged by length and against those of tutorials, not all 103,979",
-    "J29": "five seconds, as fast as two cores allow, one worker; memory isn't measured",
+    "J29": "one worker; with several each fetches for itself, see J33",
     "J33": "one fetch for each worker: with `store: memory` workers share nothing",
     "F12": "a full disk; no Redis in this version, and no test moves the clock of a whole gateway",
     "F15": "local replies and retries; redirects and mirrors are no part of a gateway file",

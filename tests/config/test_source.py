@@ -39,7 +39,8 @@ def test_keys_and_values_have_positions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: " + "[" * 100_000, "f:1:43: nests too deep, expected at most 40 levels"),
+        ("a: " + "[" * 41 + "]" * 41, "f:1:43: nests too deep, expected at most 40 levels"),
+        ("a: " + "[" * 100_000, "nests too deep, expected at most 40 levels"),
         ("a: " + "{a: " * 100_000, "nests too deep"),
         ("- " * 100_000, "nests too deep"),
         ("\ufeffa: 1", "f:1:1: starts with a byte order mark"),

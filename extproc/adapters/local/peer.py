@@ -50,6 +50,7 @@ class Peer(asyncio.Protocol):
         self._blocked_since: float | None = None
         self._left: tuple[Event, ...] = ()
         self._timed: list[tuple[Call, float]] = []
+        self._endings: list[Call] = []
         self.limits = limits
         self.log = log
         self.finish_later = finish_later
@@ -74,6 +75,14 @@ class Peer(asyncio.Protocol):
         else:
             self._handle(events)
         self.flush()
+        if self._endings:
+            self._end_all()
+
+    def _end_all(self) -> None:
+        """End the calls whose streams are over: behind the answers, which somebody waits for."""
+        endings, self._endings = self._endings, []
+        for call in endings:
+            call.gone()
 
     def _handle(self, events: Sequence[Event]) -> None:
         out = self.connection.out
@@ -117,7 +126,7 @@ class Peer(asyncio.Protocol):
     def _ended(self, event: Event) -> None:
         if isinstance(event, StreamEnded):
             if event.stream.owner is not None:
-                event.stream.owner.gone()
+                self._endings.append(event.stream.owner)
         elif isinstance(event, ConnectionEnded):
             self.log.warning("connection refused", reason=event.violation.text)
             self._abandon()
@@ -133,6 +142,7 @@ class Peer(asyncio.Protocol):
         left, self._left = self._left, ()
         self._handle(left)
         self.flush()
+        self._end_all()
         if self._blocked_since is None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -142,6 +152,7 @@ class Peer(asyncio.Protocol):
         for event in left:
             if type(event) is StreamEnded:
                 self._ended(event)
+        self._end_all()
         self._abandon()
         self._lost(self)
 
@@ -176,6 +187,7 @@ class Peer(asyncio.Protocol):
             return
         for event in self.connection.tick(now):
             self._ended(event)
+        self._end_all()
         late = now - self.limits.message_within
         for stream in list(self.connection.streams.values()):
             call = stream.owner
