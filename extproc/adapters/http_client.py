@@ -10,6 +10,7 @@ from yarl import URL
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered
+from extproc.core.verdict import UPSTREAM_HEADER, WITH_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ _HEADERS = 32 << 10
 
 
 class EgressCaller:
-    """Makes calls through Envoy: the Host names the upstream, Envoy knows the endpoints."""
+    """Makes calls through Envoy: a header names the upstream, Envoy knows the endpoints."""
 
     def __init__(self, address: str, max_bytes: int = _LARGEST) -> None:
         self._max_bytes = max_bytes
@@ -43,13 +44,15 @@ class EgressCaller:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - handed to the HTTP client
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Make one call; see `Caller.call`."""
+        place = upstream + WITH_HOST if host else upstream
         return await _exchange(
             self._session,
             method,
             self._origin + target,
-            [("host", upstream), *headers],
+            [("host", host or upstream), (UPSTREAM_HEADER, place), *headers],
             body,
             timeout or _LONGEST,
             max_bytes or self._max_bytes,
@@ -91,7 +94,7 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=_HEADERS,
         max_field_size=_HEADERS,
-        skip_auto_headers=("user-agent",),
+        skip_auto_headers=("accept", "user-agent"),
         trust_env=False,
     )
 

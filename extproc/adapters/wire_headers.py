@@ -60,6 +60,12 @@ def _beginning(name: str) -> bytes | None:
     return common_pb2.HeaderValue(key=name).SerializeToString()
 
 
+@lru_cache(maxsize=64)
+def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return how headers with these names begin."""
+    return tuple([one for one in map(_beginning, names) if one is not None])
+
+
 class Received(Headers):
     """The headers of one message, without the pseudo header fields; read one by one.
 
@@ -105,6 +111,16 @@ class Received(Headers):
         except IndexError as error:
             raise PeerFault("the headers end in the middle") from error
         return values
+
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        """Say whether any of these headers is there: one look at each as it came."""
+        if self._touched and not self._touched.keys().isdisjoint(names):
+            return any(self._find(name) for name in names)
+        beginnings = _beginnings(names)
+        for raw in self._raw:  # noqa: SIM110 - a generator would cost more than it says
+            if raw.startswith(beginnings):
+                return True
+        return False
 
     def received(self, name: str) -> str:
         """Return a header's value as it came, the last of several; empty where it is absent.

@@ -14,6 +14,7 @@ from typing import Any
 from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.metrics import exposition, use_folder
 from extproc.adapters.system import JsonLog
+from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_option
@@ -157,6 +158,15 @@ class Serving:
             BadRevocation: it can't be understood.
         """
         return await self._revoking.revoke(said, self._crew)
+
+    async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Make stored responses void or stale, on every worker.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+        purging.marks(said, ())
+        return {"ok": True, "workers": await self._crew.purge(said)}
 
     def keys_missing(self) -> list[str]:
         """Return the authenticators whose keys were never loaded."""

@@ -18,6 +18,7 @@ from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
+from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
 from extproc.host import snapshot
@@ -225,6 +226,15 @@ class Supervisor:
             BadRevocation: it can't be understood.
         """
         return await self._revoking.revoke(said, self._crew)
+
+    async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Make stored responses void or stale, on every worker.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+        purging.marks(said, ())
+        return {"ok": True, "workers": await self._crew.purge(said)}
 
     def keys_missing(self) -> list[str]:
         """Return the authenticators whose keys were never loaded."""

@@ -16,8 +16,11 @@ from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
 from extproc.adapters.http_client import EgressCaller, HttpFetcher
 from extproc.adapters.journal import Journal
 from extproc.adapters.local.server import LocalServer
+from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
+from extproc.adapters.redis_replicas import RedisReplicas
+from extproc.adapters.redis_store import RedisStore
 from extproc.adapters.revocation_file import RevocationFile
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from extproc.config.build import Assembly
     from extproc.core.ports import Log
 
+MEMORY = "memory"
 _FLUSH_EVERY = 0.5
 _DECISIONS_EVERY = 0.1
 GRACE = 3.0
@@ -102,7 +106,10 @@ class Worker:
             self._metrics,
             self.log,
             self._revoked,
+            MemoryObjects(),
         )
+        self._replicas: RedisReplicas | None = None
+        self._store: RedisStore | None = None
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(
             options.number, Writer(options.decisions), clock.now, self._metrics
@@ -146,9 +153,19 @@ class Worker:
         """
         # In a thread: exchanges and pings go on while a large file is compiled.
         assembly = await asyncio.to_thread(_assembled, gateway)
+        self._share(assembly.loaded.gateway.store)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
         return assembly.loaded.version
+
+    def _share(self, store: str) -> None:
+        """Connect to what replicas share, once: another store needs a restart."""
+        if store == MEMORY or self._replicas is not None:
+            return
+        self._replicas = RedisReplicas(store, self.log)
+        self._replicas.start()
+        self._store = RedisStore(store)
+        self._versions.share(self._store, self._replicas)
 
     async def _obey(self, descriptor: int) -> None:
         await control.answer(descriptor, self._answer)
@@ -162,6 +179,7 @@ class Worker:
             "stop": self._told_to_stop,
             "flush": self._told_to_flush,
             "revocations": self._told_of_revocations,
+            "purge": self._told_to_purge,
         }
         return await answers[question](details)
 
@@ -200,6 +218,10 @@ class Worker:
         self._follow_revocations()
         return {"ok": True}
 
+    async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
+        self._versions.purge(details["said"], told=details["told"])
+        return {"ok": True}
+
     def _follow_revocations(self) -> None:
         if self._revocations is not None:
             self._revocations.follow(self._revoked)
@@ -219,6 +241,9 @@ class Worker:
         await self._versions.stop()
         await self._caller.close()
         await self._fetcher.close()
+        if self._replicas is not None and self._store is not None:
+            await self._replicas.close()
+            await self._store.close()
         self._decisions.close()
         self._metrics.flush()
         self._runtime.close()

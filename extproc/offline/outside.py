@@ -32,9 +32,10 @@ class Nothing:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Note a call and fail."""
-        del headers, body, timeout, max_bytes
+        del headers, body, timeout, max_bytes, host
         self._trace.notes.append(f"would call {method} {upstream} {target}")
         raise UpstreamFault("connect", "nothing is called offline")
 

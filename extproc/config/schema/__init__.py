@@ -6,7 +6,7 @@ refused by name before these models see it.
 
 from extproc.config.schema.gateway import Gateway
 from extproc.config.schema.listener import Listener
-from extproc.config.schema.routes import Accepted, Aggregate, AggregateCall, Match, Route
+from extproc.config.schema.routes import Accepted, Aggregate, AggregateCall, Cache, Match, Route
 from extproc.config.schema.security import (
     ApiKey,
     Assertion,
@@ -29,6 +29,7 @@ __all__ = [
     "Assertion",
     "Authenticator",
     "Basic",
+    "Cache",
     "Gateway",
     "Identity",
     "Introspection",
