@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from extproc.config.build import Assembly
     from extproc.core.ports import Log
 
-MEMORY = "memory"
 _FLUSH_EVERY = 0.5
 _DECISIONS_EVERY = 0.1
 GRACE = 3.0
@@ -153,14 +152,14 @@ class Worker:
         """
         # In a thread: exchanges and pings go on while a large file is compiled.
         assembly = await asyncio.to_thread(_assembled, gateway)
-        self._share(assembly.loaded.gateway.store)
+        self._share(assembly.loaded.gateway.shared_store)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
         return assembly.loaded.version
 
-    def _share(self, store: str) -> None:
+    def _share(self, store: str | None) -> None:
         """Connect to what replicas share, once: another store needs a restart."""
-        if store == MEMORY or self._replicas is not None:
+        if store is None or self._replicas is not None:
             return
         self._replicas = RedisReplicas(store, self.log)
         self._replicas.start()
