@@ -27,6 +27,7 @@ from extproc.adapters.service import Deciding
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.lasting import Lasting
 from extproc.core.revocation import Revoked
 from extproc.core.routes import Routes
 from extproc.host.matcher import Matcher
@@ -88,7 +89,9 @@ class Worker:
         self.log: Log = log
         self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
         clock = SystemClock()
+        self._clock = clock
         self._revoked = Revoked(clock)
+        self._lasting = Lasting(self._revoked.hold)
         self._revocations = RevocationFile(options.revocations) if options.revocations else None
         self._follow_revocations()
         self._metrics = BatchedMetrics()
@@ -105,6 +108,7 @@ class Worker:
             self._metrics,
             self.log,
             self._revoked,
+            self._lasting,
             MemoryObjects(),
         )
         self._replicas: RedisReplicas | None = None
@@ -234,6 +238,9 @@ class Worker:
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             self._metrics.flush()
+            ended = self._lasting.sweep(self._clock.now())
+            if ended:
+                self.log.info("connections ended with their credentials", count=ended)
 
     async def _stop(self) -> None:
         await self._server.stop(GRACE)
