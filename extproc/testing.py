@@ -11,6 +11,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.core.chain import BodyMode, Chain
 from extproc.core.errors import DeadlinePassed, UpstreamFault
@@ -136,6 +137,7 @@ class Scripted:
     def __init__(self, answers: Mapping[str, Answered | Exception] | None = None) -> None:
         self.answers = dict(answers or {})
         self.calls: list[tuple[str, list[tuple[str, str]]]] = []
+        self._got: dict[str, Answered] = {}
 
     async def call(
         self,
@@ -147,9 +149,10 @@ class Scripted:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Answer a call to `upstream` + `target`."""
-        del method, body, timeout, max_bytes
+        del method, body, timeout, max_bytes, host
         return self._answer(upstream + target, list(headers))
 
     async def fetch(
@@ -161,10 +164,18 @@ class Scripted:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Answer a fetch."""
         del seconds, max_bytes, method, body
-        return self._answer(url, list(headers))
+        answer = self._answer(url, list(headers))
+        if shared_for:
+            self._got[url] = answer
+        return answer
+
+    def kept(self, url: str) -> Answered | None:
+        """Return what was got last."""
+        return self._got.get(url)
 
     def _answer(self, name: str, headers: list[tuple[str, str]]) -> Answered:
         self.calls.append((name, headers))
@@ -196,18 +207,20 @@ class Trial:
         self.counts = Counts()
         self.log = Events()
         self.store = MemoryStore(self.clock)
+        self.objects = MemoryObjects()
         self.seen = Headers()
         self._plugins = plugins
         self._limits = limits or Limits()
         self._path = path
         self._route: Route | None = None
         self._background: set[asyncio.Task[Any]] = set()
+        self._shared: dict[Any, Any] = {}
 
     async def start(self) -> Route:
         """Start the plugins; `request` does so if it wasn't done."""
         if self._route is None:
             for plugin in self._plugins:
-                started = plugin.on_start(self._services())
+                started = plugin.on_start(self.services)
                 if inspect.isawaitable(started):
                     await started
             runtime = DirectRuntime(self.clock)
@@ -219,7 +232,19 @@ class Trial:
             self._route = Route("trial", "1", pattern, Chain(guards), 1.0)
         return self._route
 
-    def _services(self) -> Services:
+    def share(self, other: Trial) -> None:
+        """Share with another trial what plugins of one worker share; before the start."""
+        self.clock, self.objects, self._shared = other.clock, other.objects, other._shared
+
+    async def settled(self) -> None:
+        """Wait until nothing runs in the background."""
+        while self._background:
+            await asyncio.gather(*self._background)
+
+    @property
+    def services(self) -> Services:
+        """What plugins get in `on_start`."""
+
         def spawn(work: Awaitable[None]) -> None:
             task = asyncio.ensure_future(work)
             self._background.add(task)
@@ -234,6 +259,8 @@ class Trial:
             metrics=self.counts,
             fetch=self.outside,
             spawn=spawn,
+            objects=self.objects,
+            _shared=self._shared,
         )
 
     async def request(
@@ -260,17 +287,9 @@ class Trial:
             What the client gets.
         """
         route = await self.start()
-        exchange = Exchange(lambda _key: route, self.clock.monotonic, self.counts)
+        exchange = self.exchange(route)
         seen = Headers((headers or {}).items())
-        request = Request(
-            method=method,
-            host=host,
-            target=target,
-            headers=seen,
-            request_id="request-1",
-            address="192.0.2.1",
-        )
-        event = RequestHeaders(request, route.key, not body)
+        event = self.headers(target, route, method, seen, host=host, end=not body)
         try:
             answer = await exchange.receive(event)
             if isinstance(answer, Continue) and answer.verdict is None:
@@ -284,6 +303,31 @@ class Trial:
         finally:
             await exchange.finish()
 
+    def exchange(self, route: Route) -> Exchange:
+        """Return the service's side of one exchange, to feed it step by step."""
+        return Exchange(lambda _key: route, self.clock.monotonic, self.counts)
+
+    def headers(
+        self,
+        target: str,
+        route: Route,
+        method: str = "GET",
+        headers: Headers | None = None,
+        *,
+        host: str = "shop",
+        end: bool = True,
+    ) -> RequestHeaders:
+        """Return the first message of an exchange."""
+        request = Request(
+            method=method,
+            host=host,
+            target=target,
+            headers=headers if headers is not None else Headers(),
+            request_id="request-1",
+            address="192.0.2.1",
+        )
+        return RequestHeaders(request, route.key, end)
+
     async def _outward(self, exchange: Exchange, route: Route, response: Response) -> Response:
         if not route.chain.modes.response_headers:
             return response
@@ -292,13 +336,20 @@ class Trial:
         answer: Answer = await exchange.receive(
             ResponseHeaders(response.status, received, not body, "via_upstream")
         )
-        if body and route.chain.modes.response_body is not BodyMode.NONE:
+        if body and not isinstance(answer, Immediate) and _wants_body(route, answer):
             answer = await exchange.receive(Body(Side.RESPONSE, body, end=True))
         if isinstance(answer, Immediate):
             return answer.response
         changed = answer.body if isinstance(answer, Continue | BodyAnswer) else None
         status = getattr(answer, "status", None) or response.status
         return Response(status, received, body if changed is None else changed)
+
+
+def _wants_body(route: Route, answer: Answer) -> bool:
+    mode = route.chain.modes.response_body
+    if mode is BodyMode.WATCHED:
+        return isinstance(answer, Continue) and answer.watch
+    return mode is not BodyMode.NONE
 
 
 def _fine(_headers: Headers, _body: bytes) -> Response:

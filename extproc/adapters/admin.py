@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from aiohttp import web
 
+from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
 
@@ -46,6 +47,13 @@ class Administered(Protocol):
             BadRevocation: it can't be understood.
         """
 
+    async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Make stored responses void or stale.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+
 
 class AdminServer:
     """Serves the interface on `host:port` or `unix:/path`."""
@@ -63,6 +71,7 @@ class AdminServer:
                 web.get("/metrics", self._metrics),
                 web.post("/reload", self._reload),
                 web.post("/revoke", self._revoke),
+                web.post("/purge", self._purge),
             ]
         )
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
@@ -165,6 +174,17 @@ class AdminServer:
             return _problem(400, "Not a revocation", str(error))
         except OSError as error:
             return _problem(500, "Not written down", str(error.strerror))
+
+    async def _purge(self, request: web.Request) -> web.Response:
+        try:
+            said = orjson.loads(await request.read())
+            if not isinstance(said, dict):
+                return _problem(400, "Not a purge", "expected a JSON object")
+            return _json(await self._administered.purge(said))
+        except orjson.JSONDecodeError:
+            return _problem(400, "Not a purge", "expected JSON")
+        except BadPurge as error:
+            return _problem(400, "Not a purge", str(error))
 
 
 async def _handled(

@@ -32,9 +32,16 @@ class HttpFetcher:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
-        """Ask; see `Fetcher.fetch`."""
+        """Ask; see `Fetcher.fetch`. Nothing is shared here; see `SharedFetcher`."""
+        del shared_for
         return await _exchange(self._session, method, url, list(headers), body, seconds, max_bytes)
+
+    def kept(self, url: str) -> Answered | None:
+        """Keep nothing."""
+        del url
+        return None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -48,7 +55,7 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=_HEADERS,
         max_field_size=_HEADERS,
-        skip_auto_headers=("user-agent",),
+        skip_auto_headers=("accept", "user-agent"),
         trust_env=False,
     )
 

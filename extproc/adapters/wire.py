@@ -38,7 +38,7 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.values import Head, Request
+from extproc.core.values import Head, Request, Response
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
 def _continue(answer: Continue) -> tuple[bytes, ...]:
     if answer.body is not None:
         return (_headers_answer(answer),)
+    if answer.watch:
+        return (_headers_answer(answer) + _WATCH,)
     changes, target = answer.changes, answer.target
     if changes is None:
         if target is not None and len(target) > _LONGEST_CHANGES:
@@ -316,7 +318,16 @@ def _same_for_many(
 
 
 def _immediate(answer: Immediate) -> bytes:
-    response = answer.response
+    encoded = answer.response.encoded
+    if encoded is None:
+        return _written(answer.response)
+    known = encoded.get(PROCESS)
+    if known is None:
+        known = encoded[PROCESS] = _written(answer.response)
+    return known
+
+
+def _written(response: Response) -> bytes:
     message = pb.ProcessingResponse()
     immediate = message.immediate_response
     immediate.status.code = response.status
@@ -353,6 +364,17 @@ def _pieces(body: bytes) -> Iterator[bytes]:
         yield message.SerializeToString()
 
 
+# A body mode that isn't named here would be none, so all are (ext_proc.proto, `mode_override`).
+_WATCH = pb.ProcessingResponse(
+    mode_override=pb.ProcessingMode(
+        request_header_mode=1,
+        response_header_mode=1,
+        request_body_mode=0,
+        response_body_mode=1,
+        request_trailer_mode=2,
+        response_trailer_mode=2,
+    )
+).SerializeToString()
 _TRAILERS = {
     Side.REQUEST: pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
     Side.RESPONSE: pb.ProcessingResponse(

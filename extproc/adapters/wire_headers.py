@@ -106,6 +106,17 @@ class Received(Headers):
             raise PeerFault("the headers end in the middle") from error
         return values
 
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        """Say whether any of these headers is there: one look at each as it came."""
+        if self._touched and not self._touched.keys().isdisjoint(names):
+            return any(self._find(name) for name in names)
+        raw, first = self._raw, self._first
+        for name in names:
+            beginning = _beginning(name)
+            if beginning is not None and raw.find(beginning, first) >= 0 and self._find(name):
+                return True
+        return False
+
     def received(self, name: str) -> str:
         """Return a header's value as it came, the last of several; empty where it is absent.
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from extproc.core.headers import Headers
     from extproc.core.ports import Answered
 
-_SAYING = frozenset({"cache-control", "expires", "set-cookie"})
+_SAYING = ("cache-control", "expires", "set-cookie")
 _LONGEST = 2**31  # RFC 9111 section 1.2.2
 
 
@@ -36,7 +36,7 @@ class Freshness:
         """Take note of one part's answer."""
         if answer.tags:
             self.tags.update(dict.fromkeys(answer.tags))
-        if answer.source == "" and not answer.headers.has_any(_SAYING):
+        if not answer.lifetime and not answer.stale and not answer.headers.has_any(_SAYING):
             self._lasts(self._ttl)
             return
         said = directives(answer.headers)

@@ -36,13 +36,15 @@ class Aggregate(Plugin):
         plan: what was made of the gateway file.
         identity: headers that tell upstreams who is calling.
         assertion: makes the signed assertion for an upstream.
-        ttl: seconds that the route's cache keeps what names no lifetime; None without a cache.
+        cached: the route has a cache.
+        ttl: seconds that it keeps what names no lifetime; None for not at all.
         gates: bounds of upstreams.
     """
 
     plan: Plan
     identity: tuple[tuple[str, Template], ...] = ()
     assertion: Callable[[Request, str, float], tuple[str, str]] | None = None
+    cached: bool = False
     ttl: float | None = None
     gates: Mapping[str, Gate]
 
@@ -120,7 +122,7 @@ class Aggregate(Plugin):
             headers["x-gateway-partial"] = ", ".join(sorted(run.missing))
             freshness.whole = False
         # The route's cache knows for whom it stores; whoever stores the answer further on doesn't.
-        told = self.ttl is None and self._is_personal(request)
+        told = not self.cached and self._is_personal(request)
         control = freshness.control(private=told)
         if control is not None:
             headers["cache-control"] = control

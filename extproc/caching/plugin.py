@@ -1,154 +1,448 @@
-"""The plugin that answers from stored responses."""
+"""The plugin that answers from stored responses, and stores what passes (RFC 9111)."""
 
 from __future__ import annotations
 
-from inspect import isawaitable
+import asyncio
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from extproc.caching import rules
-from extproc.caching.rules import Stored
+from extproc.caching import answering, conditions, reuse, selecting, validating
+from extproc.caching import status as cache_status
+from extproc.caching.asking import asks
+from extproc.caching.behind import Behind
+from extproc.caching.flights import Flight
+from extproc.caching.invalidation import marks
+from extproc.caching.keeping import Keeper
+from extproc.caching.passage import Passage
+from extproc.caching.policy import Policy
+from extproc.caching.replicated import MINE, passes
+from extproc.caching.responses import Responses
+from extproc.caching.reuse import Use
+from extproc.caching.revalidating import Revalidator
 from extproc.core.headers import Headers
 from extproc.core.plugin import Plugin
 from extproc.core.values import Response
+from extproc.expressions.conditions import Condition, Context, EvaluationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from extproc.caching.entry import Entry
+    from extproc.caching.invalidation import Parameters
+    from extproc.caching.keys import KeyOf, type_of_key
     from extproc.core.ports import Services
-    from extproc.core.values import Outcome, Request
+    from extproc.core.values import Request
+    from extproc.expressions.templates import Template
 
-_LARGEST = 1 << 20
+
+class Beyond(Enum):
+    """What this worker hasn't, replicas may have."""
+
+    LOOK = "look"
+
+
+_FIRST_PAUSE = 0.01  # between two looks, while another replica asks the upstream
+_LONGEST_PAUSE = 0.1
+WAIT = 5.0
+BY_BODY = "cache"  # the name under which a request is handed on until its body is there
+_SAFE = ("GET", "HEAD")
+_NOT_MODIFIED = 304
+_GATEWAY_TIMEOUT = 504
+_ERROR = 500
+# What makes a request one that not every stored response fits. A request without any of them is
+# the usual one, and is to cost least.
+_SPECIAL = (
+    "authorization",
+    "cache-control",
+    "cookie",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "pragma",
+    "range",
+)
+# Reasons that say nothing of the next answer to the same request.
+_OF_THIS_TIME = frozenset({"request-no-store", "error", "local-reply"})
 
 
 class Cache(Plugin):
-    """Stores responses of its route and answers from them while they are fresh.
+    """Stores responses of its route and answers from them as RFC 9111 allows.
 
-    The body is taken in pieces as it passes, so the first byte isn't held back; what is too
-    large is let go.
+    A request that must go to the upstream goes as soon as that is known; others for the same wait
+    for it, if its response may be theirs too. The body is taken in pieces as it passes, so the
+    first byte isn't held back; what is too large is let go.
 
     Attributes:
-        version: of the gateway file; another version's responses have another shape.
-        ttl: seconds, where the response names no lifetime.
+        key: what makes a difference to a response.
+        policy: the route's own rules.
+        tags: by which responses can be purged.
+        bypass: requests for which any of these holds go past the cache.
+        wait: seconds that a request may wait for another's response; 0 for never.
+        behind: what lies between the cache and the upstream.
+        keyed: the parameters that count in the keys of routes that overlap this one.
+        forwards: the upstream gets a client's Authorization.
+        methods: whose responses are stored by their bodies (see `by_body.py`).
     """
 
     streaming: ClassVar[bool] = True
-    version: str
-    ttl: float
+    watching: ClassVar[bool] = True
+    key: KeyOf
+    policy: Policy = Policy()
+    tags: tuple[Template, ...] = ()
+    bypass: tuple[Condition, ...] = ()
+    wait: float = WAIT
+    behind: Behind = Behind()
+    keyed: tuple[Parameters, ...] = (None,)
+    forwards: bool = True
+    methods: frozenset[str] = frozenset()
 
     def on_start(self, services: Services) -> None:
-        """Take the store, the clock and the metrics."""
+        """Take what is stored, the clock and the metrics."""
         self._services = services
+        self._responses = services.shared(Responses)
+        self._objects = services.objects
+        self._marks = self._responses.marks
+        self._now = services.clock.now
+        self._keeper = Keeper(
+            self._responses, services.clock, self.key, self.policy, self.tags, self.forwards
+        )
+        self._revalidator = Revalidator(services, self._keeper, self.behind)
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
-        """Answer from the store if a fresh response is there."""
-        del request.headers["accept-encoding"]  # stored once, encoded for each client by Envoy
-        state = request.state
-        state.pieces, state.size, state.answered = None, 0, False
-        state.key = rules.primary_key(request, self.version)
-        if not rules.may_answer(request):
-            state.forwarded = "request" if request.method in {"GET", "HEAD"} else "method"
-            request.facts.cache = state.forwarded
-            return None
-        state.forwarded = "uri-miss"
-        found = self._services.store.get(state.key)
-        if found is None:
-            self._miss(request)
-            return None
-        if isawaitable(found):
-            return self._look(request, found)
-        return self._variant(request, found)
+        """Answer from the store, if what is there may be reused."""
+        usual = request.method == "GET" and not request.bodied and not self.bypass
+        if usual and not request.headers.has_any(_SPECIAL):
+            variants = self._objects.get(self.key.of(request))
+            if variants is not None:
+                entry: Entry = variants[0]
+                now = self._now()
+                known = entry.seen == self._marks.sequence and self._responses.trusted
+                if known and entry.plain and entry.fresh_until > now:
+                    return self._hit(request, entry, now)
+        return self._looked(request)
 
-    def _variant(
-        self, request: Request, data: bytes
-    ) -> Response | Awaitable[Response | None] | None:
-        names = tuple(filter(None, data.decode("latin-1").split(",")))
-        found = self._services.store.get(rules.variant_key(request.state.key, names, request))
-        if isawaitable(found):
-            return self._answer_when_found(request, found)
-        return self._answer(request, found)
-
-    async def _look(self, request: Request, found: Awaitable[bytes | None]) -> Response | None:
-        data = await found
-        if data is None:
-            self._miss(request)
-            return None
-        answer = self._variant(request, data)
-        return await answer if isawaitable(answer) else answer
-
-    async def _answer_when_found(
-        self, request: Request, found: Awaitable[bytes | None]
-    ) -> Response | None:
-        return self._answer(request, await found)
-
-    def _answer(self, request: Request, data: bytes | None) -> Response | None:
-        stored = Stored.read(data) if data is not None else None
-        if stored is None:
-            request.state.forwarded = "vary-miss"
-            self._miss(request)
-            return None
-        now = self._services.clock.now()
-        if now >= stored.expires:
-            request.state.forwarded = "stale"
-            self._miss(request)
-            return None
-        request.facts.cache = "hit"
-        self._count(request, "hit")
-        request.state.answered = True
-        response = Response(stored.status, Headers(stored.headers), stored.body)
-        response.headers["age"] = str(int(now - stored.stored + stored.initial_age))
-        response.headers["cache-status"] = f"extproc; hit; ttl={int(stored.expires - now)}"
+    def _hit(self, request: Request, entry: Entry, now: float) -> Response:
+        """Answer with what is stored as it is; one answer serves a whole second."""
+        response = entry.ready
+        second = int(now)
+        if response is None or entry.second != second:
+            response = answering.whole(entry, now)
+            response.encoded = {}
+            entry.ready, entry.second = response, second
+        self._note(request, "hit")
         return response
 
-    def _miss(self, request: Request) -> None:
-        request.facts.cache = request.state.forwarded
-        self._count(request, "miss")
+    def _looked(self, request: Request) -> Response | Awaitable[Response | None] | None:
+        by_body = request.method in self.methods
+        passage = Passage(Headers(request.headers.items()), request.method, by_body=by_body)
+        request.state.passage = passage
+        passage.why = self._past(request)
+        if passage.why:
+            self._goes(request, passage)
+            return None
+        if by_body:
+            request.metadata[BY_BODY] = passage
+            return None
+        return self.look(request, passage)
 
-    def on_response(self, request: Request, response: Response) -> None:
-        """Begin to take the body, if the response may be stored."""
-        state = request.state
-        storable = rules.may_store(request, response) and rules.lifetime(response, self.ttl) > 0
-        if storable:
-            state.pieces = []
+    def look(
+        self, request: Request, passage: Passage, more: type_of_key = ()
+    ) -> Response | Awaitable[Response | None] | None:
+        """Answer from the store, if what is there may be reused.
+
+        Args:
+            request: the request.
+            passage: of the request.
+            more: that belongs to the key.
+        """
+        passage.asked = asks(request.headers)
+        passage.key = (*self.key.whole(request), *more)
+        outcome = self._attempt(request, passage)
+        if isinstance(outcome, Flight):
+            return self._waits(request, passage, outcome)
+        if outcome is Beyond.LOOK:
+            return self._beyond(request, passage)
+        return outcome
+
+    def _past(self, request: Request) -> str:
+        """Return why a request goes past the cache; empty if it doesn't."""
+        if request.method not in self.methods and (request.method not in _SAFE or request.bodied):
+            return "method"
+        for condition in self.bypass:
+            try:
+                if condition.holds(Context(request, self._now())):
+                    return "bypass"
+            except EvaluationFailed:
+                continue
+        return ""
+
+    async def _waits(self, request: Request, passage: Passage, flight: Flight) -> Response | None:
+        """Wait for another's response, then look again; for so long at most."""
+        ends = self._services.clock.monotonic() + self.wait
+        outcome: Response | Flight | Beyond | None = flight
+        while isinstance(outcome, Flight):
+            left = ends - self._services.clock.monotonic()
+            passage.waited = True
+            passage.gave_up = left <= 0 or not await outcome.landed(left)
+            outcome = self._attempt(request, passage)
+        return await self._beyond(request, passage) if outcome is Beyond.LOOK else outcome
+
+    def _shares(self, passage: Passage) -> bool:
+        """Say whether replicas may have what this worker hasn't."""
+        shared = self._responses.shared
+        return shared is not None and shared.trusted and not passage.passing and not passage.gave_up
+
+    async def _beyond(self, request: Request, passage: Passage) -> Response | None:
+        """Look at what replicas share; wait while another one asks the upstream."""
+        shared = self._responses.shared
+        assert shared is not None  # noqa: S101 - the caller looked
+        ends = self._services.clock.monotonic() + self.wait
+        pause = _FIRST_PAUSE
+        while True:
+            wants = passage.flight is not None and passage.entry is None
+            found, lease = await shared.look(passage.key, passage.headers, self._now(), lease=wants)
+            if found is not None:
+                answer = self._found(request, passage, found)
+                if answer is not None:
+                    return answer
+                if passage.flight is not None:
+                    lease = await shared.lease(passage.key)
+            if passes(lease) and passage.flight is not None:
+                self._responses.flights.unstorable(passage.place)
+                self._land(passage)
+            passage.leased = lease == MINE
+            left = ends - self._services.clock.monotonic()
+            if passage.leased or not lease or passes(lease) or left <= 0:
+                self._goes(request, passage)
+                return None
+            passage.waited = True
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _found(self, request: Request, passage: Passage, found: Entry) -> Response | None:
+        """Take what replicas had; answer with it, if it may be reused."""
+        self._responses.take(passage.key, found)
+        answer, why = self._reused(request, passage, found)
+        if answer is None:
+            passage.entry, passage.why = found, why
         else:
+            self._land(passage)
+        return answer
+
+    def _attempt(self, request: Request, passage: Passage) -> Response | Flight | Beyond | None:
+        """Look once.
+
+        Returns:
+            The answer; a flight to wait for; `Beyond.LOOK` where replicas are to be asked; or
+            None for a request that goes to the upstream.
+        """
+        entry, why = self._responses.select(passage.key, passage.headers)
+        if entry is not None:
+            answer, why = self._reused(request, passage, entry)
+            if answer is not None:
+                return answer
+        passage.entry, passage.why = entry, why
+        if passage.asked.only_if_cached:
+            self._note(request, "only-if-cached")
+            return Response.problem(
+                _GATEWAY_TIMEOUT, "Not stored", "Nothing that is stored fits this request."
+            )
+        flight = self._flight(request, passage)
+        if flight is not None:
+            return flight
+        if self._shares(passage):
+            return Beyond.LOOK
+        self._goes(request, passage)
+        return None
+
+    def _reused(
+        self, request: Request, passage: Passage, entry: Entry
+    ) -> tuple[Response | None, str]:
+        """Return the answer made of what is stored, or why there is none."""
+        now = self._now()
+        if conditions.for_upstream_alone(passage.headers, entry):
+            return None, "request"
+        found = reuse.use(entry, passage.asked, now)
+        if found is Use.VALIDATE or (found is Use.REVALIDATE and passage.by_body):
+            return None, "stale" if entry.fresh_until <= now or entry.validate else "request"
+        answer = answering.answer(entry, passage.headers, passage.method, now)
+        if answer is None:
+            return None, "partial"
+        passage.answered = True
+        if found is Use.REVALIDATE:
+            self._revalidator.begin(request, passage, entry)
+        if passage.waited:
+            self._note(request, "collapsed")
+        else:
+            self._note(request, "hit" if found is Use.FRESH else "stale")
+        return answer, ""
+
+    def _flight(self, request: Request, passage: Passage) -> Flight | None:
+        """Return the flight to wait for; None where this request goes itself."""
+        if self.wait <= 0 or passage.method != "GET" or passage.asked.no_store:
+            return None
+        flights = self._responses.flights
+        fields = self._responses.varying(passage.key)
+        passage.place = (passage.key, selecting.selects(fields, passage.headers))
+        passage.passing = flights.passes(passage.place)
+        if passage.gave_up or passage.passing:
+            return None
+        under_way = flights.joined(passage.place)
+        if under_way is not None:
+            return None if passage.asked.no_cache else under_way
+        # One with conditions or a range of its own may get what nobody else can use.
+        if passage.entry is not None or not passage.headers.has_any(validating.CONDITIONS):
+            passage.flight = flights.begin(passage.place)
+            request.at_end(lambda: self._land(passage))
+        return None
+
+    def _land(self, passage: Passage, *, unstorable: bool = False) -> None:
+        """Let go those who wait for this request, here and on other replicas."""
+        if passage.leased and self._responses.shared is not None:
+            passage.leased = False
+            self._responses.shared.release(passage.key, unstorable=unstorable)
+        if passage.flight is not None:
+            self._responses.flights.end(passage.flight)
+            passage.flight = None
+
+    def _goes(self, request: Request, passage: Passage) -> None:
+        """Let a request go to the upstream."""
+        self._note(request, passage.why)
+        passage.stamp, passage.sent = self._responses.stamp, self._now()
+        if not passage.key:
+            return
+        # Stored once, encoded for each client by Envoy.
+        request.headers["accept-encoding"] = "identity"
+        entry = passage.entry
+        if entry is None or entry.part is not None or request.method != "GET" or passage.by_body:
+            return
+        found = validating.conditions_for(entry)
+        readable = answering.accepts(passage.headers, entry.first("content-encoding"))
+        if not found or not readable or conditions.for_upstream_alone(passage.headers, entry):
+            return
+        passage.conditions = True
+        for name in validating.CONDITIONS:
+            del request.headers[name]
+        for name, value in found:
+            request.headers[name] = value
+
+    def on_response(self, request: Request, response: Response) -> Response | None:
+        """Begin to take the body if the response may be stored; use what a 304 confirms."""
+        passage: Passage | None = getattr(request.state, "passage", None)
+        if passage is None or passage.answered:
             response.released.add(request.slot)
-        stored = "; stored" if storable else ""
-        response.headers["cache-status"] = f"extproc; fwd={state.forwarded}{stored}"
+            return None
+        if not passage.key:
+            self._responses.mark(marks(request, response, self.keyed))
+            cache_status.say(response.headers, cache_status.forwarded(passage.why))
+            response.released.add(request.slot)
+            return None
+        now = self._now()
+        if passage.conditions and passage.entry is not None and response.status == _NOT_MODIFIED:
+            return self._not_modified(request, passage, passage.entry, response)
+        if response.status in validating.ERRORS and passage.entry is not None:
+            stands = self._stands_in(request, passage, passage.entry, response.status)
+            if stands is not None:
+                return stands
+        self._passes(request, passage, response, now)
+        return None
+
+    def _not_modified(
+        self, request: Request, passage: Passage, entry: Entry, response: Response
+    ) -> Response:
+        """Answer with what a 304 confirmed.
+
+        One that names another validator confirms the one that was asked about, as it was the
+        only one, but says nothing new of it (RFC 9111 section 4.3.4).
+        """
+        if validating.confirms(response.headers, entry):
+            entry = self._keeper.freshened(passage, entry, response.headers)
+        self._land(passage)
+        self._note(request, "revalidated")
+        now = self._now()
+        answer = answering.answer(entry, passage.headers, passage.method, now)
+        answer = answer or answering.whole(entry, now)
+        answer.headers["cache-status"] = cache_status.forwarded(
+            passage.why, status=_NOT_MODIFIED, stored=True, collapsed=passage.waited
+        )
+        return answer
+
+    def _stands_in(
+        self, request: Request, passage: Passage, entry: Entry, status: int
+    ) -> Response | None:
+        """Answer with what is stored in place of an error (RFC 5861 section 4)."""
+        now = self._now()
+        if not reuse.stands_in(entry, passage.asked, now):
+            return None
+        answer = answering.answer(entry, passage.headers, passage.method, now)
+        if answer is None:
+            return None
+        self._land(passage)
+        self._note(request, "stale-if-error")
+        left = entry.fresh_until - now
+        answer.headers["cache-status"] = (
+            f"{cache_status.hit(left)}; fwd={passage.why}; fwd-status={status}"
+        )
+        return answer
+
+    def _passes(self, request: Request, passage: Passage, response: Response, now: float) -> None:
+        """Decide whether a response is stored while it passes."""
+        kept = self._keeper.kept(passage, response, now)
+        if kept.why_not:
+            self._not_stored(request, passage, response, kept.why_not)
+        else:
+            # Plugins before the cache may change the headers before the body is there.
+            passage.kept, passage.pieces = kept, []
+            passage.fields = Headers(response.headers.items())
+        said = cache_status.forwarded(
+            passage.why,
+            status=response.status if passage.conditions else 0,
+            stored=not kept.why_not,
+            collapsed=passage.waited,
+            detail=kept.why_not,
+        )
+        cache_status.say(response.headers, said)
+        if response.ended and passage.pieces is not None:
+            self._store(request, passage, response)
+
+    def _not_stored(self, request: Request, passage: Passage, response: Response, why: str) -> None:
+        response.released.add(request.slot)
+        flights = self._responses.flights
+        if passage.method == "HEAD":
+            self._keeper.head(passage, response)
+        elif passage.entry is not None and response.status < _ERROR:
+            self._responses.drop(passage.key, passage.entry)
+        unstorable = passage.flight is not None and why not in _OF_THIS_TIME
+        if unstorable:
+            flights.unstorable(passage.place)
+        self._land(passage, unstorable=unstorable)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""
-        state = request.state
-        if state.pieces is None:
-            return None
-        state.size += len(body)
-        if state.size > _LARGEST:
-            state.pieces = None
-            response.released.add(request.slot)
-            self._count(request, "too_large")
-            return None
-        state.pieces.append(body)
-        return self._store(request, response) if response.ended else None
-
-    def _store(self, request: Request, response: Response) -> None:
-        services, state = self._services, request.state
-        body, state.pieces = b"".join(state.pieces), None
-        stored = rules.to_store(response, body, services.clock.now(), self.ttl)
-        names = rules.varying(response)
-        if stored is None or names is None:
+        passage: Passage | None = getattr(request.state, "passage", None)
+        if passage is None or passage.pieces is None:
             return
-        ttl = stored.expires - stored.stored
-        self._put(state.key, ",".join(names).encode("latin-1"), ttl)
-        self._put(rules.variant_key(state.key, names, request), stored.written(), ttl)
-        self._count(request, "stored")
+        passage.size += len(body)
+        if passage.size > self.policy.largest:
+            passage.pieces = None
+            self._not_stored(request, passage, response, "too-large")
+            self._count(request, "too-large")
+            return
+        passage.pieces.append(body)
+        if response.ended:
+            self._store(request, passage, response)
 
-    def _put(self, key: str, data: bytes, ttl: float) -> None:
-        """Store without making the response wait."""
-        pending = self._services.store.set(key, data, ttl)
-        if pending is not None:
-            self._services.spawn(pending)
+    def _store(self, request: Request, passage: Passage, response: Response) -> None:
+        if self._keeper.store(request, passage, response):
+            self._count(request, "stored")
+        self._land(passage)
 
-    def on_finish(self, request: Request, _outcome: Outcome) -> None:
-        """Let go of what was taken of a response that broke off."""
-        request.state.pieces = None
+    def _note(self, request: Request, outcome: str) -> None:
+        """Put what became of a lookup into the record and the metrics."""
+        request.facts.cache = outcome
+        self._count(request, outcome)
 
     def _count(self, request: Request, outcome: str) -> None:
         self._services.metrics.count("extproc_cache_total", (request.route, outcome))

@@ -13,6 +13,7 @@ from extproc.cli import (
     explain,
     key,
     policy_tests,
+    purge,
     replay,
     revoke,
     run,
@@ -38,6 +39,7 @@ application.command()(explain.explain)
 application.command("test")(policy_tests.run_tests)
 application.command()(replay.replay)
 application.command()(revoke.revoke)
+application.command()(purge.purge)
 application.add_typer(key.application, name="key")
 application.command()(token.token)
 application.command()(demo.demo)

@@ -6,11 +6,14 @@ import http.client
 import json
 import os
 import socket
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from extproc.cli.options import fail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Admin = Annotated[str, typer.Option(help="The gateway's admin address, host:port or unix:/path.")]
 Token = Annotated[
@@ -39,7 +42,7 @@ class _Socket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def post(admin: str, token: str, path: str, said: dict[str, str]) -> Any:
+def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
     """POST to the gateway and return its answer, or end with what is wrong."""
     headers = {
         "authorization": f"Bearer {token or _found(admin)}",

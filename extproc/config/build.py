@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from extproc.aggregation.plugin import Aggregate, AggregateBody, Private
 from extproc.aggregation.tree import tree
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
+from extproc.authentication.lasting import EndsWithCredential
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
-from extproc.config import own_plugins
+from extproc.config import caching, own_plugins
 from extproc.config.aggregates import Aggregates, reads_body
 from extproc.config.compiling import Compiler
 from extproc.config.credentials import Credentials
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from extproc.authentication.jwt import JwtAuthenticator
     from extproc.config.load import Loaded
     from extproc.config.schema import Assertion as AssertionModel
+    from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.config.source import Key
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     from extproc.expressions.projections import Projection
 
 _AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
-_MARGIN = 0.25  # between an aggregate's own deadline and its guard's
+_MOST_WAITING = 10_000  # of one route's requests for others' responses, in one worker
+_MARGIN = 0.25  # between a plugin's own deadline and its guard's
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,11 @@ class Assembly:
             for step in steps:
                 if isinstance(step.plugin, Aggregate):
                     yield name, list(tree(step.plugin.plan))
+
+    @property
+    def keyed(self) -> set[frozenset[str] | None]:
+        """Return, for each kind of key of stored responses, the parameters that count."""
+        return {p.key.parameters for p in self.plugins() if isinstance(p, Cache)}
 
     def plugins(self) -> Iterator[Plugin]:
         """Yield every plugin."""
@@ -199,8 +207,16 @@ class _Builder(Compiler):
         yield from self._own(route, key)
         if route.cache is not None and route.aggregate is not None:
             yield _step(Private())
+        behind = tuple(self._behind(route, key))
         if route.cache is not None:
-            yield _step(Cache(version=self._loaded.version, ttl=route.cache.ttl))
+            yield from self._cache(route, route.cache, (*key, "cache"), behind)
+        else:
+            for plugin in caching.invalidating(self._gateway, route):
+                yield Step("invalidate", plugin, Limits(on_failure=OnFailure.SKIP))
+        yield from behind
+
+    def _behind(self, route: RouteModel, key: Key) -> Iterator[Step]:
+        """Yield what stands between the cache and the upstream."""
         yield from self._on_the_way_in(route, key)
         yield from self._on_the_way_out(route, key)
         if route.upstream is not None and self._identity:
@@ -217,6 +233,24 @@ class _Builder(Compiler):
         if route.aggregate is not None:
             yield from self._aggregate(route, (*key, "aggregate"))
 
+    def _cache(
+        self, route: RouteModel, model: CacheModel, key: Key, behind: Sequence[Step]
+    ) -> Iterator[Step]:
+        plugins = tuple(step.plugin for step in behind)
+        for problem in caching.troubles(self._gateway, route, plugins):
+            self._trouble((*key, "shared"), problem, "expected responses that are the same for all")
+        tags = [
+            self._template(tag, (*key, "tags", place), response=True)
+            for place, tag in enumerate(model.tags)
+        ]
+        bypass = [
+            self._condition(text, (*key, "bypass", place))
+            for place, text in enumerate(model.bypass)
+        ]
+        limits = Limits(model.wait + _MARGIN, _MOST_WAITING, OnFailure.SKIP)
+        for plugin in caching.plugins(self._loaded, route, plugins, tags, bypass):
+            yield Step("cache", plugin, limits)
+
     def _security(self, route: RouteModel, key: Key) -> Iterator[Step]:
         accepted = route.authentication or self._gateway.defaults.authentication or Accepted()
         plugin = self._credentials.plugin(accepted)
@@ -225,6 +259,8 @@ class _Builder(Compiler):
         hides = self._credentials.hides()
         if hides is not None and not self._forwards_credentials(route):
             yield _step(hides)
+        if plugin is not None and route.upgrade:
+            yield _step(EndsWithCredential())
         policies = tuple(self._policies[name] for name in route.authorization or ())
         inputs = self._inputs(policies)
         if self._consumers:
@@ -314,6 +350,7 @@ class _Builder(Compiler):
             plan=plan,
             identity=self._identity,
             assertion=self._asserts(),
+            cached=route.cache is not None,
             ttl=route.cache.ttl if route.cache is not None else None,
             gates=self._aggregates.gates,
         )

@@ -22,19 +22,7 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("routes", "*", "validate"),
     ("routes", "*", "cors"),
     ("routes", "*", "mirror"),
-    *(
-        ("routes", "*", "cache", name)
-        for name in (
-            "force_ttl",
-            "min_ttl",
-            "max_ttl",
-            "stale_while_revalidate",
-            "stale_if_error",
-            "tags",
-            "cookies",
-            "shared",
-        )
-    ),
+    *(),
 )
 
 
@@ -42,9 +30,6 @@ def found(data: Any) -> Iterator[Key]:
     """Yield each key of the data that isn't built yet."""
     for pattern in KEYS:
         yield from _matches(data, pattern, ())
-    store = data.get("store") if isinstance(data, dict) else None
-    if isinstance(store, str) and store.startswith("redis"):
-        yield ("store",)
 
 
 def _matches(data: Any, pattern: tuple[str, ...], key: Key) -> Iterator[Key]:

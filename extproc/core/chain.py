@@ -24,6 +24,7 @@ class BodyMode(StrEnum):
     NONE = "none"
     BUFFERED = "buffered"
     STREAMED = "streamed"
+    WATCHED = "watched"  # in pieces, where the answer to the response's headers asks for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,8 @@ class Chain:
         each plugin sees at most one response, so this ends.
         """
         while True:
+            if stopped.response.encoded is not None:
+                stopped.response = stopped.response.copy()
             response = stopped.response
             response.bind(request.id)
             other = await self.response(request, response, stopped.at)
@@ -197,8 +200,14 @@ def modes_of(plugins: Iterable[Plugin]) -> Modes:
     response_body = [kind for kind in kinds if kind.overrides("on_response_body")]
     headers = any(kind.overrides("on_response") for kind in kinds)
     return Modes(
-        _body_mode(request_body), headers or bool(response_body), _body_mode(response_body)
+        _body_mode(request_body), headers or bool(response_body), _response_mode(response_body)
     )
+
+
+def _response_mode(kinds: Sequence[type[Plugin]]) -> BodyMode:
+    if kinds and all(kind.watching for kind in kinds):
+        return BodyMode.WATCHED
+    return _body_mode(kinds)
 
 
 def _body_mode(kinds: Sequence[type[Plugin]]) -> BodyMode:

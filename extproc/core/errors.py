@@ -2,6 +2,7 @@
 
     ExtprocError
     ├── ConfigFault      the gateway file, a policy or a plugin's configuration: fix the file
+    ├── BadPurge         an operator's purge: say it otherwise
     ├── PeerFault        Envoy (or whoever speaks its protocol) broke the law of an exchange
     ├── PluginFault      a plugin returned what no hook may return
     └── UpstreamFault    a call we made failed, by `reason`
@@ -18,6 +19,10 @@ class ExtprocError(Exception):
 
 class ConfigFault(ExtprocError):
     """The configuration can't be used; the message says what to change."""
+
+
+class BadPurge(ExtprocError):
+    """A purge can't be understood; the message says why."""
 
 
 class PeerFault(ExtprocError):

@@ -139,6 +139,8 @@ class Exchange:
         route, request = self.route, self.request
         if request is None:
             return None
+        if request.endings is not None:
+            request.end()
         duration = self._now() - self._started
         decision = self._decision
         if self._recorder is not None:
@@ -168,6 +170,8 @@ class Exchange:
 
     def _request_headers(self, event: RequestHeaders) -> Answer | Coroutine[Any, Any, Answer]:
         request = self.request = event.request
+        if not event.end:
+            request.bodied = True
         route = self.route = self._find(event.route_key)
         if route is None:
             return self._no_route(request)
@@ -250,6 +254,7 @@ class Exchange:
         response = self.response = Response(headers=event.headers, body=None)
         response.status = event.status  # an upstream's may be any; ours are 200 to 599
         response.code_details = event.code_details
+        response.ended = event.end
         chain = self.route.chain
         stopped = await chain.response(self.request, response)
         if stopped is not None:
@@ -272,7 +277,11 @@ class Exchange:
             response.headers.changes(),
             status=response.status if response.status != event.status else None,
             body=body,
+            watch=not event.end and self._watches(),
         )
+
+    def _watches(self) -> bool:
+        return self._chain().modes.response_body is BodyMode.WATCHED and not self._released()
 
     async def _response_body(self, event: Body) -> Answer:
         if self.request is None or self.response is None or self._released():

@@ -166,10 +166,13 @@ class Headers:
         """Say whether the header is there."""
         return isinstance(name, str) and bool(self._find(name))
 
-    def has_any(self, names: frozenset[str]) -> bool:
-        """Say whether one of these names (in lower case) is there."""
-        values = self._all()
-        return not names.isdisjoint(values) and any(values.get(name) for name in names)
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        """Say whether any of these headers (names in lower case) is there; cheaper than each."""
+        return any(self._find(name) for name in names)
+
+    def written(self) -> list[tuple[str, list[str]]]:
+        """Return the headers that were written so far, with the values they have now."""
+        return [(name, list(self._values[name])) for name in sorted(self._touched or ())]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, each once."""

@@ -66,6 +66,7 @@ class Continue:
         status: another `:status` for the client.
         body: replaces (or adds) the body, and ends the side.
         verdict: lets the request through to the upstream; None withholds it.
+        watch: the response's body is to come here in pieces.
         written: what the wire made of it, for an answer that is given again.
     """
 
@@ -75,6 +76,7 @@ class Continue:
     status: int | None = None
     body: bytes | None = None
     verdict: str | None = None
+    watch: bool = False
     written: tuple[bytes, ...] | None = None
 
 

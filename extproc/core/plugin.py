@@ -28,6 +28,9 @@ class Plugin:
     """
 
     streaming: ClassVar[bool] = False
+    # Response bodies are only watched, piece by piece, and only those that `on_response` didn't
+    # release: the others don't come here at all, and every response keeps its content length.
+    watching: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Make the annotated fields the keyword arguments of the class."""

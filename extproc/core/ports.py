@@ -6,13 +6,17 @@ The host hands in the adapters; `extproc.testing` has small real ones for tests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from extproc.core.lasting import Lasting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from extproc.core.headers import Headers
     from extproc.core.principal import Principal
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -87,6 +91,7 @@ class Answered:
         tags: by which a stored answer can be purged.
         stale: it was stored, and is no longer fresh.
         source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
+        age: seconds since another worker got it; 0 where it was asked for now.
     """
 
     status: int
@@ -96,6 +101,7 @@ class Answered:
     tags: tuple[str, ...] = ()
     stale: bool = False
     source: str = ""
+    age: float = 0.0
 
 
 class Caller(Protocol):
@@ -115,6 +121,7 @@ class Caller(Protocol):
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Awaitable[Answered]:
         """Make one call.
 
@@ -126,6 +133,7 @@ class Caller(Protocol):
             body: bytes; empty for none.
             timeout: seconds for the whole call; None for the upstream's own.
             max_bytes: the largest body that is read; None for the gateway's bound.
+            host: the Host that the upstream gets; by default its name under `upstreams:`.
 
         Raises:
             UpstreamFault: no usable answer; any status is an answer.
@@ -213,6 +221,115 @@ class Store(Protocol):
         """Forget a value."""
 
 
+class Objects(Protocol):
+    """Bounded storage of objects in this process; what is let go is a miss, never an error."""
+
+    def get(self, key: Hashable) -> Any | None:
+        """Return the object, or None if there is none."""
+
+    def put(self, key: Hashable, value: object, cost: int) -> None:
+        """Keep an object, which takes about so many bytes."""
+
+    def drop(self, key: Hashable) -> None:
+        """Forget an object."""
+
+
+class NoObjects:
+    """Keeps nothing."""
+
+    def get(self, key: Hashable) -> Any | None:
+        """Return None."""
+        del key
+        return None
+
+    def put(self, key: Hashable, value: object, cost: int) -> None:
+        """Let it go."""
+
+    def drop(self, key: Hashable) -> None:
+        """Have nothing to forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMark:
+    """That stored responses are void or stale, as replicas tell each other.
+
+    Attributes:
+        kind: `all`, `uri` or `tag`.
+        name: of the URI or tag.
+        soft: makes stale, not void.
+        sequence: its place among all; 0 until it has one.
+        own: it was made by this replica, which knows it already.
+    """
+
+    kind: str
+    name: str
+    soft: bool
+    sequence: int = 0
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What replicas have under a name.
+
+    Attributes:
+        data: what is stored; None for nothing.
+        lease: `mine` where this replica is to ask the upstream; `pass` where everybody is; empty
+            where nobody knows; else another replica asks.
+    """
+
+    data: bytes | None = None
+    lease: str = ""
+
+
+class Replicas(Protocol):
+    """Stored responses that replicas share. Whatever fails is a miss, never an error."""
+
+    @property
+    def trusted(self) -> bool:
+        """Say whether all marks of other replicas, but the last second's, are known here."""
+
+    @property
+    def sequence(self) -> int:
+        """Return the newest mark that is known here."""
+
+    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: bool) -> Looked:
+        """Return what is stored; in one round trip.
+
+        Args:
+            name: of the key.
+            fields: of the request, by which a variant is selected.
+            lease: whether this replica would ask the upstream if there is nothing.
+        """
+
+    async def lease(self, name: str) -> str:
+        """Ask to be the one who asks the upstream; see `Looked.lease`."""
+
+    def release(self, name: str, *, unstorable: bool) -> None:
+        """Give a lease back; what is unstorable nobody waits for in the next seconds."""
+
+    def keep(
+        self, name: str, selecting: Sequence[tuple[str, str | None]], data: bytes, ttl: float
+    ) -> None:
+        """Store, soon."""
+
+    def drop(self, name: str) -> None:
+        """Forget, soon."""
+
+    def mark(self, marks: Sequence[SharedMark]) -> None:
+        """Tell other replicas, as soon as they can be reached."""
+
+    def follow(
+        self, heard: Callable[[Sequence[SharedMark], int], None], lost: Callable[[], None]
+    ) -> None:
+        """Tell what others mark.
+
+        Args:
+            heard: takes marks in their order, and the sequence below which all is void.
+            lost: nothing that was learned before holds.
+        """
+
+
 class Fetcher(Protocol):
     """HTTP to places that are no upstreams: key sets, discovery documents, introspection."""
 
@@ -225,12 +342,26 @@ class Fetcher(Protocol):
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Ask without following redirects.
+
+        Args:
+            url: of a document.
+            seconds: for all of it.
+            max_bytes: the largest body that is read.
+            method: for example `GET`.
+            headers: pairs, in order.
+            body: bytes; empty for none.
+            shared_for: seconds for which an answer, or a failure, is every worker's; see
+                `Answered.age`.
 
         Raises:
             UpstreamFault: no usable answer.
         """
+
+    def kept(self, url: str) -> Answered | None:
+        """Return the last good answer that any worker got by a fetch that was shared."""
 
 
 class Log(Protocol):
@@ -274,6 +405,9 @@ class Services:
         fetch: HTTP to places that are no upstreams.
         spawn: run a coroutine in the background until the version is dropped.
         revocations: credentials that are no longer good.
+        lasting: exchanges that go on after they were judged.
+        objects: storage of objects in this process, for all versions.
+        replicas: stored responses that replicas share; None where there is one store for each.
     """
 
     call: Callable[..., Awaitable[Answered]]
@@ -285,3 +419,20 @@ class Services:
     fetch: Fetcher
     spawn: Callable[[Awaitable[None]], None]
     revocations: Revocations = field(default_factory=_NothingRevoked)
+    lasting: Lasting = field(default_factory=lambda: Lasting(_NothingRevoked().hold))
+    objects: Objects = field(default_factory=NoObjects)
+    replicas: Replicas | None = None
+    _shared: dict[Any, Any] = field(default_factory=dict)
+
+    def shared(self, kind: Callable[[Services], T]) -> T:
+        """Return the one instance of a class that all plugins of this worker share.
+
+        It lives as long as the worker, over all versions; the first who asks has it made.
+
+        Args:
+            kind: the class, made of the services.
+        """
+        found: T | None = self._shared.get(kind)
+        if found is None:
+            found = self._shared[kind] = kind(self)
+        return found

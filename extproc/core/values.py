@@ -15,7 +15,7 @@ from extproc.core.principal import ANONYMOUS, Principal
 from extproc.core.records import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PROBLEM_TYPE = "application/problem+json"
 _HOST = re.compile(r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])\Z")
@@ -75,7 +75,11 @@ class Request:
         principal: who is calling; anonymous until authentication says otherwise.
         consumer: the class of client; empty for none.
         body: the whole body once `on_request_body` was reached on this route, else None.
+        bodied: whether it has a body.
         slot: the place in the chain of the plugin whose hook runs.
+        endings: what is called when the exchange ends; see `at_end`.
+        cut: ends the exchange at once, in the middle of what passes; the server sets it where
+            somebody wants to know of the end, and can't everywhere.
     """
 
     # Most requests leave most of these as they are.
@@ -83,7 +87,10 @@ class Request:
     principal: Principal = ANONYMOUS
     consumer = ""
     body: bytes | None = None
+    bodied = False
     slot = 0
+    endings: list[Callable[[], object]] | None = None
+    cut: Callable[[], None] | None = None
     _id: str | None = None
     _facts: Facts | None = None
     _metadata: dict[str, Any] | None = None
@@ -165,6 +172,21 @@ class Request:
             state = states[self.slot] = SimpleNamespace()
         return state
 
+    def at_end(self, ending: Callable[[], object]) -> None:
+        """Have a function called when the exchange ends, whatever the end; it must not wait.
+
+        What few exchanges need: `on_finish` costs every exchange of the route.
+        """
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(ending)
+
+    def end(self) -> None:
+        """Call what wants to know of the end, once."""
+        endings, self.endings = self.endings, None
+        for ending in endings or ():
+            ending()
+
     @property
     def metadata(self) -> dict[str, Any]:
         """Facts a plugin hands to later plugins by a name both know."""
@@ -221,7 +243,9 @@ class Response:
         code_details: where the response comes from in Envoy's words; `via_upstream` for an
             upstream's, empty for one made here.
         metadata: facts a plugin hands to plugins that see the response later.
-        ended: the body piece that a hook is given is the last one.
+        ended: the body piece that a hook is given is the last one, or no body follows the headers.
+        encoded: of a response that is given again and again: what the wire made of it. None for
+            a response that may still be changed.
         released: the places in the chain (`request.slot`) of plugins that need no more of the
             body; when all have said so, the rest passes unseen.
     """
@@ -230,6 +254,7 @@ class Response:
         "_problem",
         "body",
         "code_details",
+        "encoded",
         "ended",
         "headers",
         "metadata",
@@ -254,6 +279,7 @@ class Response:
         self.metadata: dict[str, Any] = {}
         self.released: set[int] = set()
         self.ended = False
+        self.encoded: dict[str, bytes] | None = None
         self._problem: dict[str, Any] | None = None
 
     @classmethod
@@ -283,6 +309,12 @@ class Response:
             "detail": detail,
         }
         return response
+
+    def copy(self) -> Response:
+        """Return one that may be changed without changing this one."""
+        other = Response(self.status, Headers(self.headers.items()), self.body)
+        other.reason, other.code_details = self.reason, self.code_details
+        return other
 
     def bind(self, request_id: str) -> None:
         """Write a problem's body, now that the instance (the request id) is known."""

@@ -44,7 +44,14 @@ ROUTE_EXTENSION = "extproc_route"
 MESSAGE_TIMEOUT = 1.0
 """Seconds that Envoy waits for one answer; the service asks for more, once, where it waits."""
 
+UPSTREAM_HEADER = "x-extproc-upstream"
+"""By which a call of the service tells the egress listener where it goes."""
+
+WITH_HOST = ";host"
+"""After the upstream's name: the call's Host is what a client asked for, and stays."""
+
 CONTROL_HEADERS = (
+    UPSTREAM_HEADER,
     "x-gateway-assertion",
     "x-gateway-partial",
     "x-http-method",

@@ -276,7 +276,10 @@ def _harden(manager: HttpConnectionManager) -> None:
             HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
         ),
     )
-    manager.http_protocol_options = Http1ProtocolOptions(accept_http_10=False)
+    # Unknown methods are for routes to take or refuse, not for a parser.
+    manager.http_protocol_options = Http1ProtocolOptions(
+        accept_http_10=False, allow_custom_methods=True
+    )
     manager.http2_protocol_options = Http2ProtocolOptions(
         max_concurrent_streams=100,
         initial_stream_window_size=65_536,
@@ -349,6 +352,7 @@ def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
             )
         ),
         failure_mode_allow=False,
+        allow_mode_override=True,
         processing_mode=ProcessingMode(
             request_header_mode=skip,
             response_header_mode=skip,

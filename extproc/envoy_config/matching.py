@@ -118,6 +118,12 @@ def any_path(methods: Sequence[str]) -> RouteMatch:
     return RouteMatch(prefix="/", headers=[_method_in(methods)])
 
 
+def with_header(match: RouteMatch, name: str, value: str) -> RouteMatch:
+    """Return a match that also wants a header."""
+    match.headers.append(_header(name, value))
+    return match
+
+
 def other_methods(path: str, allow: Sequence[str]) -> RouteMatch:
     """Return the match of a path with any method but these.
 

@@ -47,7 +47,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from extproc.core.chain import BodyMode, Modes
-from extproc.core.verdict import NAMESPACE
+from extproc.core.verdict import NAMESPACE, UPSTREAM_HEADER, WITH_HOST
 from extproc.envoy_config.clusters import is_address, upstream_cluster
 from extproc.envoy_config.matching import (
     IDEMPOTENT,
@@ -60,6 +60,7 @@ from extproc.envoy_config.matching import (
     refused_methods,
     route_match,
     serves,
+    with_header,
 )
 from extproc.envoy_config.shapes import (
     EGRESS,
@@ -86,6 +87,8 @@ _NOTHING_REACHED_IT = "connect-failure,refused-stream"
 _TRY_ANOTHER = f"{_NOTHING_REACHED_IT},reset,gateway-error"
 _BODY_MODES = {
     BodyMode.NONE: ProcessingModeBodySendMode.NONE,
+    # The service asks for it by `mode_override`, after Envoy has kept the content length.
+    BodyMode.WATCHED: ProcessingModeBodySendMode.NONE,
     BodyMode.BUFFERED: ProcessingModeBodySendMode.BUFFERED,
     BodyMode.STREAMED: ProcessingModeBodySendMode.STREAMED,
 }
@@ -288,26 +291,41 @@ def _answer(match: RouteMatch, status: int) -> EnvoyRoute:
 
 
 def egress_routes(gateway: Gateway) -> RouteConfiguration:
-    """Return the routes of the service's own calls: the Host names the upstream."""
+    """Return the routes of the service's own calls: a header names the upstream.
+
+    The Host can't: a call in place of a client's request goes with the Host that the client
+    asked for, as that request would have.
+    """
+    routes = [
+        entry
+        for name, upstream in gateway.upstreams.items()
+        for with_host in (False, True)
+        for entry in _egress(name, upstream, with_host=with_host)
+    ]
     return RouteConfiguration(
         name=EGRESS,
         virtual_hosts=[
             VirtualHost(
-                name=name,
-                domains=[name],
+                name="upstreams",
+                domains=["*"],
                 request_headers_to_remove=["x-envoy-internal"],
                 response_headers_to_remove=["x-envoy-upstream-service-time"],
-                routes=[
-                    EnvoyRoute(
-                        match=any_path(sorted(IDEMPOTENT)),
-                        route=_forward(name, upstream, _TRY_ANOTHER),
-                    ),
-                    EnvoyRoute(
-                        match=RouteMatch(prefix="/"),
-                        route=_forward(name, upstream, _NOTHING_REACHED_IT),
-                    ),
-                ],
+                routes=routes,
             )
-            for name, upstream in gateway.upstreams.items()
         ],
     )
+
+
+def _egress(name: str, upstream: Upstream, *, with_host: bool) -> Iterator[EnvoyRoute]:
+    place = name + WITH_HOST if with_host else name
+    for match, retry_on in (
+        (any_path(sorted(IDEMPOTENT)), _TRY_ANOTHER),
+        (RouteMatch(prefix="/"), _NOTHING_REACHED_IT),
+    ):
+        action = _forward(name, upstream, retry_on)
+        action.append_x_forwarded_host = with_host
+        yield EnvoyRoute(
+            match=with_header(match, UPSTREAM_HEADER, place),
+            route=action,
+            request_headers_to_remove=[UPSTREAM_HEADER],
+        )

@@ -15,6 +15,7 @@ from extproc.adapters.control import Asker, WorkerGone
 from extproc.adapters.metrics import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from extproc.config.load import Loaded
@@ -204,6 +205,23 @@ class Crew:
     async def follow_revocations(self) -> None:
         """Have every worker take in the revocations that were written down."""
         await self._all("revocations", _SILENT_FOR)
+
+    async def purge(self, said: Mapping[str, Any]) -> int:
+        """Have every worker make stored responses void or stale.
+
+        Returns:
+            How many did; one that died in the meantime comes back with nothing stored.
+        """
+        askers = [place.asker for place in self.places if place.ready and place.asker is not None]
+        answers = await asyncio.gather(
+            *(
+                # One of them tells the replicas.
+                asker.ask("purge", _SILENT_FOR, said=dict(said), told=place > 0)
+                for place, asker in enumerate(askers)
+            ),
+            return_exceptions=True,
+        )
+        return sum(isinstance(answer, dict) for answer in answers)
 
     async def flush(self) -> None:
         """Have every worker write its metrics down."""

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from extproc.core.ports import Services, uncached
+from extproc.caching import purging
+from extproc.caching.called import CachedCalls
+from extproc.caching.responses import Responses
+from extproc.core.ports import Answered, Services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine, Mapping
 
     from extproc.config.build import Assembly
+    from extproc.core.lasting import Lasting
     from extproc.core.ports import (
         Caller,
         Clock,
         Fetcher,
         Log,
+        Objects,
         Observer,
+        Replicas,
         Revocations,
         Runtime,
         Store,
@@ -39,6 +45,10 @@ class Outside:
     observer: Observer
     log: Log
     revocations: Revocations
+    lasting: Lasting
+    objects: Objects
+    replicas: Replicas | None = None
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -56,6 +66,10 @@ class Versions:
         self._threaded = threaded
         self._in_force: dict[str, _InForce] = {}
         self._dropping: dict[str, asyncio.Task[None]] = {}
+
+    def share(self, store: Store, replicas: Replicas) -> None:
+        """Use storage that replicas share; before the first version."""
+        self._outside = replace(self._outside, store=store, replicas=replicas)
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +116,21 @@ class Versions:
             raise
         return entry
 
+    def purge(self, said: Mapping[str, Any], *, told: bool) -> None:
+        """Make stored responses void or stale.
+
+        Args:
+            said: by an operator.
+            told: another worker tells the other replicas.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+        keyed = {key for entry in self._in_force.values() for key in entry.assembly.keyed}
+        responses: Responses | None = self._outside.shared.get(Responses)
+        if responses is not None:
+            responses.mark(purging.marks(said, keyed), told=told)
+
     def drop(self, version: str, after: float) -> None:
         """Take a version out of force once its exchanges had time to end, seconds from now."""
         if version in self._in_force and version not in self._dropping:
@@ -136,9 +165,12 @@ class Versions:
             entry.background.add(task)
             task.add_done_callback(entry.background.discard)
 
-        return Services(
+        def cached(*place: str, **rest: Any) -> Awaitable[Answered]:
+            return calls.call(*place, **rest)
+
+        services = Services(
             call=outside.caller.call,
-            cached=uncached(outside.caller.call),
+            cached=cached,
             store=outside.store,
             clock=outside.clock,
             log=outside.log,
@@ -146,7 +178,13 @@ class Versions:
             fetch=outside.fetcher,
             spawn=spawn,
             revocations=outside.revocations,
+            lasting=outside.lasting,
+            objects=outside.objects,
+            replicas=outside.replicas,
+            _shared=outside.shared,
         )
+        calls = CachedCalls(services)
+        return services
 
 
 async def _run(work: Awaitable[None]) -> None:

@@ -18,14 +18,19 @@ from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
 from extproc.adapters.http_client import HttpFetcher
 from extproc.adapters.journal import Journal
 from extproc.adapters.local.server import LocalServer
+from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import BatchedMetrics
+from extproc.adapters.redis_replicas import RedisReplicas
+from extproc.adapters.redis_store import RedisStore
 from extproc.adapters.revocation_file import RevocationFile
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
+from extproc.adapters.shared_fetcher import SharedFetcher
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.lasting import Lasting
 from extproc.core.revocation import Revoked
 from extproc.core.routes import Routes
 from extproc.host.matcher import Matcher
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from extproc.config.build import Assembly
-    from extproc.core.ports import Log
+    from extproc.core.ports import Fetcher, Log
 
 _FLUSH_EVERY = 0.5
 _DECISIONS_EVERY = 0.1
@@ -89,12 +94,17 @@ class Worker:
         self.log: Log = log
         self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
         clock = SystemClock()
+        self._clock = clock
         self._revoked = Revoked(clock)
+        self._lasting = Lasting(self._revoked.hold)
         self._revocations = RevocationFile(options.revocations) if options.revocations else None
         self._follow_revocations()
         self._metrics = BatchedMetrics()
         self._caller = EgressCaller(options.egress)
         self._fetcher = HttpFetcher()
+        shared: Fetcher = self._fetcher
+        if options.journal is not None:  # the workers of one gateway have their journals together
+            shared = SharedFetcher(self._fetcher, options.journal.parent / "fetched")
         self._routes = Routes()
         self._matcher = Matcher(self._routes)
         outside = Outside(
@@ -102,11 +112,15 @@ class Worker:
             clock,
             MemoryStore(clock),
             self._caller,
-            self._fetcher,
+            shared,
             self._metrics,
             self.log,
             self._revoked,
+            self._lasting,
+            MemoryObjects(),
         )
+        self._replicas: RedisReplicas | None = None
+        self._store: RedisStore | None = None
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(
             options.number, Writer(options.decisions), clock.now, self._metrics
@@ -150,9 +164,19 @@ class Worker:
         """
         # In a thread: exchanges and pings go on while a large file is compiled.
         assembly = await asyncio.to_thread(_assembled, gateway)
+        self._share(assembly.loaded.gateway.shared_store)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
         return assembly.loaded.version
+
+    def _share(self, store: str | None) -> None:
+        """Connect to what replicas share, once: another store needs a restart."""
+        if store is None or self._replicas is not None:
+            return
+        self._replicas = RedisReplicas(store, self.log)
+        self._replicas.start()
+        self._store = RedisStore(store)
+        self._versions.share(self._store, self._replicas)
 
     async def _obey(self, descriptor: int) -> None:
         await control.answer(descriptor, self._answer)
@@ -166,6 +190,7 @@ class Worker:
             "stop": self._told_to_stop,
             "flush": self._told_to_flush,
             "revocations": self._told_of_revocations,
+            "purge": self._told_to_purge,
         }
         return await answers[question](details)
 
@@ -204,6 +229,10 @@ class Worker:
         self._follow_revocations()
         return {"ok": True}
 
+    async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
+        self._versions.purge(details["said"], told=details["told"])
+        return {"ok": True}
+
     def _follow_revocations(self) -> None:
         if self._revocations is not None:
             self._revocations.follow(self._revoked)
@@ -217,12 +246,18 @@ class Worker:
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             self._metrics.flush()
+            ended = self._lasting.sweep(self._clock.now())
+            if ended:
+                self.log.info("connections ended with their credentials", count=ended)
 
     async def _stop(self) -> None:
         await self._server.stop(GRACE)
         await self._versions.stop()
         await self._caller.close()
         await self._fetcher.close()
+        if self._replicas is not None and self._store is not None:
+            await self._replicas.close()
+            await self._store.close()
         self._decisions.close()
         self._metrics.flush()
         self._runtime.close()

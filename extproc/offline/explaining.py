@@ -16,6 +16,7 @@ from extproc.authentication.tokens import Refused
 from extproc.authorization.bodies import WrongBody, body_of
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Deny, judged
+from extproc.caching.invalidation import SAFE
 from extproc.caching.plugin import Cache
 from extproc.core.values import MalformedRequest, Response
 from extproc.expressions.conditions import Context, EvaluationFailed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from extproc.authorization.policies import Policy, Rule
+    from extproc.caching.policy import Policy as CachePolicy
     from extproc.core.guard import Answer
     from extproc.core.plugin import Plugin
     from extproc.core.values import Request
@@ -167,11 +169,39 @@ def policies_of(plugin: Plugin) -> tuple[Policy, ...]:
 def _cache(plugin: Cache, request: Request, _now: float, _answer: Answer) -> Explanation:
     said = request.facts.cache
     told = {
-        "request": "the request forbids an answer from the store",
-        "method": f"{request.method} is never answered from the store",
+        "method": f"{request.method} is never answered from the store"
+        + (
+            "; a response without error makes what is stored for this URI void"
+            if request.method not in SAFE
+            else ""
+        ),
+        "bypass": "a bypass condition holds, so the cache is passed by",
     }
     why = told.get(said, f"lookup: {said}; nothing is stored offline, so it is always a miss")
-    return Explanation([why, f"stored for {plugin.ttl:g} s where the response names no lifetime"])
+    keyed = ["scheme", "host", _keyed_query(plugin), "Vary"]
+    keyed += [name for name, _ in plugin.key.parts] + [*plugin.key.headers, *plugin.key.secrets]
+    return Explanation([why, f"in the key: {', '.join(keyed)}", _lifetimes(plugin.policy)])
+
+
+def _keyed_query(plugin: Cache) -> str:
+    parameters = plugin.key.parameters
+    if parameters is None:
+        return "path and query"
+    return f"path and the parameters {', '.join(sorted(parameters)) or '(none)'}"
+
+
+def _lifetimes(policy: CachePolicy) -> str:
+    if policy.force_ttl is not None:
+        return f"stored for {policy.force_ttl:g} s, whatever lifetime the response names"
+    said = (
+        "stored for as long as the response names"
+        if policy.ttl is None
+        else f"stored for {policy.ttl:g} s where the response names no lifetime"
+    )
+    bounds = [f"at least {policy.min_ttl:g} s"] if policy.min_ttl else []
+    bounds += [f"at most {policy.max_ttl:g} s"] if policy.max_ttl is not None else []
+    never = "never with no-store, private or Set-Cookie"
+    return "; ".join([said, *bounds, never])
 
 
 @_explain.register(Identity)

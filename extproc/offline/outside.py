@@ -32,9 +32,10 @@ class Nothing:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Answered:
         """Note a call and fail."""
-        del headers, body, timeout, max_bytes
+        del headers, body, timeout, max_bytes, host
         self._trace.notes.append(f"would call {method} {upstream} {target}")
         raise UpstreamFault("connect", "nothing is called offline")
 
@@ -47,11 +48,17 @@ class Nothing:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Note a fetch and fail."""
-        del seconds, max_bytes, headers, body
+        del seconds, max_bytes, headers, body, shared_for
         self._trace.notes.append(f"would call {method} {url}")
         raise UpstreamFault("connect", "nothing is fetched offline")
+
+    def kept(self, url: str) -> Answered | None:
+        """Keep nothing."""
+        del url
+        return None
 
 
 class Background:

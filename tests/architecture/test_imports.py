@@ -22,7 +22,7 @@ MAY = {
     "adapters": {"core"},
     "testing": {"core", "adapters"},
     "offline": {"core", "expressions", *FEATURES, "config", "envoy_config", "adapters", "testing"},
-    "host": {"core", "config", "envoy_config", "adapters", "offline"},
+    "host": {"core", "caching", "config", "envoy_config", "adapters", "offline"},
     "cli": {"core", "config", "envoy_config", "adapters", "offline", "host"},
 }
 # Libraries that belong to one place.

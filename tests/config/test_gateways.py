@@ -227,10 +227,8 @@ def test_what_is_not_built_is_told_beside_other_mistakes(full: Path) -> None:
     [
         ({"listeners": {}}, "listeners"),
         ({"plans": {}}, "plans"),
-        ({"store": "redis://localhost:6379/0"}, "store"),
         ({"routes": route(deadline="2s")}, "routes[0].deadline"),
         ({"routes": route(grpc={})}, "routes[0].grpc"),
-        ({"routes": route(cache={"ttl": "1s", "tags": []})}, "routes[0].cache.tags"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(

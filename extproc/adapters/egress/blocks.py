@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from extproc.adapters.http2.fields import literal
+from extproc.core.verdict import UPSTREAM_HEADER, WITH_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,15 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _TARGET = re.compile(r"/[\x21-\x7e]*\Z")
 # A connection's matter in HTTP/2 (RFC 9113 section 8.2.2), or said by a pseudo field.
 _NOT_SENT = frozenset(
-    {"connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
+    {
+        "connection",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        UPSTREAM_HEADER,  # said once, by the upstream that is called
+    }
 )
 _LONGEST = 128  # of a value that is remembered
 _ONE_BYTE = 127  # lengths below fit into one (RFC 7541 section 5.1)
@@ -35,17 +44,19 @@ def block(
     headers: Iterable[tuple[str, str]],
     size: int,
     seconds: float | None,
+    host: str = "",
 ) -> bytes:
     """Write a request's block.
 
     Args:
-        upstream: its authority: which virtual host of the egress listener it takes.
+        upstream: its name.
         method: for example `GET`.
         target: path and query.
         headers: names in lower case.
         size: of the body.
         seconds: how long Envoy waits for the answer, and what it tells the upstream
             (`x-envoy-expected-rq-timeout-ms`); None for the upstream's own timeout.
+        host: the Host that the upstream gets; by default its name.
 
     Raises:
         NotSendable: a line break in a value, a blank in the target, and so on.
@@ -55,8 +66,9 @@ def block(
     path = target.encode("ascii")
     short = len(path)
     written = (
-        _first(upstream, method)
+        _first(upstream, method, host)
         + (_PATH + bytes((short,)) + path if short < _ONE_BYTE else literal(((b":path", path),)))
+        + _upstream(upstream + WITH_HOST if host else upstream)
         + _fields(tuple(headers))
     )
     if size:
@@ -67,12 +79,17 @@ def block(
 
 
 @lru_cache(maxsize=1024)
-def _first(upstream: str, method: str) -> bytes:
+def _upstream(place: str) -> bytes:
+    return literal(((UPSTREAM_HEADER.encode("ascii"), place.encode("ascii")),))
+
+
+@lru_cache(maxsize=1024)
+def _first(upstream: str, method: str, host: str) -> bytes:
     return literal(
         (
             (b":method", method.encode("ascii")),
             (b":scheme", b"http"),
-            (b":authority", upstream.encode("ascii")),
+            (b":authority", (host or upstream).encode("ascii")),
         )
     )
 

@@ -42,6 +42,7 @@ class Call(asyncio.Future[Answered]):
     timer: Entry | None = None
     repeatable = True
     _prompt: Callable[[Call], None] | None = None
+    _through: Callable[[Answered], Answered] | None = None
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
@@ -50,6 +51,10 @@ class Call(asyncio.Future[Answered]):
         self.block = block
         self.sent = sent
         self.most = most
+
+    def through(self, change: Callable[[Answered], Answered]) -> None:
+        """Let an answer that is still to come pass through a function before it is told."""
+        self._through = change
 
     def promptly(self, callback: Callable[[Call], None] | None) -> None:
         """Call back in the turn of the loop in which the answer comes; None for no more."""
@@ -99,8 +104,9 @@ class Call(asyncio.Future[Answered]):
         self._settle()
         self.stream = None
         try:
-            self.set_result(_answer(head, pieces, trailers, self.most))
-        except UpstreamFault as fault:
+            answer = _answer(head, pieces, trailers, self.most)
+            self.set_result(answer if self._through is None else self._through(answer))
+        except Exception as fault:  # noqa: BLE001 - whoever waits is told
             self.set_exception(fault)
         self._told()
 
@@ -136,7 +142,7 @@ class Came(Headers):
         """Return the values of a name in lower case, in order."""
         return [value for known, value in self._fields if known == name]
 
-    def has_any(self, names: frozenset[str]) -> bool:
+    def has_any(self, names: tuple[str, ...]) -> bool:
         """Say whether one of these names is there."""
         if self._values:
             return super().has_any(names)

@@ -34,7 +34,7 @@ _LIMITS = Limits(
 
 
 class EgressCaller:
-    """Makes calls through Envoy: the authority names the upstream, Envoy knows the endpoints.
+    """Makes calls through Envoy: a header names the upstream, Envoy knows the endpoints.
 
     Links are made when they are needed and made anew when they are lost: Envoy may restart.
     """
@@ -59,11 +59,12 @@ class EgressCaller:
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        host: str = "",
     ) -> Call:
         """Make one call; see `Caller.call`."""
         most = max_bytes or self._max_bytes
         try:
-            written = block(upstream, method, target, headers, len(body), timeout)
+            written = block(upstream, method, target, headers, len(body), timeout, host)
         except (NotSendable, UnicodeError) as error:
             return self._never("protocol", f"the request can't be written: {error}")
         if len(written) > MAX_FRAME:

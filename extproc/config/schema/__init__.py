@@ -7,7 +7,7 @@ refused by name before these models see it.
 from extproc.config.schema.aggregates import Aggregate, AggregateCall
 from extproc.config.schema.gateway import Gateway
 from extproc.config.schema.listener import Listener
-from extproc.config.schema.routes import Accepted, Match, Route
+from extproc.config.schema.routes import Accepted, Cache, Match, Route
 from extproc.config.schema.security import (
     ApiKey,
     Assertion,
@@ -30,6 +30,7 @@ __all__ = [
     "Assertion",
     "Authenticator",
     "Basic",
+    "Cache",
     "Gateway",
     "Identity",
     "Introspection",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from extproc.config.schema.listener import Admin, Listener
 from extproc.config.schema.routes import Authentication, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
-from extproc.config.schema.shapes import Name, Names, Strict
+from extproc.config.schema.shapes import Name, Names, Strict, worded
 from extproc.config.schema.upstreams import Upstream
+
+_STORE = r"^(?:memory|(?:rediss?://|unix://)\S+)$"
+# The address may hold a password, so it is never shown.
+StoreUrl = Annotated[
+    str, Field(pattern=_STORE, repr=False), worded(_STORE, "memory, or redis://host:6379/0")
+]
 
 
 class Defaults(Strict):
@@ -47,7 +53,9 @@ class Gateway(Strict):
     version: Version = Field(description="Of the format: 1.")
     listener: Listener = Field(description="Where clients come in.")
     admin: Admin = Field(Admin(), description="The administration interface.")
-    store: Literal["memory"] = Field("memory", description="Where the cache is kept.")
+    store: StoreUrl = Field(
+        "memory", description="memory, or redis://host:6379/0 to share what is stored."
+    )
     decisions: Decisions = Field(Decisions(), description="Where decision records go.")
     revocations: Revocations = Field(Revocations(), description="Where revocations are kept.")
     upstreams: dict[Name, Upstream] = Field({}, description="By name.")
@@ -67,6 +75,11 @@ class Gateway(Strict):
     def listeners(self) -> dict[str, Listener]:
         """Return the listeners by name; this version has one, `main`."""
         return {"main": self.listener}
+
+    @property
+    def shared_store(self) -> str | None:
+        """Return where replicas share what they store; None where each keeps its own."""
+        return None if self.store == "memory" else self.store
 
     @property
     def identity_headers(self) -> list[str]:

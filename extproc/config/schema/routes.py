@@ -17,7 +17,7 @@ from extproc.config.schema.shapes import (
     as_list,
     worded,
 )
-from extproc.config.units import Duration, shown
+from extproc.config.units import Duration, Size, shown
 
 _CLASS = r"^[^:]+:[A-Za-z_]\w*$"
 _HOST = r"^(\*\.)?[a-z0-9.-]+$"
@@ -146,10 +146,59 @@ class Response(Message):
     views: dict[str, str] = Field({}, description="JMESPath by view, in place of `body`.")
 
 
-class Cache(Strict):
-    """Stored responses."""
+class CacheKey(Strict):
+    """What makes a difference to a stored response."""
 
-    ttl: Duration = Field(description="Fresh for so long where the response names no lifetime.")
+    query: list[str] | None = Field(None, description="Only these parameters; by default all.")
+    headers: list[HeaderName] = Field([], description="These headers, whatever Vary says.")
+
+
+def _statuses(value: Any) -> Any:
+    if isinstance(value, dict):
+        for status in value:
+            if not re.fullmatch(r"[2-5]\d\d", str(status)):
+                raise ValueError(f"has {shown(status)}, expected statuses from 200 to 599")
+    return value
+
+
+Statuses = Annotated[dict[str, Duration], BeforeValidator(_statuses)]
+
+
+class Cache(Strict):
+    """Stored responses; by themselves the rules are those of RFC 9111."""
+
+    ttl: Duration | None = Field(
+        None, description="Fresh for so long where the response names no lifetime."
+    )
+    min_ttl: Duration = Field(0.0, description="A shorter lifetime is this long.")
+    max_ttl: Duration | None = Field(None, description="A longer lifetime is this long.")
+    force_ttl: Duration | None = Field(None, description="Whatever lifetime the response names.")
+    statuses: Statuses = Field(
+        {}, description="Lifetime by status, such as `'404': 10s`, where the response names none."
+    )
+    stale_while_revalidate: Duration = Field(
+        0.0, description="Given stale for so long, and validated meanwhile."
+    )
+    stale_if_error: Duration = Field(
+        0.0, description="Given stale for so long in place of an error."
+    )
+    key: CacheKey = Field(CacheKey(), description="What makes a difference.")
+    cookies: list[str] | None = Field(
+        None, description="Only these cookies go to the upstream and into the key."
+    )
+    shared: bool = Field(
+        False,
+        description="true: nothing of who is calling is in a response; cookies don't go upstream.",
+    )
+    tags: list[str] = Field([], description="Text with holes; by tags stored responses are purged.")
+    bypass: Names = Field([], description="Conditions; where one is true the cache is passed by.")
+    methods: list[Literal["POST", "QUERY"]] = Field(
+        [], description="Methods whose responses are stored by a digest of the body too."
+    )
+    max_bytes: Size = Field(1 << 20, description="The largest body that is stored.")
+    wait: Duration = Field(
+        5.0, description="So long a request waits for another's response; 0s for never."
+    )
 
 
 class OwnPlugin(Strict):

@@ -1,0 +1,34 @@
+"""Stored responses to methods with a body, where a route says that they change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from extproc.caching.plugin import BY_BODY, Cache
+from extproc.core.plugin import Plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from extproc.caching.passage import Passage
+    from extproc.core.values import Request, Response
+
+
+class LookByBody(Plugin):
+    """Looks when the body is there; its digest is in the key.
+
+    Attributes:
+        cache: stands before this one, and stores what passes.
+    """
+
+    cache: Cache
+
+    def on_request_body(
+        self, request: Request, body: bytes
+    ) -> Response | Awaitable[Response | None] | None:
+        """Answer from the store, if what is there may be reused."""
+        passage: Passage | None = request.metadata.pop(BY_BODY, None)
+        if passage is None:
+            return None
+        return self.cache.look(request, passage, ("body", hashlib.sha256(body).hexdigest()))

@@ -1,0 +1,248 @@
+"""Calls through the cache: the port by which other features reuse stored answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from extproc.caching import making, reuse, storing, validating
+from extproc.caching.asking import NOTHING
+from extproc.caching.keys import digest
+from extproc.caching.policy import Policy
+from extproc.caching.responses import Responses
+from extproc.caching.reuse import Use
+from extproc.caching.selecting import selects
+from extproc.core.errors import UpstreamFault
+from extproc.core.headers import Headers
+from extproc.core.ports import Answered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from extproc.caching.entry import Entry
+    from extproc.caching.flights import Flight
+    from extproc.caching.making import Stamp
+    from extproc.core.ports import Services
+
+_NOT_MODIFIED = 304
+_LONGEST_WAIT = 5.0
+_LARGEST = 1 << 20
+_POLICY = Policy(largest=_LARGEST)
+
+
+class CachedCalls:
+    """Makes calls under the rules of a shared cache (RFC 9111); see `CachedCaller`.
+
+    GET alone is stored. A key is upstream, target and identity, so no answer is given to another
+    identity; Vary selects among the headers of the call.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._responses = services.shared(Responses)
+        self._call = services.call
+        self._now = services.clock.now
+        self._monotonic = services.clock.monotonic
+
+    async def call(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - as for `Caller.call`
+        max_bytes: int | None = None,
+        identity: str = "",
+        stale_if_error: float = 0.0,
+    ) -> Answered:
+        """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
+
+        Raises:
+            UpstreamFault: no usable answer.
+        """
+        if method != "GET" or body:
+            return await self._call(
+                upstream,
+                method,
+                target,
+                headers=headers,
+                body=body,
+                timeout=timeout,
+                max_bytes=max_bytes,
+            )
+        lowered = [(name.lower(), value) for name, value in headers]
+        wanted = _Wanted(upstream, target, Headers(lowered), timeout, max_bytes, stale_if_error)
+        wanted.key = ("call", upstream, target, digest(identity) if identity else "")
+        return await self._answered(wanted)
+
+    async def _answered(self, wanted: _Wanted) -> Answered:
+        flights = self._responses.flights
+        waited = ""
+        ends = self._monotonic() + min(wanted.timeout or _LONGEST_WAIT, _LONGEST_WAIT)
+        while True:
+            entry = self._responses.select(wanted.key, wanted.headers)[0]
+            found = self._stored(wanted, entry, waited)
+            if found is not None:
+                return found
+            key = (wanted.key, self._selecting(wanted))
+            if flights.passes(key):
+                return await self._made(wanted, entry)
+            flight = flights.joined(key)
+            if flight is None:
+                flight = flights.begin(key)
+                try:
+                    return await self._made(wanted, entry)
+                finally:
+                    flights.end(flight)
+            left = ends - self._monotonic()
+            if left <= 0 or not await flight.landed(left):
+                return await self._made(wanted, entry)
+            waited = "collapsed"
+
+    def _selecting(self, wanted: _Wanted) -> object:
+        return selects(self._responses.varying(wanted.key), wanted.headers)
+
+    def _stored(self, wanted: _Wanted, entry: Entry | None, waited: str) -> Answered | None:
+        """Return what is stored, if it may be given without a call."""
+        if entry is None:
+            return None
+        now = self._now()
+        use = reuse.use(entry, NOTHING, now)
+        if use is Use.FRESH:
+            return _given(entry, now, waited or "hit")
+        if use is Use.REVALIDATE:
+            key = (wanted.key, "revalidate")
+            if self._responses.flights.joined(key) is None:
+                flight = self._responses.flights.begin(key)
+                self._services.spawn(self._revalidated(wanted, entry, flight))
+            return _given(entry, now, "stale", stale=True)
+        return None
+
+    async def _revalidated(self, wanted: _Wanted, entry: Entry, flight: Flight) -> None:
+        try:
+            await self._made(wanted, entry)
+        except UpstreamFault:
+            return
+        finally:
+            self._responses.flights.end(flight)
+
+    async def _made(self, wanted: _Wanted, entry: Entry | None) -> Answered:
+        """Make the call, and store its answer; validate what is stored, if something is."""
+        stamp, sent = self._responses.stamp, self._now()
+        conditions = validating.conditions_for(entry) if entry is not None else []
+        try:
+            answer = await self._sent(wanted, conditions)
+        except UpstreamFault:
+            stands = self._instead(wanted, entry)
+            if stands is None:
+                raise
+            return stands
+        if answer.status in validating.ERRORS:
+            stands = self._instead(wanted, entry)
+            if stands is not None:
+                return stands
+        if answer.status == _NOT_MODIFIED and entry is not None and conditions:
+            if validating.confirms(answer.headers, entry):
+                return self._confirmed(wanted, entry, answer, sent, stamp)
+            return _given(entry, self._now(), "hit")
+        return self._kept(wanted, answer, sent, stamp)
+
+    async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
+        return await self._call(
+            wanted.upstream,
+            "GET",
+            wanted.target,
+            headers=[*wanted.headers.items(), *conditions],
+            timeout=wanted.timeout,
+            max_bytes=wanted.max_bytes,
+        )
+
+    def _instead(self, wanted: _Wanted, entry: Entry | None) -> Answered | None:
+        """Return what may stand in for a failure."""
+        if entry is None:
+            return None
+        now = self._now()
+        allowed = reuse.stands_in(entry, NOTHING, now, wanted.stale_if_error)
+        return _given(entry, now, "stale", stale=True) if allowed else None
+
+    def _confirmed(
+        self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float, stamp: Stamp
+    ) -> Answered:
+        now = self._now()
+        pairs = validating.freshened(entry.headers, answer.headers)
+        headers = Headers(pairs)
+        kept = storing.kept(storing.Asked(), entry.status, headers, _POLICY, now)
+        if kept.why_not:
+            self._responses.drop(wanted.key, entry)
+            return Answered(entry.status, headers, entry.body, source="miss")
+        fresh = making.refreshed(entry, headers, kept, pairs, sent=sent, now=now, stamp=stamp)
+        self._responses.keep(wanted.key, fresh)
+        return _given(fresh, now, "hit")
+
+    def _kept(self, wanted: _Wanted, answer: Answered, sent: float, stamp: Stamp) -> Answered:
+        now, flights = self._now(), self._responses.flights
+        kept = storing.kept(storing.Asked(), answer.status, answer.headers, _POLICY, now)
+        entry = None
+        if not kept.why_not and answer.status != storing.PARTIAL and len(answer.body) <= _LARGEST:
+            entry = making.made(
+                answer.status,
+                _plain(answer.headers),
+                answer.body,
+                kept,
+                wanted.headers,
+                sent=sent,
+                now=now,
+                uri=f"{wanted.upstream}:{wanted.target}",
+                stamp=stamp,
+                largest=_LARGEST,
+            )
+        if entry is None:
+            flights.unstorable((wanted.key, self._selecting(wanted)))
+            return replace(answer, source="miss")
+        self._responses.keep(wanted.key, entry)
+        flights.storable((wanted.key, self._selecting(wanted)))
+        return replace(_given(entry, now, "miss"), headers=answer.headers)
+
+
+class _Wanted:
+    """One call."""
+
+    __slots__ = ("headers", "key", "max_bytes", "stale_if_error", "target", "timeout", "upstream")
+
+    def __init__(
+        self,
+        upstream: str,
+        target: str,
+        headers: Headers,
+        timeout: float | None,
+        max_bytes: int | None,
+        stale_if_error: float,
+    ) -> None:
+        self.upstream = upstream
+        self.target = target
+        self.headers = headers
+        self.timeout = timeout
+        self.max_bytes = max_bytes
+        self.stale_if_error = stale_if_error
+        self.key: tuple[str, ...] = ()
+
+
+def _plain(headers: Headers) -> Headers:
+    """Return headers without what was said of an encoding: a call's body is decoded already."""
+    return Headers([pair for pair in headers.items() if pair[0] != "content-encoding"])
+
+
+def _given(entry: Entry, now: float, source: str, *, stale: bool = False) -> Answered:
+    headers = Headers(entry.headers)
+    headers["age"] = str(int(entry.aged(now)))
+    return Answered(
+        entry.status,
+        headers,
+        entry.body,
+        0.0 if entry.validate else max(0.0, entry.fresh_until - now),
+        entry.tags,
+        stale,
+        source,
+    )

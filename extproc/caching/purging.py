@@ -1,0 +1,75 @@
+"""What an operator says is no longer good: by URL, by tag, or all; void or stale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from extproc.caching.keys import target_with
+from extproc.caching.marks import ALL, TAG, URI, Mark
+from extproc.core.errors import BadPurge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from extproc.caching.invalidation import Parameters
+
+_KEYS = frozenset({"tags", "url", "all", "soft"})
+MOST_TAGS = 256
+
+
+def marks(said: Mapping[str, Any], keyed: Iterable[Parameters]) -> list[Mark]:
+    """Return what a purge makes void or stale.
+
+    Args:
+        said: `tags`, a list of texts; `url`; `all` and `soft`, true or false.
+        keyed: for each kind of key, the query parameters that count.
+
+    Raises:
+        BadPurge: it says something else, or names nothing.
+    """
+    unknown = sorted(set(said) - _KEYS)
+    if unknown:
+        raise BadPurge(f"holds {unknown[0]}, expected tags, url, all, soft")
+    soft, everything = (_flag(said, name) for name in ("soft", "all"))
+    found = [Mark(TAG, tag, soft) for tag in _tags(said.get("tags", []))]
+    if "url" in said:
+        found += [Mark(URI, uri, soft) for uri in _uris(said["url"], keyed)]
+    if everything:
+        found.append(Mark(ALL, soft=soft))
+    if not found:
+        raise BadPurge("names nothing, expected tags, url or all")
+    return found
+
+
+def _flag(said: Mapping[str, Any], name: str) -> bool:
+    value = said.get(name, False)
+    if not isinstance(value, bool):
+        raise BadPurge(f"{name} is neither true nor false")
+    return value
+
+
+def _tags(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(tag, str) and tag for tag in value):
+        raise BadPurge("tags is no list of texts")
+    if len(value) > MOST_TAGS:
+        raise BadPurge(f"holds more than {MOST_TAGS} tags")
+    return value
+
+
+def _uris(url: Any, keyed: Iterable[Parameters]) -> list[str]:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"}:
+        raise BadPurge("url is no URL such as https://shop.example.com/products?page=1")
+    path = parts.path or "/"
+    plain = f"{path}?{parts.query}" if parts.query else path
+    targets = {
+        plain if parameters is None else target_with(parameters, path, parts.query)
+        for parameters in (None, *keyed)
+    }
+    named = f"[{host}]" if ":" in host else host
+    return [f"{parts.scheme}://{named}{target}" for target in sorted(targets)]

@@ -1,0 +1,130 @@
+"""Stored responses behind those of this worker: what all replicas share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from extproc.caching import codec
+from extproc.caching.keys import name_of
+from extproc.caching.marks import Mark, Marks, Verdict
+from extproc.caching.selecting import normal
+from extproc.core.ports import SharedMark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from extproc.caching.entry import Entry
+    from extproc.caching.keys import type_of_key
+    from extproc.core.headers import Headers
+    from extproc.core.ports import Replicas
+
+_LARGEST = 8 << 20
+_LONGEST_FIELD = 1024
+_WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept
+_PASS = "pass"  # noqa: S105 - no password
+MINE = "mine"
+
+
+class Replicated:
+    """Reads and writes stored responses that other replicas read and write too.
+
+    Args:
+        replicas: where they are.
+        local: the marks of this worker, which learn what others mark.
+    """
+
+    def __init__(self, replicas: Replicas, local: Marks) -> None:
+        self._replicas = replicas
+        self._local = local
+        self._marks = Marks()  # by the sequence that all replicas share
+        replicas.follow(self._heard, self._lost)
+
+    @property
+    def trusted(self) -> bool:
+        """Say whether what is stored may be given: no mark of others is missing."""
+        return self._replicas.trusted
+
+    @property
+    def sequence(self) -> int:
+        """Return the newest mark of all replicas that is known here."""
+        return self._replicas.sequence
+
+    def _heard(self, marks: Sequence[SharedMark], floor: int) -> None:
+        self._marks.raise_floor(floor)
+        for shared in marks:
+            mark = Mark(shared.kind, shared.name, shared.soft)
+            self._marks.add_at(mark, shared.sequence)
+            if not shared.own:
+                self._local.add(mark)
+
+    def _lost(self) -> None:
+        self._marks = Marks()
+        self._local.clear()
+
+    async def look(
+        self, key: type_of_key, headers: Headers, now: float, *, lease: bool
+    ) -> tuple[Entry | None, str]:
+        """Return what is stored, and who is to ask the upstream if nothing is.
+
+        Args:
+            key: of the request.
+            headers: of the request.
+            now: seconds since the epoch.
+            lease: whether this worker would ask the upstream.
+        """
+        name, since = name_of(key), self._local.sequence
+        looked = await self._replicas.look(name, _fields(headers), lease=lease)
+        if looked.data is None:
+            return None, looked.lease
+        entry = codec.read(looked.data, name, _LARGEST)
+        if entry is None:
+            self._replicas.drop(name)
+            return None, looked.lease
+        verdict = self._marks.judge(entry)
+        if verdict is Verdict.VOID:
+            return None, looked.lease
+        found = replace(entry, remote=entry.stamp, stamp=since, seen=since)
+        if verdict is Verdict.STALE:
+            found.soften(now)
+        return found, looked.lease
+
+    async def lease(self, key: type_of_key) -> str:
+        """Ask to be the one who asks the upstream."""
+        return await self._replicas.lease(name_of(key))
+
+    def release(self, key: type_of_key, *, unstorable: bool) -> None:
+        """Give a lease back."""
+        self._replicas.release(name_of(key), unstorable=unstorable)
+
+    def keep(self, key: type_of_key, entry: Entry, now: float) -> None:
+        """Store a response."""
+        if entry.part is not None:
+            return
+        name = name_of(key)
+        left = entry.fresh_until - now + max(entry.while_revalidate, entry.if_error)
+        if entry.etag or entry.modified:
+            left += _WHILE_VALID
+        self._replicas.keep(name, entry.selecting, codec.written(entry, name), left)
+
+    def drop(self, key: type_of_key) -> None:
+        """Forget a response."""
+        self._replicas.drop(name_of(key))
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        """Tell other replicas what is void or stale."""
+        self._replicas.mark([SharedMark(mark.kind, mark.name, mark.soft) for mark in marks])
+
+
+def passes(lease: str) -> bool:
+    """Say whether a lease says that what comes can't be shared."""
+    return lease == _PASS
+
+
+def _fields(headers: Headers) -> list[tuple[str, str]]:
+    """Return the fields by which a variant may be selected, in their normal form."""
+    found = []
+    for name, value in headers.joined().items():
+        if len(value) <= _LONGEST_FIELD:
+            found.append((name, normal(name, value) or ""))
+    return found

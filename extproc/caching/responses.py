@@ -1,0 +1,145 @@
+"""The stored responses of one worker, over all routes and versions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from extproc.caching import ranges
+from extproc.caching.flights import Flights
+from extproc.caching.marks import Marks, Verdict
+from extproc.caching.replicated import Replicated
+from extproc.caching.selecting import selects
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from extproc.caching.entry import Entry
+    from extproc.caching.keys import type_of_key
+    from extproc.caching.making import Stamp
+    from extproc.caching.marks import Mark
+    from extproc.core.headers import Headers
+    from extproc.core.ports import Services
+
+MOST_VARIANTS = 32
+
+
+class Responses:
+    """Finds, keeps and lets go of stored responses.
+
+    Attributes:
+        marks: what was invalidated or purged.
+        flights: requests under way that others may wait for.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.objects = services.objects
+        self.marks = Marks()
+        self.flights = Flights()
+        self._clock = services.clock
+        replicas = services.replicas
+        self.shared = Replicated(replicas, self.marks) if replicas is not None else None
+
+    def select(self, key: type_of_key, headers: Headers) -> tuple[Entry | None, str]:
+        """Return the stored response that a request selects, the newest first (section 4.1).
+
+        Args:
+            key: of the request.
+            headers: of the request, as they were when it came.
+
+        Returns:
+            The response, or None and why there is none: `uri-miss` or `vary-miss`.
+        """
+        variants: tuple[Entry, ...] | None = self.objects.get(key)
+        if variants is None or not self.trusted:
+            return None, "uri-miss"
+        for entry in variants:
+            if self._selects(entry, headers) and self._good(key, entry):
+                return entry, ""
+        return None, "vary-miss" if self.objects.get(key) is not None else "uri-miss"
+
+    @property
+    def trusted(self) -> bool:
+        """Say whether what is stored may be given: no mark of other replicas is missing."""
+        return self.shared is None or self.shared.trusted
+
+    @property
+    def stamp(self) -> Stamp:
+        """Return the newest marks, of this worker and of all replicas."""
+        return self.marks.sequence, 0 if self.shared is None else self.shared.sequence
+
+    def _selects(self, entry: Entry, headers: Headers) -> bool:
+        if not entry.selecting:
+            return True
+        return entry.selecting == selects([name for name, _ in entry.selecting], headers)
+
+    def _good(self, key: type_of_key, entry: Entry) -> bool:
+        if entry.seen == self.marks.sequence:
+            return True
+        verdict = self.marks.judge(entry)
+        if verdict is Verdict.VOID:
+            self.drop(key, entry)
+            return False
+        if verdict is Verdict.STALE:
+            entry.soften(self._clock.now())
+        return True
+
+    def varying(self, key: type_of_key) -> tuple[str, ...]:
+        """Return the request fields that selected the newest stored response of a key."""
+        variants: tuple[Entry, ...] | None = self.objects.get(key)
+        return tuple([name for name, _ in variants[0].selecting]) if variants else ()
+
+    def keep(self, key: type_of_key, entry: Entry) -> None:
+        """Store a response in place of the one that the same requests select."""
+        self.take(key, entry)
+        if self.shared is not None:
+            self.shared.keep(key, entry, self._clock.now())
+
+    def take(self, key: type_of_key, entry: Entry) -> None:
+        """Store a response in this worker."""
+        variants: tuple[Entry, ...] = self.objects.get(key) or ()
+        others = [one for one in variants if one.selecting != entry.selecting]
+        if entry.part is not None:
+            before = [one for one in variants if one.selecting == entry.selecting]
+            if before and before[0].part is None:
+                return  # a part is less than the whole that is there
+            entry = _completed(before[0], entry) if before else entry
+        self._put(key, (entry, *others[: MOST_VARIANTS - 1]))
+
+    def drop(self, key: type_of_key, entry: Entry) -> None:
+        """Let a stored response go."""
+        if self.shared is not None:
+            self.shared.drop(key)
+        variants: tuple[Entry, ...] = self.objects.get(key) or ()
+        self._put(key, tuple([one for one in variants if one is not entry]))
+
+    def _put(self, key: type_of_key, variants: tuple[Entry, ...]) -> None:
+        if variants:
+            self.objects.put(key, variants, sum([entry.cost for entry in variants]))
+        else:
+            self.objects.drop(key)
+
+    def mark(self, marks: Sequence[Mark], *, told: bool = False) -> None:
+        """Make stored responses void or stale.
+
+        Args:
+            marks: what is.
+            told: other replicas know it from elsewhere.
+        """
+        for mark in marks:
+            self.marks.add(mark)
+        if marks and self.shared is not None and not told:
+            self.shared.mark(marks)
+
+
+def _completed(before: Entry, entry: Entry) -> Entry:
+    """Put a new part to the one that is there (RFC 9111 section 3.4), if they fit."""
+    found = ranges.joined(before, entry)
+    if found is None:
+        return entry
+    body, (first, last, length) = found
+    others = [pair for pair in entry.headers if pair[0] != "content-range"]
+    if last - first + 1 == length:
+        return replace(entry, status=200, headers=tuple(others), body=body, part=None)
+    headers = (*others, ("content-range", f"bytes {first}-{last}/{length}"))
+    return replace(entry, headers=headers, body=body, part=(first, last, length))

@@ -1,0 +1,83 @@
+"""Which of several stored responses a request selects: Vary (RFC 9111 section 4.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from extproc.caching.fields import members, names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from extproc.core.headers import Headers
+
+MOST_NAMES = 16
+_LONGEST_NAME = 64
+# The upstream always gets the same, and what the client gets is encoded after us.
+_SAME_FOR_ALL = frozenset({"accept-encoding"})
+# Preferences: among members of equal weight the order says nothing (RFC 9110 section 12.5).
+_PREFERENCES = frozenset({"accept", "accept-charset", "accept-language"})
+# Fields that are no lists: white space beside a comma is part of what they say.
+_NO_LISTS = frozenset(
+    {"authorization", "cookie", "date", "from", "host", "origin", "referer", "user-agent"}
+)
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+_WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z", re.IGNORECASE)
+_LONGEST_REMEMBERED = 256
+
+Selecting = tuple[tuple[str, str | None], ...]
+
+
+def varying(headers: Headers) -> tuple[str, ...] | None:
+    """Return the request fields that select a response; None if none can (`*`, or too many)."""
+    lines = headers.get_all("vary")
+    if not lines:
+        return ()
+    found = sorted(set(names(lines)) - _SAME_FOR_ALL)
+    if "*" in found or len(found) > MOST_NAMES or any(len(name) > _LONGEST_NAME for name in found):
+        return None
+    return tuple(found)
+
+
+def selects(fields: Iterable[str], headers: Headers) -> Selecting:
+    """Return the values by which a request selects, each in its normal form; None for absent."""
+    return tuple([(name, normal(name, headers.get(name))) for name in fields])
+
+
+def normal(name: str, value: str | None) -> str | None:
+    """Return a field's value in a form that is equal for values that say the same."""
+    if value is None:
+        return None
+    if name in _SECRET:
+        return hashlib.blake2b(value.encode("latin-1"), digest_size=16).hexdigest()
+    if len(value) <= _LONGEST_REMEMBERED:
+        return _normal_again(name, value)
+    return _normal(name, value)
+
+
+def _normal(name: str, value: str) -> str:
+    if name in _NO_LISTS:
+        return value
+    found = members((value,))
+    if name in _PREFERENCES:
+        return ",".join(sorted(_preference(member) for member in found))
+    return ",".join(found)
+
+
+_normal_again = lru_cache(maxsize=4096)(_normal)
+
+
+def _preference(member: str) -> str:
+    """Return a member in lower case with its weight; 1 is left out."""
+    what, *parameters = [part.strip().lower() for part in member.split(";")]
+    kept = []
+    for parameter in parameters:
+        weight = _WEIGHT.match(parameter)
+        if weight is None:
+            kept.append(parameter)
+        elif float(weight[1]) < 1:
+            kept.append(f"q={float(weight[1]):g}")
+    return ";".join([what, *kept])

@@ -1,0 +1,37 @@
+"""`extproc purge`: stored responses that are no longer good, from now on and on every worker."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from extproc.cli.admin_client import DEFAULT, Admin, Token, post
+from extproc.cli.options import Json, fail
+
+
+def purge(
+    *,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Everything with this tag; may be given again.")
+    ] = None,
+    url: Annotated[str, typer.Option(help="Every variant of a URL, whoever it was for.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All there is.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Make stale: validated, or given in place of an error.")
+    ] = False,
+    admin: Admin = DEFAULT,
+    token: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Make stored responses void, or with --soft stale.
+
+    When the command ends no worker answers with them; other gateways on the same Redis follow
+    within a second.
+    """
+    if not tag and not url and not everything:
+        fail("extproc purge: expected --tag, --url or --all", 2)
+    said: dict[str, Any] = {"tags": tag or [], "all": everything, "soft": soft}
+    answer = post(admin, token, "/purge", said | ({"url": url} if url else {}))
+    typer.echo(json.dumps(answer) if as_json else f"purged on {answer['workers']} workers")

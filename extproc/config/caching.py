@@ -1,0 +1,326 @@
+"""A route's `cache:` → what is in the key, and the rules of the plugin.
+
+Which of who is calling makes a difference is not declared but read: off the expressions that were
+compiled for everything behind the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from extproc.aggregation.plugin import Aggregate
+from extproc.authentication.assertion import Assertion
+from extproc.caching import keys
+from extproc.caching.behind import Behind
+from extproc.caching.by_body import LookByBody
+from extproc.caching.cookies import OnlyCookies
+from extproc.caching.invalidation import SAFE, Invalidate
+from extproc.caching.keys import KeyOf
+from extproc.caching.plugin import Cache
+from extproc.caching.policy import Policy
+from extproc.config.schema import Accepted
+from extproc.core.routes import PathPattern
+from extproc.expressions.conditions import Condition, Expression
+from extproc.expressions.inputs import keys_read
+from extproc.expressions.templates import Template
+from extproc.transformation.plugins import Identity, ResponseBody
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from extproc.caching.keys import Part
+    from extproc.config.load import Loaded
+    from extproc.config.schema import Cache as CacheModel
+    from extproc.config.schema import Gateway, Match, Route
+    from extproc.core.plugin import Plugin
+
+CARRIED_LANGUAGE = "accept-language"  # goes along with each call of an aggregate
+_IN_THE_LINE = frozenset(
+    {
+        "request.method",
+        "request.scheme",
+        "request.host",
+        "request.path",
+        "request.params",
+        "request.query",
+        "request.queries",
+        "request.route",
+        # A stored answer keeps the id and the time of the exchange that made it.
+        "request.id",
+        "request.time",
+        "request.body",
+        "response.status",
+        "response.headers",
+    }
+)
+_SECRET = ("authorization", "cookie")
+# Ways of one service to tell who is calling, or where from.
+_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view")
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What is behind a cache reads of a request.
+
+    Attributes:
+        parts: of the key, by the name of what is read.
+        somebody: the names among them that tell who is calling.
+    """
+
+    parts: Mapping[str, Part]
+    somebody: tuple[str, ...]
+
+
+def reads(plugins: Iterable[Plugin]) -> Reads:
+    """Return what the plugins behind a cache read that isn't in the request's line."""
+    found: dict[str, Part] = {}
+    for plugin in plugins:
+        for part in _of_plugin(plugin):
+            found.setdefault(part[0], part)
+    somebody = [name for name in found if name.startswith(_OF_SOMEBODY)]
+    return Reads(found, tuple(somebody))
+
+
+def _of_plugin(plugin: Plugin) -> Iterator[Part]:
+    if isinstance(plugin, Identity | Assertion) and not plugin.send:
+        return
+    if isinstance(plugin, Assertion):
+        yield from _asserted()
+        return
+    if isinstance(plugin, ResponseBody) and plugin.views:
+        yield _view(plugin.views)
+    if isinstance(plugin, Aggregate):
+        yield from _of_aggregate(plugin)
+        return
+    for expression in expressions(plugin):
+        yield from _of_expression(expression)
+
+
+def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
+    yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
+    selection = plugin.plan.selection
+    if plugin.plan.views:
+        yield _view(selection.consumers)
+    headers = [name for call in plugin.plan.calls.values() for name in call.credentials]
+    for name in (*headers, *([selection.header] if selection.header else ())):
+        yield f"request.headers.{name}", keys.header(name)
+    for expression in expressions(plugin.plan):
+        yield from _of_expression(expression)
+    if any(call.send_identity for call in plugin.plan.calls.values()):
+        for expression in expressions(plugin.identity):
+            yield from _of_expression(expression)
+        if plugin.assertion is not None:
+            yield from _asserted()
+
+
+def _asserted() -> Iterator[Part]:
+    return ((name, keys.INPUTS[name]) for name in keys.ASSERTED)
+
+
+def _view(views: Mapping[str, object]) -> Part:
+    return "view", keys.view(frozenset(views))
+
+
+def expressions(value: Any) -> Iterator[Expression]:
+    """Yield every expression that something is made of."""
+    if isinstance(value, Expression):
+        yield value
+    elif isinstance(value, Condition):
+        yield value.expression
+    elif isinstance(value, Template):
+        yield from (piece for piece in value.pieces if isinstance(piece, Expression))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from expressions(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from expressions(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from expressions(getattr(value, field.name, None))
+
+
+def _of_expression(expression: Expression) -> Iterator[Part]:
+    for name in expression.names:
+        if name == "principal.claims":
+            claims = keys_read(expression.source, name)
+            if claims is None:
+                yield name, keys.INPUTS[name]
+            else:
+                for claim in claims:
+                    yield f"{name}.{claim}", keys.claim(claim)
+        elif name == "request.headers":
+            yield from _of_headers(expression)
+        elif name in keys.INPUTS:
+            yield name, keys.INPUTS[name]
+
+
+def _of_headers(expression: Expression) -> Iterator[Part]:
+    names = keys_read(expression.source, "request.headers")
+    if names is None:
+        yield "request.headers", keys.all_headers
+        return
+    for name in names:
+        yield f"request.headers.{name}", keys.header(name)
+
+
+def plugins(
+    loaded: Loaded,
+    route: Route,
+    behind: tuple[Plugin, ...],
+    tags: Iterable[Template],
+    bypass: Iterable[Condition],
+) -> Iterator[Plugin]:
+    """Yield the plugins of a cached route's `cache:`.
+
+    Args:
+        loaded: the gateway file.
+        route: the route.
+        behind: the plugins between the cache and the upstream.
+        tags: by which responses can be purged.
+        bypass: conditions under which the cache is passed by.
+    """
+    model, gateway = route.cache, loaded.gateway
+    if model is None:
+        return
+    if model.shared or model.cookies is not None:
+        yield OnlyCookies(names=() if model.shared else tuple(model.cookies or ()))
+    removed = frozenset(gateway.credential_headers(route))
+    cache = Cache(
+        key=key(loaded, route, model, reads(behind)),
+        policy=policy(model),
+        tags=tuple(tags),
+        bypass=tuple(bypass),
+        wait=model.wait,
+        behind=Behind(route.upstream or "", behind, removed, model.max_bytes),
+        keyed=keyed(gateway, route),
+        forwards="authorization" not in removed,
+        methods=frozenset(model.methods),
+    )
+    yield cache
+    if model.methods:
+        yield LookByBody(cache=cache)
+
+
+def invalidating(gateway: Gateway, route: Route) -> Iterator[Plugin]:
+    """Yield what makes responses of other routes void, where this one may change them."""
+    kinds = keyed(gateway, route)
+    unsafe = route.match.methods in ("any", None) or not SAFE.issuperset(route.match.methods or ())
+    if kinds and unsafe and not route.upgrade:
+        yield Invalidate(keyed=kinds)
+
+
+def keyed(gateway: Gateway, route: Route) -> tuple[frozenset[str] | None, ...]:
+    """Return which parameters count in the keys of the cached routes that overlap one."""
+    queries = [
+        other.cache.key.query
+        for other in gateway.routes
+        if other.cache is not None and overlap(other.match, route.match)
+    ]
+    kinds = {None if query is None else frozenset(query): None for query in queries}
+    return tuple(kinds)
+
+
+def policy(model: CacheModel) -> Policy:
+    """Return a route's own rules."""
+    return Policy(
+        model.ttl,
+        model.min_ttl,
+        model.max_ttl,
+        model.force_ttl,
+        {int(status): seconds for status, seconds in model.statuses.items()},
+        model.stale_while_revalidate,
+        model.stale_if_error,
+        model.max_bytes,
+        model.shared,
+    )
+
+
+def key(loaded: Loaded, route: Route, model: CacheModel, found: Reads) -> KeyOf:
+    """Return what makes a key of a request to a route."""
+    parts = list(found.parts.values())
+    if not found.somebody and not model.shared and _authenticated(loaded.gateway, route):
+        # Nothing tells the upstream who is calling, but nobody said that it needn't (RFC 9111
+        # section 3.5): each principal has responses of its own until the route says `shared`.
+        parts += [*_asserted(), ("consumer", keys.INPUTS["consumer"])]
+    if route.plugins:
+        parts.append(("plugins", keys.written_by_plugins))
+    parameters = None if model.key.query is None else frozenset(model.key.query)
+    headers = tuple(name.lower() for name in model.key.headers)
+    return KeyOf(
+        _fingerprint(loaded, route), tuple(parts), parameters, headers, _secrets(loaded, route)
+    )
+
+
+def _authenticated(gateway: Gateway, route: Route) -> bool:
+    accepted = route.authentication or gateway.defaults.authentication or Accepted()
+    return bool(accepted.names)
+
+
+def _secrets(loaded: Loaded, route: Route) -> tuple[str, ...]:
+    """Return the headers with credentials that the upstream of a route gets."""
+    if route.upstream is None or (route.cache is not None and route.cache.shared):
+        return ()
+    taken_off = loaded.gateway.credential_headers(route)
+    configured = {n for model in loaded.gateway.authentication.values() for n in model.headers}
+    return tuple(sorted({*_SECRET, *configured} - set(taken_off)))
+
+
+def _fingerprint(loaded: Loaded, route: Route) -> str:
+    """Return what stands for all of the gateway file that shapes a route's answers.
+
+    A reload that changes none of it keeps what is stored.
+    """
+    gateway = loaded.gateway
+    called = route.aggregate.calls.values() if route.aggregate is not None else ()
+    asked = [*called, *(call.fallback for call in called if call.fallback is not None)]
+    names = sorted({route.upstream or "", *(call.upstream for call in asked)} - {""})
+    shaping: list[Any] = [
+        route.model_dump(mode="json"),
+        [gateway.upstreams[name].model_dump(mode="json") for name in names],
+        gateway.identity.model_dump(mode="json") if gateway.identity is not None else None,
+        {name: consumer.model_dump(mode="json") for name, consumer in gateway.consumers.items()},
+        loaded.version if route.plugins else "",
+    ]
+    return f"{route.name}@{keys.digest(keys.written(shaping))[:16]}"
+
+
+def troubles(gateway: Gateway, route: Route, behind: Iterable[Plugin]) -> Iterator[str]:
+    """Say why a route's responses can't be shared by all, though it says `shared: true`."""
+    if route.cache is None or not route.cache.shared:
+        return
+    for name in reads(behind).somebody:
+        yield f"is true, and what is behind the cache reads {name}"
+    upstream = gateway.upstreams.get(route.upstream or "")
+    if upstream is not None and upstream.forward_credentials:
+        yield "is true, and the upstream gets the client's credentials"
+    if route.cache.cookies:
+        yield "is true, and the upstream gets cookies"
+
+
+def overlap(one: Match, two: Match) -> bool:
+    """Say whether some URI is both routes'."""
+    return _hosts_meet(one.host, two.host) and _paths_meet(one.path, two.path)
+
+
+def _hosts_meet(one: str | None, two: str | None) -> bool:
+    if one is None or two is None or one == two:
+        return True
+    wide, narrow = sorted((one, two), key=len)
+    return any(
+        a.startswith("*.") and b.endswith(a[1:]) for a, b in ((wide, narrow), (narrow, wide))
+    )
+
+
+def _paths_meet(one: str, two: str) -> bool:
+    a, b = PathPattern.parse(one), PathPattern.parse(two)
+    longer, shorter = (a, b) if len(a.segments) >= len(b.segments) else (b, a)
+    if len(longer.segments) > len(shorter.segments) and not shorter.open_ended:
+        return False
+    if len(longer.segments) == len(shorter.segments) and a.open_ended != b.open_ended:
+        return False
+    return all(
+        s.startswith("{") or t.startswith("{") or s == t
+        for s, t in zip(a.segments, b.segments, strict=False)
+    )

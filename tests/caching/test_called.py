@@ -1,0 +1,244 @@
+"""Calls through the cache: what other features reuse of upstreams' answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from extproc.adapters.memory_objects import MemoryObjects
+from extproc.adapters.memory_store import MemoryStore
+from extproc.caching.called import CachedCalls
+from extproc.caching.marks import TAG, URI, Mark
+from extproc.caching.responses import Responses
+from extproc.core.errors import UpstreamFault
+from extproc.core.headers import Headers
+from extproc.core.ports import Answered, Services, uncached
+from extproc.testing import Counts, Events, ManualClock, Scripted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Upstream:
+    """Counts the calls that reach it; answers what it is told to."""
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.status = 200
+        self.asked: list[list[tuple[str, str]]] = []
+        self.failing = False
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def call(
+        self, upstream: str, method: str, target: str, *, headers: Any = (), **_rest: Any
+    ) -> Answered:
+        """Answer with the count."""
+        del upstream, method, target
+        self.asked.append(list(headers))
+        await self.go.wait()
+        if self.failing:
+            raise UpstreamFault("connect", "gone")
+        wanted = dict(headers).get("if-none-match")
+        if wanted is not None and wanted == self.headers.get("etag"):
+            return Answered(304, Headers([("etag", wanted)]), b"")
+        body = str(len(self.asked)).encode()
+        return Answered(self.status, Headers(self.headers.items()), body)
+
+
+class Place:
+    """Calls through the cache over an upstream."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.clock = ManualClock()
+        self.tasks: list[asyncio.Future[None]] = []
+        self.services = Services(
+            call=upstream.call,
+            cached=uncached(upstream.call),
+            store=MemoryStore(self.clock),
+            clock=self.clock,
+            log=Events(),
+            metrics=Counts(),
+            fetch=Scripted(),
+            spawn=self._spawn,
+            objects=MemoryObjects(1 << 20),
+        )
+        self.responses = self.services.shared(Responses)
+        self.calls = CachedCalls(self.services)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        self.tasks.append(asyncio.ensure_future(work))
+
+    async def get(self, target: str = "/a", **options: Any) -> Answered:
+        """Make a call."""
+        return await self.calls.call("catalog", "GET", target, **options)
+
+
+async def test_a_fresh_answer_is_given_again() -> None:
+    """Within its lifetime, with what is left of it."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    first = await place.get()
+    place.clock.move(20)
+    second = await place.get()
+    assert [first.body, second.body] == [b"1", b"1"]
+    assert [first.source, second.source] == ["miss", "hit"]
+    assert [first.lifetime, second.lifetime] == [60, 40]
+    place.clock.move(41)
+    assert (await place.get()).body == b"2"
+
+
+@pytest.mark.parametrize("directives", ["no-store", "private, max-age=60", "max-age=0"])
+async def test_what_may_not_be_stored_is_asked_for_each_time(directives: str) -> None:
+    """And has no lifetime."""
+    upstream = Upstream(cache_control=directives)
+    place = Place(upstream)
+    answers = [await place.get(), await place.get()]
+    assert [answer.body for answer in answers] == [b"1", b"2"]
+    assert {answer.lifetime for answer in answers} == {0}
+
+
+async def test_another_identity_gets_another_answer() -> None:
+    """Equal texts share, others don't; the text itself is in no key."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    bodies = [(await place.get(identity=who)).body for who in ("alice", "bob", "", "alice", "")]
+    assert bodies == [b"1", b"2", b"3", b"1", b"3"]
+
+
+async def test_other_methods_and_bodies_pass() -> None:
+    """Nothing of them is stored."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    for body in (b"1", b"2"):
+        answer = await place.calls.call("catalog", "POST", "/a", body=b"x")
+        assert (answer.body, answer.source) == (body, "")
+
+
+async def test_vary_selects_among_the_headers_of_the_call() -> None:
+    """In their normal form."""
+    upstream = Upstream(cache_control="max-age=60", vary="Accept-Language")
+    place = Place(upstream)
+    bodies = [
+        (await place.get(headers=[("Accept-Language", language)])).body
+        for language in ("de, en", "fr", "EN,de", "fr")
+    ]
+    assert bodies == [b"1", b"2", b"1", b"2"]
+
+
+async def test_a_stale_answer_is_validated() -> None:
+    """By its validator; a 304 makes it fresh again."""
+    upstream = Upstream(cache_control="max-age=60", etag='"x"')
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(61)
+    again = await place.get()
+    assert (again.body, again.lifetime, len(upstream.asked)) == (b"1", 60, 2)
+    assert dict(upstream.asked[1])["if-none-match"] == '"x"'
+
+
+async def test_a_stored_answer_stands_in_for_an_error() -> None:
+    """For as long as the caller allows, and says that it is stale."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(70)
+    upstream.failing = True
+    answer = await place.get(stale_if_error=30)
+    assert (answer.body, answer.stale, answer.lifetime, answer.source) == (b"1", True, 0, "stale")
+    upstream.failing, upstream.status, upstream.headers = False, 503, {}
+    assert (await place.get(stale_if_error=30)).body == b"1"
+    assert (await place.get()).status == 503
+    upstream.failing = True
+    place.clock.move(21)
+    with pytest.raises(UpstreamFault):
+        await place.get(stale_if_error=30)
+
+
+async def test_must_revalidate_is_never_given_stale() -> None:
+    """Whatever the caller allows (RFC 9111 section 5.2.2.2)."""
+    upstream = Upstream(cache_control="max-age=60, must-revalidate")
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(61)
+    upstream.failing = True
+    with pytest.raises(UpstreamFault):
+        await place.get(stale_if_error=300)
+
+
+async def test_stale_while_revalidate_answers_at_once() -> None:
+    """One call goes in the background."""
+    upstream = Upstream(cache_control="max-age=60, stale-while-revalidate=60")
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(61)
+    upstream.go.clear()
+    answers = [await place.get() for _ in range(5)]
+    assert {(answer.body, answer.stale) for answer in answers} == {(b"1", True)}
+    upstream.go.set()
+    await asyncio.gather(*place.tasks)
+    assert len(upstream.asked) == 2
+    assert (await place.get()).body == b"2"
+
+
+async def _together(place: Place, count: int, **options: Any) -> list[Answered]:
+    return await asyncio.gather(*(place.get(**options) for _ in range(count)))
+
+
+async def _released(upstream: Upstream, asked: Callable[[], bool]) -> None:
+    while not asked():  # noqa: ASYNC110 - what is waited for is no event
+        await asyncio.sleep(0)
+    upstream.go.set()
+
+
+async def test_equal_calls_collapse() -> None:
+    """Twenty ask, one goes."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    upstream.go.clear()
+    together = asyncio.ensure_future(_together(place, 20))
+    await _released(upstream, lambda: bool(upstream.asked))
+    answers = await together
+    assert len(upstream.asked) == 1
+    assert sorted(answer.source for answer in answers) == ["collapsed"] * 19 + ["miss"]
+
+
+async def test_nobody_waits_twice_for_what_cannot_be_shared() -> None:
+    """The first burst learns it, the next goes at once."""
+    upstream = Upstream(cache_control="no-store")
+    place = Place(upstream)
+    await _together(place, 3)
+    upstream.go.clear()
+    asked = len(upstream.asked)
+    together = asyncio.ensure_future(_together(place, 20))
+    await _released(upstream, lambda: len(upstream.asked) == asked + 20)
+    await together
+
+
+async def test_the_one_who_went_being_cancelled_strands_nobody() -> None:
+    """Another one goes."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    upstream.go.clear()
+    leader = asyncio.ensure_future(place.get())
+    await asyncio.sleep(0)
+    together = asyncio.ensure_future(_together(place, 5))
+    await asyncio.sleep(0)
+    leader.cancel()
+    await _released(upstream, lambda: len(upstream.asked) == 2)
+    assert {answer.body for answer in await together} == {b"2"}
+
+
+async def test_marks_make_void_or_stale() -> None:
+    """By the URI of the call or a tag; softly by validation."""
+    upstream = Upstream(cache_control="max-age=60", etag='"x"', cache_groups='"shoes"')
+    place = Place(upstream)
+    first = await place.get()
+    assert first.tags == ("group catalog:/a shoes",)
+    place.responses.mark([Mark(TAG, first.tags[0])])
+    assert (await place.get()).body == b"2"
+    place.responses.mark([Mark(URI, "catalog:/a", soft=True)])
+    assert (await place.get()).body == b"2"
+    assert dict(upstream.asked[2])["if-none-match"] == '"x"'
