@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,16 +16,18 @@ from extproc.testing import Scripted, answered
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from extproc.core.ports import Answered
+
 URL = "https://id.example/keys"
 
 
 class Slow(Scripted):
     """Takes a moment for each answer."""
 
-    async def fetch(self, url: str, **more: object) -> object:  # type: ignore[override]
+    async def fetch(self, url: str, **more: Any) -> Answered:
         """Wait, then answer."""
         await asyncio.sleep(0.05)
-        return await super().fetch(url, **more)  # type: ignore[arg-type]
+        return await super().fetch(url, **more)
 
 
 async def get(fetcher: SharedFetcher, shared_for: float = 10.0) -> bytes:
@@ -91,8 +93,9 @@ async def test_a_lock_that_nobody_gives_back_is_an_error_in_time(tmp_path: Path)
     """A worker that hangs while it asks holds up the others for one fetch's time, not for ever."""
 
     class Never(Scripted):
-        async def fetch(self, url: str, **more: object) -> object:  # type: ignore[override]
-            return await asyncio.Event().wait()
+        async def fetch(self, url: str, **more: Any) -> Answered:
+            await asyncio.Event().wait()
+            raise AssertionError
 
     hung = SharedFetcher(Never(), tmp_path)
     asking = asyncio.ensure_future(get(hung))
