@@ -52,7 +52,7 @@ def block(
         upstream: its name.
         method: for example `GET`.
         target: path and query.
-        headers: names in lower case.
+        headers: in order.
         size: of the body.
         seconds: how long Envoy waits for the answer, and what it tells the upstream
             (`x-envoy-expected-rq-timeout-ms`); None for the upstream's own timeout.
@@ -95,6 +95,7 @@ def _first(upstream: str, method: str, host: str) -> bytes:
 
 
 def _written(name: str, value: str) -> bytes:
+    name = name.lower()
     if not _NAME.match(name) or not _VALUE.match(value) or value != value.strip(" \t"):
         raise NotSendable(name)
     if name in _NOT_SENT:
