@@ -329,6 +329,8 @@ class Execution:
             self._failed(leg, Unusable(fault.reason))
             return
         answer = future.result()
+        if answer.source and answer.source != "miss":
+            leg.part.outcome = answer.source
         try:
             values = self._values
             known = values.pop(future) if future in values else leg.call.kind.read(answer)
@@ -342,8 +344,6 @@ class Execution:
             self._failed(leg, Unusable("shape"))
         else:
             self._freshness.took(answer, self._context.now)
-            if answer.source and answer.source != "miss":
-                leg.part.outcome = answer.source
 
     def _came_of(self, leg: Leg, value: Any) -> None:
         state, call = leg.part, leg.call

@@ -61,6 +61,7 @@ class Telling:
         depth: int,
     ) -> None:
         self._request = request
+        self._depth = depth
         self._identity = identity
         self._assertion = assertion
         get = request.headers.get
@@ -109,7 +110,8 @@ class Telling:
 
     def _told_to(self, call: Call, context: Context) -> tuple[Pairs, str]:
         headers = [*call.kind.sends, *self._carried]
-        told = []
+        # One that calls itself must not wait for its own answer, as for an equal call's.
+        told = [f"{DEPTH}:{self._depth}"] if self._depth else []
         if call.send_identity and (self._identity or self._assertion is not None):
             pairs, text = self._who(context)
             headers += pairs

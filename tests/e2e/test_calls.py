@@ -137,6 +137,23 @@ routes:
         a: {upstream: other, path: /fresh/60}
         b: {upstream: other, path: /fresh/20}
       response: "[a, b]"
+  - name: mixed
+    match: {path: /mixed}
+    aggregate:
+      calls:
+        a: {upstream: other, path: /fresh/60}
+        b: {upstream: other, path: /never}
+      response: "[a, b]"
+  - name: stale
+    match: {path: /stale}
+    aggregate:
+      calls: {a: {upstream: other, path: /brief, stale: 1m}}
+      response: "a"
+  - name: crowd
+    match: {path: /crowd}
+    aggregate:
+      calls: {a: {upstream: other, path: /crowd}}
+      response: "a"
   - name: loop
     match: {path: /loop}
     aggregate:
@@ -200,6 +217,8 @@ ANSWERS: dict[str, Callable[[Got, str], Say]] = {
     "/keys": lambda _got, _rest: Say([*range(KEYS), *range(KEYS)]),
     "/fresh/": fresh,
     "/slow/": slow,
+    "/brief": lambda _got, _rest: Say({"n": 1}, headers={"cache-control": "max-age=1"}),
+    "/crowd": lambda _got, _rest: Say(1, headers={"cache-control": "max-age=60"}, after=0.3),
     "/items/": item,
     "/mails": placed,
     "/hang": lambda _got, _rest: Say(then="hang"),
@@ -432,7 +451,53 @@ class TestWhatIsTold:
 
     def test_the_shortest_lifetime(self, place: Gateway) -> None:
         """A composed answer is fresh as long as its parts."""
-        assert place.ask("/fresh").headers["cache-control"] == "max-age=20"
+        kind, _, seconds = place.ask("/fresh").headers["cache-control"].partition("=")
+        assert kind == "max-age"
+        assert 10 <= int(seconds) <= 20
+
+    def test_fresh_parts_are_not_asked_for(self, place: Gateway, upstream: Counting) -> None:
+        """An answer whose parts are all fresh makes no call; one part that isn't makes one."""
+        first = place.ask("/fresh")
+        upstream.forget()
+        again = place.ask("/fresh")
+        assert again.json == first.json
+        assert not upstream.got
+        outcomes = until(lambda: self._outcomes(place, again), "the record")
+        assert outcomes == {"a": "hit", "b": "hit"}
+        mixed = place.ask("/mixed")
+        assert mixed.json == ["/fresh/60", {"path": "/never"}]
+        assert upstream.paths() == ["/never"]
+        assert "cache-control" not in mixed.headers
+
+    def _outcomes(self, place: Gateway, reply: Any) -> dict[str, str]:
+        request_id = reply.headers["x-request-id"]
+        found = [r for r in records(place) if r["request_id"] == request_id]
+        return {call["part"]: call["outcome"] for r in found for call in r["calls"]}
+
+    def test_the_last_good_part_stands_in(self, place: Gateway, upstream: Counting) -> None:
+        """With `stale`: the answer isn't partial, and isn't kept by anybody."""
+        assert place.ask("/stale").json == {"n": 1}
+        upstream.answer = lambda _got: Say(status=500)
+        try:
+            until(lambda: place.ask("/stale").headers.get("cache-control") == "no-store", "stale")
+            reply = place.ask("/stale")
+            assert reply.json == {"n": 1}
+            assert "x-gateway-partial" not in reply.headers
+        finally:
+            upstream.answer = shop
+
+    def test_equal_calls_of_many_requests_are_one(self, place: Gateway, upstream: Counting) -> None:
+        """While one is under way, the others wait for it."""
+        replies: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda: replies.append(place.ask("/crowd"))) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {reply.status for reply in replies} == {200}
+        assert upstream.count("/crowd") == 1
 
     def test_records_and_metrics(self, place: Gateway) -> None:
         """Each part with what became of it, and how many calls a join took."""
