@@ -30,6 +30,7 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
 	$(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.store
 
 fuzz: $(STAMP)  ## a million mutations of recorded Envoy traffic; --inputs, --seed, --replay
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
