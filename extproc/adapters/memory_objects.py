@@ -2,7 +2,8 @@
 
 New objects come into a small window that is least-recently-used. What leaves the window is let
 into the rest only if nothing that would have to go for it was asked for more often; how often, an
-approximate count says that fades with time. The rest is segmented: on probation until asked for
+approximate count says that fades with time. Of two that were asked for as often, the newer one is
+let in while that is a few times: which of them is wanted again, nobody knows. The rest is segmented: on probation until asked for
 again, then protected. A scan, or keys that are asked for once, displace nothing that is in use.
 
 Every operation is O(1): ordered dictionaries, and a count in four rows of small numbers.
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST = 64 << 20
 _WINDOW = 0.01
+_OFTEN = 5
 _PROTECTED = 0.8  # of the rest
 PLACE = 350  # bytes for one key's places: the entry, the node, the tuple around the object
 _MOST_COUNTED = 15
@@ -190,7 +192,8 @@ class MemoryObjects:
             for victim, (_, cost) in segment.kept.items():
                 if freed >= missing:
                     break
-                if self._frequencies.of(victim) > asked:
+                known = self._frequencies.of(victim)
+                if known > asked or (known == asked and known > _OFTEN):
                     return False
                 victims.append((segment, victim))
                 freed += cost
