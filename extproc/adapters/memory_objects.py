@@ -2,9 +2,10 @@
 
 New objects come into a small window that is least-recently-used. What leaves the window is let
 into the rest only if nothing that would have to go for it was asked for more often; how often, an
-approximate count says that fades with time. Of two that were asked for as often, the newer one is
-let in while that is a few times: which of them is wanted again, nobody knows. The rest is segmented: on probation until asked for
-again, then protected. A scan, or keys that are asked for once, displace nothing that is in use.
+approximate count says that fades with time. Of two that were asked for as often a coin decides:
+always to keep the older would freeze what is kept, never to keep it would let a cycle of keys
+displace each other. The rest is segmented: on probation until asked for again, then protected. A
+scan, or keys that are asked for once, displace nothing that is in use.
 
 Every operation is O(1): ordered dictionaries, and a count in four rows of small numbers.
 """
@@ -12,6 +13,7 @@ Every operation is O(1): ordered dictionaries, and a count in four rows of small
 from __future__ import annotations
 
 from collections import OrderedDict
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ class MemoryObjects:
                 if freed >= missing:
                     break
                 known = self._frequencies.of(victim)
-                if known > asked or (known == asked and known > _OFTEN):
+                if known > asked or (known == asked and known > _OFTEN and getrandbits(1)):
                     return False
                 victims.append((segment, victim))
                 freed += cost
