@@ -15,9 +15,17 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
     if as_json:
         _as_json(gateway)
         return
-    loaded = assembled(gateway).loaded
+    from extproc.envoy_config.compile import buffering
+
+    assembly = assembled(gateway)
+    loaded = assembly.loaded
     count = len(loaded.gateway.routes)
     typer.echo(f"{gateway}: {count} route{'' if count == 1 else 's'}, version {loaded.version}")
+    buffers = buffering(assembly.modes)
+    if buffers:
+        typer.echo(f"1xx responses are not passed on, as {buffers[0]} needs whole request bodies")
+    else:
+        typer.echo("1xx responses are passed on")
 
 
 def _as_json(gateway: GatewayFile) -> None:
