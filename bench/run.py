@@ -139,7 +139,7 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
-    figures = {
+    figures: dict[str, dict[str, Any]] = {
         s.name: {
             name: round(statistics.median(r[name] for r in s.rounds), 3) for name in s.rounds[0]
         }
@@ -149,6 +149,7 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
     for scenario in scenarios:
         ratios = [r["service_us"] / y for r, y in zip(scenario.rounds, yardstick, strict=True)]
         figures[scenario.name]["of_yardstick"] = round(statistics.median(ratios), 3)
+    rps = figures["noop"]["rps"] / figures["yardstick, upstream"]["rps"]
     return {
         "command": "make bench",
         "server": options.server,
@@ -157,6 +158,7 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "scenarios": figures,
+        "noop_rps_of_yardstick": round(rps, 2),
     }
 
 
@@ -180,6 +182,10 @@ def _show(results: dict[str, Any]) -> None:
         )
     console = Console(width=100)
     console.print(table)
+    console.print(
+        f"requests per second on the no-op route: {results['noop_rps_of_yardstick']:.2f} of the "
+        "yardstick's with an upstream"
+    )
     one = results["one_client"]
     console.print(
         f"one client, p50: the yardstick adds {one['yardstick_added_ms']:.2f} ms; the no-op behind "
@@ -197,7 +203,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     token, keys = issuer(stack)
     empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
     full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
-    yard_port, yard_envoy, yard_service = _yardstick(stack, folder)
+    yard_port, yard_envoy, yard_service = _yardstick(stack, folder, origin)
     bearer = f"authorization: Bearer {token}\r\n"
 
     def ours(name: str, extra: str = "", count: int = requests) -> Scenario:
@@ -209,7 +215,8 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
     return [
-        Scenario("yardstick", yard_port, plain, requests, [yard_service], yard_envoy),
+        Scenario("yardstick", yard_port, direct, requests, [yard_service], yard_envoy),
+        Scenario("yardstick, upstream", yard_port, plain, requests, [yard_service], yard_envoy),
         _served(stack, folder, origin, options.server, requests),
         ours("noop"),
         ours("jwt", bearer),
@@ -291,11 +298,11 @@ def _gateway(
     return port, envoy, [process.pid, *workers]
 
 
-def _yardstick(stack: ExitStack, folder: Path) -> tuple[int, int, int]:
+def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
     address, port = f"unix:{folder}/y", _free_port()
     service = _process(stack, [sys.executable, str(_HERE / "yardstick.py"), address])
-    template = json.loads((_HERE / "yardstick.json").read_text())
-    text = json.dumps(template).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/y")
+    config = _config(origin)
+    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/y")
     (folder / "envoy.json").write_text(text)
     command = [binary(None), "-c", str(folder / "envoy.json"), "--disable-hot-restart"]
     command += ["--concurrency", "1", "--log-level", "error"]
@@ -334,21 +341,27 @@ def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: 
     return Scenario("same Envoy", port, request, requests, [service.pid, *workers], envoy.pid)
 
 
-def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
-    """Return the port of an Envoy without a service: `/direct` from itself, `/` from the origin."""
-    port = _free_port()
-    config = json.loads((_HERE / "yardstick.json").read_text())
+def _config(origin: int) -> dict[str, Any]:
+    """Return the yardstick's Envoy: `/direct` is answered by itself, all else by the origin."""
+    config: dict[str, Any] = json.loads((_HERE / "yardstick.json").read_text())
     filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-    manager = filters[0]["typed_config"]
-    manager["http_filters"] = manager["http_filters"][1:]
-    host = manager["route_config"]["virtual_hosts"][0]
+    host = filters[0]["typed_config"]["route_config"]["virtual_hosts"][0]
     host["routes"][0]["match"] = {"path": "/direct"}
     host["routes"].append({"match": {"prefix": "/"}, "route": {"cluster": "origin"}})
     place = {"socket_address": {"address": "127.0.0.1", "port_value": origin}}
     endpoints = [{"lb_endpoints": [{"endpoint": {"address": place}}]}]
     assignment = {"cluster_name": "origin", "endpoints": endpoints}
     cluster = {"name": "origin", "type": "STATIC", "load_assignment": assignment}
-    config["static_resources"]["clusters"] = [cluster]
+    config["static_resources"]["clusters"].append(cluster)
+    return config
+
+
+def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
+    """Return the port of the same Envoy without a service."""
+    port, config = _free_port(), _config(origin)
+    filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    del filters[0]["typed_config"]["http_filters"][0]
+    del config["static_resources"]["clusters"][0]
     (folder / "bare.json").write_text(json.dumps(config).replace('"PORT"', str(port)))
     command = [binary(None), "-c", str(folder / "bare.json"), "--disable-hot-restart"]
     envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])

@@ -16,7 +16,7 @@ from extproc.core.errors import PeerFault
 from extproc.core.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from extproc.adapters.service import Deciding
@@ -95,6 +95,9 @@ class GrpcioServer:
             if data is grpc.aio.EOF:
                 return
             answers = service.receive(exchange, data)
+            request = exchange.request
+            if request is not None and request.endings is not None and request.cut is None:
+                request.cut = _ending(asyncio.current_task())
             if isinstance(answers, Waiting):
                 async for messages in service.waited(exchange, answers):
                     answers = messages
@@ -144,6 +147,16 @@ class _Handler(grpc.GenericRpcHandler):
     def service(self, handler_call_details: Any) -> Any:
         """Find the method's handler."""
         return self._methods.get(handler_call_details.method)
+
+
+def _ending(task: asyncio.Task[object] | None) -> Callable[[], None]:
+    """Return what ends a stream in the middle: with its handler, the stream is cancelled."""
+
+    def cut() -> None:
+        if task is not None:
+            task.cancel()
+
+    return cut
 
 
 async def _write(context: type_of_context, messages: Sequence[bytes]) -> None:

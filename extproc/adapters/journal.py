@@ -2,6 +2,9 @@
 
 A worker whose interpreter is stuck in C code can say nothing; the supervisor that has to kill
 it reads here whose hook it was, and starts the next worker with that plugin in threads.
+
+The first byte is the number of the plugin whose hook runs, 0 for none; then come the names in the
+order of their numbers, each behind its length.
 """
 
 from __future__ import annotations
@@ -12,27 +15,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SIZE = 256
+_SIZE = 1 << 16
+_MOST = 255  # of names; a name is cut to as many bytes
 
 
 class Journal:
-    """The worker's end; writing costs one copy into shared memory."""
+    """The worker's end; writing costs one byte in shared memory."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _SIZE)
-        self._last = ""
-        self._length = 0
+        self._numbers: dict[str, int] = {}
+        self._end = 1
 
     def armed(self, name: str) -> None:
         """Record that this plugin's hook runs."""
-        if name == self._last:
-            self._memory[0] = self._length
-            return
-        text = name.encode()[: _SIZE - 1]
-        self._last, self._length = name, len(text)
-        self._memory[: 1 + len(text)] = bytes([len(text)]) + text
+        number = self._numbers.get(name)
+        self._memory[0] = self._named(name) if number is None else number
+
+    def _named(self, name: str) -> int:
+        """Give a name its number; 0 where none is left."""
+        number = len(self._numbers) + 1 if len(self._numbers) < _MOST else 0
+        self._numbers[name] = number
+        if number:
+            text = name.encode()[:_MOST]
+            self._memory[self._end : self._end + 1 + len(text)] = bytes([len(text)]) + text
+            self._end += 1 + len(text)
+        return number
 
     def disarmed(self) -> None:
         """Record that no hook runs."""
@@ -45,4 +55,8 @@ def running(path: Path) -> str:
         record = path.read_bytes()
     except OSError:
         return ""
-    return record[1 : 1 + record[0]].decode(errors="replace") if record else ""
+    at = 1
+    for _ in range(record[0] - 1 if record else 0):
+        at += 1 + record[at]
+    name = record[at + 1 : at + 1 + record[at]] if record[:1] > b"\0" else b""
+    return name.decode(errors="replace")

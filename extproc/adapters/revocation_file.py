@@ -28,11 +28,11 @@ class RevocationFile:
         self._path = path
         self._read = 0
 
-    def open(self, now: float) -> int:
+    def open(self, now: float) -> list[Revocation]:
         """Make the file, or leave out of it what has become void.
 
         Returns:
-            How many revocations it holds.
+            The revocations that it holds.
 
         Raises:
             BadRevocation: a line can't be read.
@@ -43,11 +43,11 @@ class RevocationFile:
         fresh.unlink(missing_ok=True)
         fresh.touch(0o600)
         with fresh.open("wb") as output:
-            output.writelines(map(_written, kept))
+            output.writelines(map(written, kept))
             output.flush()
             os.fsync(output.fileno())
         fresh.replace(self._path)
-        return len(kept)
+        return kept
 
     def append(self, revocation: Revocation) -> None:
         """Add one; it is on the disk when this returns.
@@ -56,7 +56,7 @@ class RevocationFile:
             OSError: it can't be written.
         """
         with self._path.open("ab") as output:
-            output.write(_written(revocation))
+            output.write(written(revocation))
             output.flush()
             os.fsync(output.fileno())
 
@@ -79,14 +79,24 @@ class RevocationFile:
                 if not line.endswith(b"\n"):
                     return
                 self._read += len(line)
-                yield _parsed(line, self._path.name)
+                yield parsed(line, self._path.name)
 
 
-def _written(revocation: Revocation) -> bytes:
+def written(revocation: Revocation) -> bytes:
+    """Write a revocation as one line of JSON."""
     return orjson.dumps({k: v for k, v in asdict(revocation).items() if v}) + b"\n"
 
 
-def _parsed(line: bytes, name: str) -> Revocation:
+def parsed(line: bytes, name: str) -> Revocation:
+    """Read a line.
+
+    Args:
+        line: JSON.
+        name: where it stands, for the error.
+
+    Raises:
+        BadRevocation: it is no revocation.
+    """
     try:
         return Revocation(**orjson.loads(line))
     except (orjson.JSONDecodeError, TypeError, BadRevocation) as error:

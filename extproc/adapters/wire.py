@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from extproc.adapters import wire_headers
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.messages.received_pb2 import ReceivedRequest
-from extproc.adapters.wire_headers import LONGEST_REMEMBERED, Received, pseudo
+from extproc.adapters.wire_headers import LONGEST_REMEMBERED, Received, each, pseudo
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Changes
 from extproc.core.law import Side
@@ -40,9 +39,6 @@ from extproc.core.messages import (
 )
 from extproc.core.values import Head, Request, Response
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -99,46 +95,50 @@ def decode(data: bytes) -> Event:
 
 def _request_headers(message: ReceivedRequest, size: int) -> RequestHeaders:
     part = message.request_headers
-    raw = list(part.headers.headers)
-    head = _head_again(*raw[:_PSEUDO]) if size <= _SHORT else None
+    raw = part.headers
+    first = wire_headers.end_of(raw, _PSEUDO)
+    head = _head_again(raw[:first]) if size <= _SHORT else None
     if head is None:
-        head = _head(raw)
+        head, first = _head(raw), 0
     route_key, address, attributes = wire_headers.attributes(message.attributes)
-    request = Request.came(head, Received(raw), address, attributes)
+    request = Request.came(head, Received(raw, first), address, attributes)
     return RequestHeaders(request, route_key, part.end_of_stream)
 
 
-def _head(raw: Sequence[bytes]) -> Head:
+def _head(raw: bytes) -> Head:
     """Read what a request asks for.
 
     Raises:
         PeerFault: something among the headers is none.
     """
-    named = pseudo(raw).get
+    named = pseudo(each(raw)).get
     host = host_only(named(":authority", ""))
     return Head(named(":method", ""), named(":scheme", ""), host, named(":path", ""))
 
 
 @lru_cache(maxsize=2048)
-def _head_again(*first: bytes) -> Head | None:
+def _head_again(raw: bytes) -> Head | None:
     """Read it from the first headers alone: Envoy's map keeps the pseudo header fields there.
 
     Returns:
         None where they are other headers.
+
+    Raises:
+        PeerFault: as `_head`.
     """
-    if len(first) < _PSEUDO or not all(one.startswith(b"\n") and one[2:3] == b":" for one in first):
-        return None
-    return _head(first)
+    first = each(raw)
+    if len(first) == _PSEUDO and all(one[:1] == b"\n" and one[2:3] == b":" for one in first):
+        return _head(raw)
+    return None
 
 
 def _response_headers(message: ReceivedRequest) -> ResponseHeaders:
     part = message.response_headers
-    raw = list(part.headers.headers)
-    status = pseudo(raw).get(":status", "")
+    status = pseudo(each(part.headers)).get(":status", "")
     if len(status) != 3 or not status.isdecimal():  # noqa: PLR2004 - RFC 9110 section 15
         raise PeerFault("the response has no status")
     details = wire_headers.attributes(message.attributes).all.get(DETAILS_ATTRIBUTE, "")
-    return ResponseHeaders(int(status), Received(raw), part.end_of_stream, details)
+    return ResponseHeaders(int(status), Received(part.headers), part.end_of_stream, details)
 
 
 def encode(answer: Answer) -> tuple[bytes, ...]:

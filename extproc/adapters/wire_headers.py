@@ -26,6 +26,8 @@ _RAW_VALUE_TAG = 0x1A  # field 3, bytes
 LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
+_REQUEST_ID = b"\n\x0cx-request-id\x1a"
+_UUID_SIZE = b"\x24"  # 36 characters
 
 
 def read(raw: bytes) -> tuple[str, str]:
@@ -50,35 +52,34 @@ def read(raw: bytes) -> tuple[str, str]:
     return header.key, header.raw_value.decode("latin-1") or header.value
 
 
-# A method, a scheme, an authority and often a path: the same bytes for many requests.
-_read_again = lru_cache(maxsize=4096)(read)
-
-
 @lru_cache(maxsize=1024)
 def _beginning(name: str) -> bytes | None:
     """Return how the header with this name begins; None for what is no name."""
-    if not name or not name.isascii():
+    if not name or name[0] == ":" or not name.isascii():
         return None
     return common_pb2.HeaderValue(key=name).SerializeToString()
 
 
-@lru_cache(maxsize=64)
-def _beginnings(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return how headers with these names begin."""
-    return tuple([one for one in map(_beginning, names) if one is not None])
-
-
 class Received(Headers):
-    """The headers of one message, without the pseudo header fields; read one by one."""
+    """The headers of one message, without the pseudo header fields; read one by one.
+
+    Args:
+        raw: a serialised HeaderMap.
+        first: where in it the first header stands that is no pseudo header field, or one before.
+    """
 
     _complete = False
 
-    def __init__(self, raw: list[bytes]) -> None:
+    def __init__(self, raw: bytes, first: int = 0) -> None:
         self._raw = raw
+        self._first = first
         self._values = {}
 
     def received_all(self, name: str) -> list[str]:
         """Return the values of a name in lower case as they came, in order.
+
+        What is sought might also stand in another header's value: from header to header it is
+        looked where one begins.
 
         Raises:
             PeerFault: the header is none.
@@ -86,57 +87,116 @@ class Received(Headers):
         beginning = _beginning(name)
         if beginning is None:
             return []
-        return [read(raw)[1] for raw in self._raw if raw.startswith(beginning)]
+        raw, at = self._raw, self._first
+        sought = raw.find(beginning, at)  # most that are asked for are absent
+        values = []
+        try:
+            while sought >= 0:
+                length = raw[at + 1]
+                start = at + 2
+                if length >= _ONE_BYTE:
+                    start, length = _long(raw, at)
+                at = start + length
+                if at <= sought:
+                    continue
+                if start == sought:
+                    values.append(read(raw[start:at])[1])
+                sought = raw.find(beginning, at)
+        except IndexError as error:
+            raise PeerFault("the headers end in the middle") from error
+        return values
 
     def has_any(self, names: tuple[str, ...]) -> bool:
         """Say whether any of these headers is there: one look at each as it came."""
         if self._touched and not self._touched.keys().isdisjoint(names):
             return any(self._find(name) for name in names)
-        beginnings = _beginnings(names)
-        for raw in self._raw:  # noqa: SIM110 - a generator would cost more than it says
-            if raw.startswith(beginnings):
+        raw, first = self._raw, self._first
+        for name in names:
+            beginning = _beginning(name)
+            if beginning is not None and raw.find(beginning, first) >= 0 and self._find(name):
                 return True
         return False
 
     def received(self, name: str) -> str:
         """Return a header's value as it came, the last of several; empty where it is absent.
 
-        Envoy puts its own headers behind a client's, so it looks from there.
-
         Raises:
             PeerFault: the header is none.
         """
-        beginning = _beginning(name)
-        if beginning is not None:
-            for raw in reversed(self._raw):
-                if raw.startswith(beginning):
-                    return read(raw)[1]
-        return ""
+        values = self.received_all(name)
+        return values[-1] if values else ""
+
+    def request_id(self) -> str:
+        """Return `x-request-id`, which Envoy puts behind a client's headers."""
+        at = self._raw.rfind(_REQUEST_ID)
+        if at < 0:
+            return ""
+        at += len(_REQUEST_ID)
+        if self._raw[at : at + 1] != _UUID_SIZE:
+            return self.received("x-request-id")
+        return self._raw[at + 1 : at + 1 + _UUID_SIZE[0]].decode("latin-1")
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:
             known = self._values
-            pairs = map(read, self._raw)
+            pairs = map(read, each(self._raw))
             self._values = gathered(pair for pair in pairs if not pair[0].startswith(":"))
             self._values.update(known)
             self._complete = True
         return self._values
 
 
-def pseudo(raw: Sequence[bytes]) -> dict[str, str]:
-    """Return the pseudo header fields.
+def each(raw: bytes) -> list[bytes]:
+    """Cut a serialised HeaderMap into its headers.
 
     Raises:
-        PeerFault: something among the headers is none.
+        PeerFault: it is none.
     """
     try:
-        return dict(
-            [
-                _read_again(one) if len(one) <= LONGEST_REMEMBERED else read(one)
-                for one in raw
-                if one[2] == _COLON and one[0] == _KEY_TAG
-            ]
-        )
+        return list(received_pb2.ReceivedHeaderMap.FromString(raw).headers)
+    except DecodeError as error:
+        raise PeerFault("the headers can't be read") from error
+
+
+def end_of(raw: bytes, count: int) -> int:
+    """Return where so many headers end; beyond the end where there are fewer."""
+    at = 0
+    try:
+        for _ in range(count):
+            length = raw[at + 1]
+            if length < _ONE_BYTE:
+                at += 2 + length
+            else:
+                start, length = _long(raw, at)
+                at = start + length
+    except IndexError:
+        return len(raw) + 1
+    return at
+
+
+def _long(raw: bytes, at: int) -> tuple[int, int]:
+    """Return where a header starts, and its length of several bytes (base 128, protobuf).
+
+    Raises:
+        IndexError: the bytes end before.
+    """
+    at += 1
+    length = shift = 0
+    while raw[at] >= _ONE_BYTE:
+        length |= (raw[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+    return at + 1, length | raw[at] << shift
+
+
+def pseudo(raw: Sequence[bytes]) -> dict[str, str]:
+    """Return the pseudo header fields among headers.
+
+    Raises:
+        PeerFault: something among them is no header.
+    """
+    try:
+        return dict([read(one) for one in raw if one[2] == _COLON and one[0] == _KEY_TAG])
     except IndexError as error:
         raise PeerFault("a header without a name") from error
 

@@ -35,7 +35,9 @@ def revoke(
 ) -> None:
     """Refuse a token, a subject, or all tokens until a moment.
 
-    When the command ends every worker refuses them, also where the answer is cached.
+    When the command ends every worker refuses them, also where the answer is cached. With a shared
+    store other replicas do within a second; it exits with 1 if they can't be told yet, and they are
+    told later.
     """
     if sum(map(bool, (jti, subject, before))) != 1:
         fail("extproc revoke: expected one of --jti, --subject and --before", 2)
@@ -43,3 +45,5 @@ def revoke(
     said |= {"authenticator": authenticator, "for": keep}
     answer = post(admin, token, "/revoke", {name: value for name, value in said.items() if value})
     typer.echo(json.dumps(answer) if as_json else f"revoked, until {answer['until']}")
+    if answer.get("shared") is False:
+        fail("extproc revoke: other replicas aren't told yet: Redis doesn't answer there", 1)

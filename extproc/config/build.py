@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from extproc.aggregation.plan import Call, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
+from extproc.authentication.lasting import EndsWithCredential
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
@@ -243,6 +244,8 @@ class _Builder:
         hides = self._credentials.hides()
         if hides is not None and not self._forwards_credentials(route):
             yield _step(hides)
+        if plugin is not None and route.upgrade:
+            yield _step(EndsWithCredential())
         policies = tuple(self._policies[name] for name in route.authorization or ())
         inputs = self._inputs(policies)
         if self._consumers:

@@ -33,6 +33,32 @@ class Changes:
         return bool(self.remove or self.set)
 
 
+class Written:
+    """Headers that are written alike for many requests: checked once.
+
+    Args:
+        pairs: names, each with its one value, or None to have none.
+
+    Raises:
+        ValueError: as for writing a header.
+    """
+
+    __slots__ = ("changes", "pairs", "touched")
+
+    def __init__(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+        self.pairs = tuple(
+            [
+                (key := _checked_name(name), None if value is None else _checked_value(key, value))
+                for name, value in pairs
+            ]
+        )
+        self.touched = dict.fromkeys([name for name, _ in self.pairs])
+        self.changes = Changes(
+            tuple([name for name, value in self.pairs if value is None]),
+            tuple([(name, (value,)) for name, value in self.pairs if value is not None]),
+        )
+
+
 class Headers:
     """A case-insensitive multi-map of text; reading sees every earlier change.
 
@@ -45,6 +71,7 @@ class Headers:
     """
 
     _touched: dict[str, None] | None = None
+    _whole: Changes | None = None  # all that was touched, where it was written at once
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Hold pairs (names in lower case)."""
@@ -77,7 +104,12 @@ class Headers:
         values = self.received_all(name)
         return values[-1] if values else ""
 
+    def request_id(self) -> str:
+        """Return `x-request-id` as it came; empty where it is absent."""
+        return self.received("x-request-id")
+
     def _touch(self, key: str) -> None:
+        self._whole = None
         if self._touched is None:
             self._touched = {}
         self._touched[key] = None
@@ -112,14 +144,16 @@ class Headers:
         self._values[key] = [_checked_value(key, value)]
         self._touch(key)
 
-    def put(self, pairs: Iterable[tuple[str, str | None]]) -> None:
-        """Write what `checked` gave: one value for each name, or none."""
-        for name, value in pairs:
-            if value is None:
-                del self[name]
-            else:
-                self._values[name] = [value]
-                self._touch(name)
+    def put(self, written: Written) -> None:
+        """Write all of these, in place of what there is."""
+        values = self._values
+        for name, value in written.pairs:
+            values[name] = [] if value is None else [value]
+        if self._touched is None:
+            self._touched, self._whole = written.touched.copy(), written.changes
+        else:
+            self._touched |= written.touched
+            self._whole = None
 
     def __delitem__(self, name: str) -> None:
         """Remove a header; removing an absent one is no error."""
@@ -163,6 +197,9 @@ class Headers:
         if not self._touched:
             return None
         touched, self._touched = self._touched, None
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            return whole
         remove, keep = [], []
         for name in touched:
             values = self._values[name]
@@ -175,16 +212,6 @@ class Headers:
     def __repr__(self) -> str:
         """Show names only: values may be credentials."""
         return f"Headers({', '.join(self)})"
-
-
-def checked(name: str, value: str) -> tuple[str, str]:
-    """Return a pair that `put` takes.
-
-    Raises:
-        ValueError: as for writing a header.
-    """
-    key = _checked_name(name)
-    return key, _checked_value(key, value)
 
 
 def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

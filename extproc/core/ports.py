@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from extproc.core.lasting import Lasting
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
@@ -366,6 +368,7 @@ class Services:
         fetch: HTTP to places that are no upstreams.
         spawn: run a coroutine in the background until the version is dropped.
         revocations: credentials that are no longer good.
+        lasting: exchanges that go on after they were judged.
         objects: storage of objects in this process, for all versions.
         replicas: stored responses that replicas share; None where there is one store for each.
     """
@@ -379,6 +382,7 @@ class Services:
     fetch: Fetcher
     spawn: Callable[[Awaitable[None]], None]
     revocations: Revocations = field(default_factory=_NothingRevoked)
+    lasting: Lasting = field(default_factory=lambda: Lasting(_NothingRevoked().hold))
     objects: Objects = field(default_factory=NoObjects)
     replicas: Replicas | None = None
     _shared: dict[Any, Any] = field(default_factory=dict)

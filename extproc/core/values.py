@@ -78,6 +78,8 @@ class Request:
         bodied: whether it has a body.
         slot: the place in the chain of the plugin whose hook runs.
         endings: what is called when the exchange ends; see `at_end`.
+        cut: ends the exchange at once, in the middle of what passes; the server sets it where
+            somebody wants to know of the end, and can't everywhere.
     """
 
     # Most requests leave most of these as they are.
@@ -87,7 +89,8 @@ class Request:
     body: bytes | None = None
     bodied = False
     slot = 0
-    endings: list[Callable[[], None]] | None = None
+    endings: list[Callable[[], object]] | None = None
+    cut: Callable[[], None] | None = None
     _id: str | None = None
     _facts: Facts | None = None
     _metadata: dict[str, Any] | None = None
@@ -142,7 +145,7 @@ class Request:
         """The request id (`x-request-id` as it came), which the client gets back."""
         known = self._id
         if known is None:
-            known = self._id = self.headers.received("x-request-id")
+            known = self._id = self.headers.request_id()
         return known
 
     @property
@@ -169,7 +172,7 @@ class Request:
             state = states[self.slot] = SimpleNamespace()
         return state
 
-    def at_end(self, ending: Callable[[], None]) -> None:
+    def at_end(self, ending: Callable[[], object]) -> None:
         """Have a function called when the exchange ends, whatever the end; it must not wait.
 
         What few exchanges need: `on_finish` costs every exchange of the route.

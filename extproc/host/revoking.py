@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.revocation_file import RevocationFile
 from extproc.config.units import duration
 from extproc.core.revocation import LONGEST, BadRevocation, Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from extproc.config.load import Loaded
+    from extproc.core.ports import Log
     from extproc.host.crew import Crew
 
+_LOOK_EVERY = 0.25
 _TOKENS_FOR = 30 * 86_400.0
 _KEYS = frozenset({"token", "subject", "before", "authenticator", "for"})
 
@@ -28,15 +32,36 @@ def revocations_file(loaded: Loaded, folder: Path) -> Path:
 
 
 class Revoking:
-    """Takes revocations from an operator.
+    """Takes revocations from an operator, and from other replicas where they share a store.
+
+    Args:
+        loaded: the gateway file.
+        folder: the runtime folder.
+        log: where trouble with the store goes.
 
     Raises:
         BadRevocation, OSError: the file can't be used.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = RevocationFile(file)
-        self.count = self._file.open(time.time())
+    def __init__(self, loaded: Loaded, folder: Path, log: Log) -> None:
+        self.path = revocations_file(loaded, folder)
+        self._file = RevocationFile(self.path)
+        self._known = set(self._file.open(time.time()))
+        self._unsaid: list[Revocation] = list(self._known)
+        store = loaded.gateway.shared_store
+        self._shared = RedisRevocations(store, log) if store is not None else None
+        self._log = log
+        self.well = True
+
+    @property
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self._known)
+
+    @property
+    def shares(self) -> bool | None:
+        """Say whether other replicas are told and heard; None where there is nothing to share."""
+        return None if self._shared is None else self.well
 
     async def revoke(self, said: Mapping[str, Any], crew: Crew) -> dict[str, Any]:
         """Revoke what an operator says; when this returns, every worker refuses it.
@@ -45,16 +70,75 @@ class Revoking:
             said: one of `token`, `subject`, `before` (a moment, or `now`); `authenticator`; `for`.
             crew: whose workers refuse it.
 
+        Returns:
+            Until when it holds; with a shared store, whether other replicas are told.
+
         Raises:
             BadRevocation: it can't be understood.
             OSError: it can't be written down.
         """
         revocation = _understood(said, time.time())
-        self._file.append(revocation)
-        self.count += 1
-        await crew.follow_revocations()
+        await self._keep([revocation], crew)
         until = datetime.fromtimestamp(revocation.until, UTC).isoformat(timespec="seconds")
-        return {"ok": True, "until": until}
+        answer: dict[str, Any] = {"ok": True, "until": until}
+        if self._shared is not None:
+            self._unsaid.append(revocation)
+            answer["shared"] = await self._say()
+        return answer
+
+    async def _keep(self, revocations: Sequence[Revocation], crew: Crew) -> None:
+        fresh = [one for one in revocations if one not in self._known]
+        for one in fresh:
+            self._file.append(one)
+            self._known.add(one)
+        if fresh:
+            await crew.follow_revocations()
+
+    async def _say(self) -> bool:
+        """Tell other replicas what they weren't told; what fails is said at the next look."""
+        assert self._shared is not None  # noqa: S101 - the callers looked
+        try:
+            while self._unsaid:
+                await self._shared.add(self._unsaid[:1])
+                del self._unsaid[0]
+        except NotShared:
+            return False
+        return True
+
+    async def follow(self, crew: Crew) -> None:
+        """Put in force what other replicas revoke, for as long as this runs."""
+        if self._shared is None:
+            return
+        try:
+            while True:
+                await self.look(crew)
+                await asyncio.sleep(_LOOK_EVERY)
+        finally:
+            await self._shared.close()
+
+    async def look(self, crew: Crew) -> None:
+        """Look once."""
+        if self._shared is None:
+            return
+        try:
+            fresh, flushed = await self._shared.fresh(time.time())
+        except NotShared as error:
+            self._note(well=False, error=str(error))
+            return
+        self._unsaid = [one for one in self._unsaid if one not in fresh]
+        await self._keep(fresh, crew)
+        if flushed:
+            now = time.time()
+            self._unsaid = [o for o in self._known if o not in fresh and o.until > now]
+        self._note(well=await self._say())
+
+    def _note(self, *, well: bool, error: str = "") -> None:
+        if well is not self.well:
+            self.well = well
+            if well:
+                self._log.info("revocations are shared again")
+            else:
+                self._log.error("revocations aren't shared; known ones stay in force", error=error)
 
 
 def _understood(said: Mapping[str, Any], now: float) -> Revocation:

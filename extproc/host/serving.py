@@ -18,7 +18,7 @@ from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_option
-from extproc.host.revoking import Revoking, revocations_file
+from extproc.host.revoking import Revoking
 from extproc.host.watch import Watch
 
 _LOOK_EVERY = 0.5
@@ -67,8 +67,7 @@ class Serving:
             self._assembly, _, path = snapshot.take(
                 self._options.gateway, os.environ, self._folder / "versions"
             )
-            self._revocations = revocations_file(self._assembly.loaded, self._folder)
-            self._revoking = Revoking(self._revocations)
+            self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
             self._crew = Crew(
                 path,
                 self._folder,
@@ -89,7 +88,7 @@ class Serving:
         )
         tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
         decisions = decisions_option(self._assembly.loaded)
-        revoked = ("--revocations", str(self._revocations))
+        revoked = ("--revocations", str(self._revoking.path))
         return ("--server", self._options.server, *revoked, *decisions, *tls)
 
     async def _serve(self) -> None:
@@ -97,6 +96,7 @@ class Serving:
         server = AdminServer(admin.address, admin.token or new_token(admin.address), self)
         try:
             await self._crew.start()
+            await self._revoking.look(self._crew)
             address = await server.start()
             self._log.info(
                 "serving",
@@ -105,7 +105,7 @@ class Serving:
                 admin=address,
                 version=self.version,
             )
-            looking = asyncio.ensure_future(self._look())
+            looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
             await self._stop.wait()
             looking.cancel()
         finally:
@@ -186,6 +186,7 @@ class Serving:
             "last_reload": {"ok": not self._error, "error": self._error or None},
             "workers": self._crew.described(),
             "revocations": self._revoking.count,
+            "revocations_shared": self._revoking.shares,
             "keys_missing": self._crew.keys_missing,
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
         }

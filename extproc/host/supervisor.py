@@ -24,7 +24,7 @@ from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
 from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
-from extproc.host.revoking import Revoking, revocations_file
+from extproc.host.revoking import Revoking
 from extproc.host.watch import Watch
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Supervisor:
         )
         self._assembly = original
         self._path = path
-        revoked = revocations_file(original.loaded, folder)
-        self._revoking = Revoking(revoked)
+        self._revoking = Revoking(original.loaded, folder, self._log)
+        revoked = self._revoking.path
         decisions = decisions_option(original.loaded)
         extra = ("--server", self._options.server, "--revocations", str(revoked), *decisions)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
@@ -141,13 +141,14 @@ class Supervisor:
 
     async def _serve(self, copied: Assembly) -> None:
         await self._crew.start()
+        await self._revoking.look(self._crew)
         await self._proxy.start(copied)
         address = await self._admin.start()
         listening = copied.loaded.gateway.listener.address
         self._log.info("serving", listener=listening, admin=address, version=self.version)
         if self._options.announce is not None:
             self._options.announce(listening, address)
-        looking = asyncio.ensure_future(self._look())
+        looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
         await self._stop.wait()
         looking.cancel()
 
@@ -265,6 +266,7 @@ class Supervisor:
             },
             "routes": [route.name for route in self._assembly.loaded.gateway.routes],
             "revocations": self._revoking.count,
+            "revocations_shared": self._revoking.shares,
             "keys_missing": self._crew.keys_missing,
             "upstreams": {
                 name.removeprefix(_UPSTREAM): counts

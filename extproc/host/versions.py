@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
 
     from extproc.config.build import Assembly
+    from extproc.core.lasting import Lasting
     from extproc.core.ports import (
         Caller,
         Clock,
@@ -44,6 +45,7 @@ class Outside:
     observer: Observer
     log: Log
     revocations: Revocations
+    lasting: Lasting
     objects: Objects
     replicas: Replicas | None = None
     shared: dict[Any, Any] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class Versions:
             fetch=outside.fetcher,
             spawn=spawn,
             revocations=outside.revocations,
+            lasting=outside.lasting,
             objects=outside.objects,
             replicas=outside.replicas,
             _shared=outside.shared,

@@ -27,6 +27,7 @@ from extproc.adapters.service import Deciding
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.lasting import Lasting
 from extproc.core.revocation import Revoked
 from extproc.core.routes import Routes
 from extproc.host.matcher import Matcher
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from extproc.config.build import Assembly
     from extproc.core.ports import Log
 
-MEMORY = "memory"
 _FLUSH_EVERY = 0.5
 _DECISIONS_EVERY = 0.1
 GRACE = 3.0
@@ -89,7 +89,9 @@ class Worker:
         self.log: Log = log
         self._runtime = LoopRuntime(Journal(options.journal) if options.journal else None)
         clock = SystemClock()
+        self._clock = clock
         self._revoked = Revoked(clock)
+        self._lasting = Lasting(self._revoked.hold)
         self._revocations = RevocationFile(options.revocations) if options.revocations else None
         self._follow_revocations()
         self._metrics = BatchedMetrics()
@@ -106,6 +108,7 @@ class Worker:
             self._metrics,
             self.log,
             self._revoked,
+            self._lasting,
             MemoryObjects(),
         )
         self._replicas: RedisReplicas | None = None
@@ -153,14 +156,14 @@ class Worker:
         """
         # In a thread: exchanges and pings go on while a large file is compiled.
         assembly = await asyncio.to_thread(_assembled, gateway)
-        self._share(assembly.loaded.gateway.store)
+        self._share(assembly.loaded.gateway.shared_store)
         await self._versions.add(assembly)
         self._matcher.use(assembly)
         return assembly.loaded.version
 
-    def _share(self, store: str) -> None:
+    def _share(self, store: str | None) -> None:
         """Connect to what replicas share, once: another store needs a restart."""
-        if store == MEMORY or self._replicas is not None:
+        if store is None or self._replicas is not None:
             return
         self._replicas = RedisReplicas(store, self.log)
         self._replicas.start()
@@ -235,6 +238,9 @@ class Worker:
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             self._metrics.flush()
+            ended = self._lasting.sweep(self._clock.now())
+            if ended:
+                self.log.info("connections ended with their credentials", count=ended)
 
     async def _stop(self) -> None:
         await self._server.stop(GRACE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extproc.core.headers import checked
+from extproc.core.headers import Written
 from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
 from extproc.expressions.conditions import Context, Memory
@@ -39,7 +39,7 @@ class Identity(Plugin):
         """Take the clock."""
         self._clock = services.clock
         names = {name for _, template in self.headers for name in template.names}
-        self._memory: Memory[tuple[tuple[str, str | None], ...]] = Memory(names)
+        self._memory: Memory[Written] = Memory(names)
 
     def on_request(self, request: Request) -> None:
         """Replace the identity headers."""
@@ -56,20 +56,21 @@ class Identity(Plugin):
         for name, _ in self.headers:
             del request.headers[name]
 
-    def _told(self, request: Request) -> tuple[tuple[str, str | None], ...]:
+    def _told(self, request: Request) -> Written:
         """Return what follows from the principal and what few requests differ in; made once."""
         known = self._memory.get(request)
         if known is not None:
             return known
         context = Context(request)
-        return self._memory.put(request, tuple(_header(*one, context) for one in self.headers))
+        pairs = [(name, _value(template, context)) for name, template in self.headers]
+        return self._memory.put(request, Written(pairs))
 
 
-def _header(name: str, template: Template, context: Context) -> tuple[str, str | None]:
+def _value(template: Template, context: Context) -> str | None:
     try:
-        return checked(name, template.header(context))
+        return template.header(context)
     except NoValue:
-        return name, None
+        return None
 
 
 class Rewrite(Plugin):

@@ -165,8 +165,14 @@ def test_the_journal_tells_whose_hook_runs(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal(path)
     assert running(path) == ""
-    journal.armed("Tenant")
-    assert running(path) == "Tenant"
+    for name in ("Tenant", "authenticate", "Tenant"):
+        journal.armed(name)
+        assert running(path) == name
+    for number in range(300):
+        journal.armed(f"{number}" + "x" * 300)
+    assert running(path) == ""
+    journal.armed("authenticate")
+    assert running(path) == "authenticate"
     journal.disarmed()
     assert running(path) == ""
     assert running(tmp_path / "absent") == ""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.adapters import wire_authz, wire_headers
+from extproc.adapters import wire, wire_authz
 from extproc.adapters.messages import common_pb2, ext_authz_pb2, received_pb2
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.wire import (
@@ -103,13 +103,43 @@ HEADER_BYTES = st.one_of(
 )
 
 
+def header_map(raw: list[bytes]) -> bytes:
+    """Return headers as Envoy sends them."""
+    return received_pb2.ReceivedHeaderMap(headers=raw).SerializeToString()
+
+
+def header(name: str, value: bytes) -> bytes:
+    """Return one header as Envoy sends it."""
+    return common_pb2.HeaderValue(key=name, raw_value=value).SerializeToString()
+
+
+NAMES = st.sampled_from([":path", ":method", "a", "x-request-id", "authorization", "n" * 126])
+NESTING = st.recursive(
+    st.binary(max_size=4) | st.sampled_from([b"v" * 126, b"v" * 127, b"v" * 128, b"v" * 17_000]),
+    lambda inside: st.builds(header, NAMES, inside) | st.builds(bytes.__add__, inside, inside),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.tuples(NAMES, NESTING), max_size=7))
+def test_J27_a_value_that_looks_like_a_header_is_none(pairs: list[tuple[str, bytes]]) -> None:
+    """J27: what is sought by its bytes counts where a header begins, and nowhere else."""
+    message = received_pb2.ReceivedRequest()
+    message.request_headers.headers = header_map([header(*pair) for pair in pairs])
+    event = decode(message.SerializeToString())
+    assert isinstance(event, RequestHeaders)
+    for name in ("a", "x-request-id", "authorization", "n" * 126):
+        values = [value.decode("latin-1") for key, value in pairs if key == name]
+        assert event.request.headers.get_all(name) == values
+
+
 @given(st.lists(HEADER_BYTES, max_size=5), st.lists(st.binary(max_size=12), max_size=2))
 def test_any_header_bytes_are_read_as_the_library_reads_them(
     raw: list[bytes], attributes: list[bytes]
 ) -> None:
     """Late, but to the same pairs; what the library refuses is the declared error."""
     message = received_pb2.ReceivedRequest(attributes=attributes)
-    message.request_headers.headers.headers.extend(raw)
+    message.request_headers.headers = header_map(raw)
     try:
         event = decode(message.SerializeToString())
         assert isinstance(event, RequestHeaders)
@@ -294,7 +324,7 @@ def test_ext_authz_requests_are_read() -> None:
 
 def test_long_texts_of_clients_are_not_remembered() -> None:
     """Thousands of long paths, hosts and values would be kept for nothing."""
-    before = (wire_headers._read_again.cache_info().currsize, _host_again.cache_info().currsize)
+    before = (wire._head_again.cache_info().currsize, _host_again.cache_info().currsize)
     remembered = _same_for_many.cache_info().currsize
     for number in range(50):
         long = f"{number}" + "x" * 5000
@@ -305,6 +335,6 @@ def test_long_texts_of_clients_are_not_remembered() -> None:
         answer = Continue(Side.REQUEST, Changes((), (("x", (long,)),)), verdict="r@v")
         assert long.encode() in encode(answer)[0]
         assert encode(Continue(Side.REQUEST, target="/" + long))
-    after = (wire_headers._read_again.cache_info().currsize, _host_again.cache_info().currsize)
+    after = (wire._head_again.cache_info().currsize, _host_again.cache_info().currsize)
     assert after == before
     assert _same_for_many.cache_info().currsize == remembered

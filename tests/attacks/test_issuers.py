@@ -332,7 +332,7 @@ def test_J29_a_flood_of_unknown_key_ids(issuers: Issuers) -> None:
     """J29: at 2,000 a second for 30 s one fetch in each cooldown, good tokens served, memory flat."""
     server, admin = issuers.server, issuers.place.gateway.admin
     until(lambda: allowed_now(issuers, "flood"), "the issuer's keys")
-    [worker] = ask(admin, "/status").json()["workers"]
+    [worker] = ask(admin, "/status").json["workers"]
     bad, good = asyncio.run(_flood(issuers.place.port))
     assert bad == {401: _FLOOD}
     assert set(good) == {200}, good

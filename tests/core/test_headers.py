@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.core.headers import Headers
+from extproc.core.headers import Headers, Written
 
 NAMES = st.sampled_from(["a", "b", "x-c", "set-cookie"])
 VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=8)
@@ -58,7 +58,8 @@ def test_the_representation_shows_no_values() -> None:
 @given(
     start=st.lists(st.tuples(NAMES, VALUES), max_size=6),
     steps=st.lists(
-        st.tuples(st.sampled_from(["set", "add", "delete"]), NAMES, VALUES), max_size=10
+        st.tuples(st.sampled_from(["set", "add", "delete", "put", "take"]), NAMES, VALUES),
+        max_size=10,
     ),
 )
 def test_applying_the_changes_gives_what_was_read(
@@ -71,6 +72,10 @@ def test_applying_the_changes_gives_what_was_read(
             headers[name] = value
         elif step == "add":
             headers.add(name, value)
+        elif step == "put":
+            headers.put(Written([(name, value), ("other", "1")]))
+        elif step == "take":
+            headers.put(Written([(name, None)]))
         else:
             del headers[name]
     applied = dict[str, list[str]]()

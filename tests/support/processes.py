@@ -18,7 +18,7 @@ from tests.support.places import free_port, short_folder
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,12 @@ def head(port: int, admin: int) -> str:
 
 @contextmanager
 def gateway(
-    text: str, files: Mapping[str, str] | None = None, *, workers: int = 1, whole: bool = False
+    text: str,
+    files: Mapping[str, str] | None = None,
+    *,
+    workers: int = 1,
+    whole: bool = False,
+    options: Sequence[str] = (),
 ) -> Iterator[Gateway]:
     """Run a gateway until the end of the block.
 
@@ -80,6 +85,7 @@ def gateway(
         files: further files beside it.
         workers: how many.
         whole: `text` has its own head, with PORT and ADMIN to be filled in.
+        options: of the command.
     """
     with short_folder() as folder:
         port, admin = free_port(), free_port()
@@ -91,7 +97,7 @@ def gateway(
         (folder / "gateway.yaml").write_text(filled if whole else head(port, admin) + text)
         log = folder / "log"
         with log.open("wb") as output:
-            process = start_run(folder / "gateway.yaml", output, workers)
+            process = start_run(folder / "gateway.yaml", output, workers, options=options)
         running = Gateway(port, admin, folder, process, log)
         try:
             until(lambda: _ready(running), f"the gateway serves: {running.said()}", 40)
@@ -101,11 +107,15 @@ def gateway(
 
 
 def start_run(
-    file: Path, output: IO[bytes], workers: int = 1, environment: Mapping[str, str] | None = None
+    file: Path,
+    output: IO[bytes],
+    workers: int = 1,
+    environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `extproc run`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "extproc", "run", str(file), "--workers", str(workers)],
+        [sys.executable, "-m", "extproc", "run", str(file), "--workers", str(workers), *options],
         stdout=output,
         stderr=subprocess.STDOUT,
         env=os.environ | dict(environment or {}),

@@ -232,9 +232,17 @@ class ProcessCall(Call):
             self._queue.append(data)
             return False
         waiting = self._answered(data)
+        request = self._exchange.request
+        if request is not None and request.endings is not None and request.cut is None:
+            request.cut = self._cut
         if waiting is not None:
             self._run(self._wait, waiting)
         return True
+
+    def _cut(self) -> None:
+        """End the exchange in the middle: Envoy resets the client's connection."""
+        self.fail(Status.ABORTED, "the exchange was ended")
+        self._peer.flush_soon()
 
     def _answered(self, data: bytes) -> Waiting | None:
         """Answer a message; returns what has to be awaited for it."""

@@ -18,9 +18,9 @@ class ReceivedHeaders(_message.Message):
     __slots__ = ("headers", "end_of_stream")
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     END_OF_STREAM_FIELD_NUMBER: _ClassVar[int]
-    headers: ReceivedHeaderMap
+    headers: bytes
     end_of_stream: bool
-    def __init__(self, headers: _Optional[_Union[ReceivedHeaderMap, _Mapping]] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
+    def __init__(self, headers: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
 
 class ReceivedRequest(_message.Message):
     __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers", "attributes")

@@ -77,6 +77,11 @@ class Gateway(Strict):
         return {"main": self.listener}
 
     @property
+    def shared_store(self) -> str | None:
+        """Return where replicas share what they store; None where each keeps its own."""
+        return None if self.store == "memory" else self.store
+
+    @property
     def identity_headers(self) -> list[str]:
         """Return the headers by which upstreams are told who is calling."""
         if self.identity is None:

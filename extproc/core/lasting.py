@@ -1,0 +1,54 @@
+"""Exchanges that go on after they were judged, such as WebSockets: none outlives its credential."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.core.principal import Principal
+    from extproc.core.values import Request
+
+
+class Lasting:
+    """The lasting exchanges of one worker; call `sweep` now and then.
+
+    Args:
+        revoked: says whether a principal's credential is no longer good.
+    """
+
+    def __init__(self, revoked: Callable[[Principal], bool]) -> None:
+        self._revoked = revoked
+        self._open: dict[Request, float | None] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._open)
+
+    def add(self, request: Request) -> None:
+        """Watch an exchange until it ends."""
+        expires = request.principal.claims.get("exp")
+        known = isinstance(expires, int | float) and not isinstance(expires, bool)
+        self._open[request] = expires if known else None
+        request.at_end(lambda: self._open.pop(request, None))
+
+    def sweep(self, now: float) -> int:
+        """End those whose credential has expired or was revoked.
+
+        Args:
+            now: seconds since the epoch.
+
+        Returns:
+            How many were ended.
+        """
+        over = [
+            request
+            for request, expires in self._open.items()
+            if (expires is not None and expires <= now) or self._revoked(request.principal)
+        ]
+        for request in over:
+            del self._open[request]
+            if request.cut is not None:
+                request.cut()
+        return len(over)
