@@ -56,7 +56,7 @@ _IN_THE_LINE = frozenset(
 )
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
-_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view")
+_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", "credentials.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,20 @@ def _of_plugin(plugin: Plugin) -> Iterator[Part]:
 
 
 def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
+    plan, calls = plugin.plan, tuple(plugin.plan.calls.values())
     yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
-    if plugin.plan.views:
-        yield _view(plugin.plan.views)
-    for expression in expressions(plugin.plan):
+    if plan.views:
+        yield "view", keys.INPUTS["consumer"]
+    # A plan may let requests name their view, and calls may forward credentials.
+    named = getattr(getattr(plan, "selection", None), "header", "")
+    if named:
+        yield f"request.headers.{named}", keys.header(named)
+    for call in calls:
+        for name in getattr(call, "credentials", ()):
+            yield f"credentials.{name}", keys.header(name)
+    for expression in expressions(plan):
         yield from _of_expression(expression)
-    if any(call.send_identity for call in plugin.plan.calls.values()):
+    if any(call.send_identity for call in calls):
         for expression in expressions(plugin.identity):
             yield from _of_expression(expression)
         if plugin.assertion is not None:
@@ -122,6 +130,8 @@ def expressions(value: Any) -> Iterator[Expression]:
     """Yield every expression that something is made of."""
     if isinstance(value, Expression):
         yield value
+    elif isinstance(value, Condition):
+        yield value.expression
     elif isinstance(value, Template):
         yield from (piece for piece in value.pieces if isinstance(piece, Expression))
     elif isinstance(value, dict):
