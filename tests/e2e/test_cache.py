@@ -89,7 +89,8 @@ def test_a_cold_miss_reaches_the_upstream_once(running: Gateway, upstream: Origi
 
     def release() -> None:
         until(lambda: upstream.count("/plain/cold") == 1, "one came")
-        threading.Event().wait(0.3)  # the others arrive; nothing shows that they have
+        # The others arrive; nothing shows that they have. Longer than Envoy waits by itself.
+        threading.Event().wait(1.5)
         gate.set()
 
     replies = together(running, "/plain/cold", when=release)
