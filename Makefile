@@ -31,6 +31,7 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 	$(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.bursts
 
 cache-suite: $(STAMP)  ## the public HTTP cache tests, by npm, against a gateway
 	$(BIN)/python -m tests.caching.public_suite
