@@ -2,7 +2,7 @@
 
 New objects come into a small window that is least-recently-used. What leaves the window is let
 into the rest only if nothing that would have to go for it was asked for more often; how often, an
-approximate count says that fades with time. Of two that were asked for as often a coin decides:
+approximate count says that fades with time. Of two that were asked for as often coins decide:
 always to keep the older would freeze what is kept, never to keep it would let a cycle of keys
 displace each other. The rest is segmented: on probation until asked for again, then protected. A
 scan, or keys that are asked for once, displace nothing that is in use.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LARGEST = 64 << 20
 _WINDOW = 0.01
 _OFTEN = 5
+_TOSSES = 3  # of a coin, all of which the newer one must win
 _PROTECTED = 0.8  # of the rest
 PLACE = 350  # bytes for one key's places: the entry, the node, the tuple around the object
 _MOST_COUNTED = 15
@@ -195,7 +196,7 @@ class MemoryObjects:
                 if freed >= missing:
                     break
                 known = self._frequencies.of(victim)
-                if known > asked or (known == asked and known > _OFTEN and getrandbits(1)):
+                if known > asked or (known == asked and known > _OFTEN and getrandbits(_TOSSES)):
                     return False
                 victims.append((segment, victim))
                 freed += cost

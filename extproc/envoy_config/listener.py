@@ -280,10 +280,7 @@ def _harden(manager: HttpConnectionManager) -> None:
             HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
         ),
     )
-    # Unknown methods are for routes to take or refuse, not for a parser.
-    manager.http_protocol_options = Http1ProtocolOptions(
-        accept_http_10=False, allow_custom_methods=True
-    )
+    manager.http_protocol_options = Http1ProtocolOptions(accept_http_10=False)
     manager.http2_protocol_options = Http2ProtocolOptions(
         max_concurrent_streams=100,
         initial_stream_window_size=65_536,

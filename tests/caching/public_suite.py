@@ -57,6 +57,10 @@ WHY_NOT = {
     "headers-store-Set-Cookie": _COOKIE,
     "304-etag-update-response-Set-Cookie": _COOKIE,
     "other-set-cookie": _COOKIE,
+    **{
+        f"invalidate-M-SEARCH{rest}": "Envoy refuses methods that it doesn't know"
+        for rest in ("", "-failed", "-cl")
+    },
     "headers-store-Transfer-Encoding": "the origin sends a transfer coding that doesn't exist",
     "304-etag-update-response-ETag": "a 304 with another strong validator updates nothing (4.3.4)",
     "freshness-max-age-s-maxage-shared-longer-multiple": "Envoy joins lines without a blank",
