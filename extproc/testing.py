@@ -138,6 +138,7 @@ class Scripted:
     def __init__(self, answers: Mapping[str, Answered | Exception] | None = None) -> None:
         self.answers = dict(answers or {})
         self.calls: list[tuple[str, list[tuple[str, str]]]] = []
+        self._got: dict[str, Answered] = {}
 
     async def call(
         self,
@@ -164,10 +165,18 @@ class Scripted:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Answer a fetch."""
         del seconds, max_bytes, method, body
-        return self._answer(url, list(headers))
+        answer = self._answer(url, list(headers))
+        if shared_for:
+            self._got[url] = answer
+        return answer
+
+    def kept(self, url: str) -> Answered | None:
+        """Return what was got last."""
+        return self._got.get(url)
 
     def _answer(self, name: str, headers: list[tuple[str, str]]) -> Answered:
         self.calls.append((name, headers))

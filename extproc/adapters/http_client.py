@@ -78,9 +78,16 @@ class HttpFetcher:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
-        """Ask; see `Fetcher.fetch`."""
+        """Ask; see `Fetcher.fetch`. Nothing is shared here; see `SharedFetcher`."""
+        del shared_for
         return await _exchange(self._session, method, url, list(headers), body, seconds, max_bytes)
+
+    def kept(self, url: str) -> Answered | None:
+        """Keep nothing."""
+        del url
+        return None
 
     async def close(self) -> None:
         """Close every connection."""

@@ -72,17 +72,18 @@ class KeySource:
     def _take_over(self, services: Services) -> None:
         """Use the keys that an earlier version of the gateway file fetched, until fresh ones come.
 
-        Without them a reload while the issuer is away would refuse every token.
+        Without them a reload, or a worker that takes another's place, would refuse every token
+        while the issuer is away.
         """
-        kept = services.store.get(self._place)
-        if isinstance(kept, bytes):
-            at, _, document = kept.partition(b" ")
-            self.keys = KeySet.read(document)
-            self._fetched = float(at)
-
-    @property
-    def _place(self) -> str:
-        return f"jwks {self._issuer} {self._location}"
+        kept = services.fetch.kept(self._location)
+        try:
+            if kept is not None and self._discovery:
+                kept = services.fetch.kept(_jwks_uri(kept.body, self._issuer))
+            if kept is not None:
+                self.keys = KeySet.read(kept.body)
+                self._fetched = services.clock.monotonic() - kept.age
+        except NotAKeySet as error:
+            self.problem = str(error)
 
     def current(self, now: float) -> KeySet | None:
         """Return the keys to use at a monotonic time; fetches ahead of need in the background."""
@@ -118,32 +119,34 @@ class KeySource:
 
     async def _load(self, services: Services) -> None:
         try:
-            document = await self._document(services)
+            document, age = await self._document(services)
             self.keys = KeySet.read(document)
         except (UpstreamFault, NotAKeySet) as error:
             self.problem = str(error)
             services.log.warning("keys not fetched", issuer=self._issuer, error=str(error))
             services.metrics.count("extproc_key_fetches_total", ("failed",))
         else:
-            self._fetched, self.problem = services.clock.monotonic(), ""
-            kept = f"{self._fetched} ".encode() + document
-            pending = services.store.set(self._place, kept, self._pace.max_stale)
-            if pending is not None:
-                await pending
+            # What another worker got counts from when it got it.
+            self._fetched = services.clock.monotonic() - age
+            self._tried = min(self._tried, self._fetched)
+            self.problem = ""
             services.metrics.count("extproc_key_fetches_total", ("ok",))
 
-    async def _document(self, services: Services) -> bytes:
+    async def _document(self, services: Services) -> tuple[bytes, float]:
+        """Return the key set as it came, and how old it is, seconds."""
         location = self._location
         if self._discovery:
-            metadata = await self._get(services, location)
+            metadata, _ = await self._get(services, location)
             location = _jwks_uri(metadata, self._issuer)
         return await self._get(services, location)
 
-    async def _get(self, services: Services, url: str) -> bytes:
-        answer = await services.fetch.fetch(url, seconds=_SECONDS, max_bytes=_MOST_BYTES)
+    async def _get(self, services: Services, url: str) -> tuple[bytes, float]:
+        answer = await services.fetch.fetch(
+            url, seconds=_SECONDS, max_bytes=_MOST_BYTES, shared_for=self._pace.cooldown
+        )
         if answer.status != _OK:
             raise UpstreamFault("protocol", f"{url} answered {answer.status}")
-        return answer.body
+        return answer.body, answer.age
 
 
 def discovery_url(issuer: str) -> str:

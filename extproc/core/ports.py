@@ -91,6 +91,7 @@ class Answered:
         tags: by which a stored answer can be purged.
         stale: it was stored, and is no longer fresh.
         source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
+        age: seconds since another worker got it; 0 where it was asked for now.
     """
 
     status: int
@@ -100,6 +101,7 @@ class Answered:
     tags: tuple[str, ...] = ()
     stale: bool = False
     source: str = ""
+    age: float = 0.0
 
 
 class Caller(Protocol):
@@ -319,12 +321,26 @@ class Fetcher(Protocol):
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Ask without following redirects.
+
+        Args:
+            url: of a document.
+            seconds: for all of it.
+            max_bytes: the largest body that is read.
+            method: for example `GET`.
+            headers: pairs, in order.
+            body: bytes; empty for none.
+            shared_for: seconds for which an answer, or a failure, is every worker's; see
+                `Answered.age`.
 
         Raises:
             UpstreamFault: no usable answer.
         """
+
+    def kept(self, url: str) -> Answered | None:
+        """Return the last good answer that any worker got by a fetch that was shared."""
 
 
 class Log(Protocol):

@@ -24,6 +24,7 @@ from extproc.adapters.redis_store import RedisStore
 from extproc.adapters.revocation_file import RevocationFile
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
+from extproc.adapters.shared_fetcher import SharedFetcher
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.config.build import assemble
 from extproc.config.load import load
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from extproc.config.build import Assembly
-    from extproc.core.ports import Log
+    from extproc.core.ports import Fetcher, Log
 
 _FLUSH_EVERY = 0.5
 _DECISIONS_EVERY = 0.1
@@ -97,6 +98,9 @@ class Worker:
         self._metrics = BatchedMetrics()
         self._caller = EgressCaller(options.egress)
         self._fetcher = HttpFetcher()
+        shared: Fetcher = self._fetcher
+        if options.journal is not None:  # the workers of one gateway have their journals together
+            shared = SharedFetcher(self._fetcher, options.journal.parent / "fetched")
         self._routes = Routes()
         self._matcher = Matcher(self._routes)
         outside = Outside(
@@ -104,7 +108,7 @@ class Worker:
             clock,
             MemoryStore(clock),
             self._caller,
-            self._fetcher,
+            shared,
             self._metrics,
             self.log,
             self._revoked,

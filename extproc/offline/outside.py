@@ -48,11 +48,17 @@ class Nothing:
         method: str = "GET",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
+        shared_for: float = 0.0,
     ) -> Answered:
         """Note a fetch and fail."""
-        del seconds, max_bytes, headers, body
+        del seconds, max_bytes, headers, body, shared_for
         self._trace.notes.append(f"would call {method} {url}")
         raise UpstreamFault("connect", "nothing is fetched offline")
+
+    def kept(self, url: str) -> Answered | None:
+        """Keep nothing."""
+        del url
+        return None
 
 
 class Background:

@@ -67,8 +67,6 @@ PARTLY = {
     "C14": "entries are checked, not signed: whoever writes to Redis is trusted (docs/cache.md)",
     "J8": "a ROCA modulus is not recognised; keys are otherwise judged by size, exponent and curve",
     "J9": "secrets are judged by length and against those of tutorials, not all 103,979",
-    "J29": "one worker; with several each fetches for itself, see J33",
-    "J33": "one fetch for each worker: with `store: memory` workers share nothing",
     "F12": "a full disk; no Redis in this version, and no test moves the clock of a whole gateway",
     "F15": "local replies and retries; redirects and mirrors are no part of a gateway file",
     "H7": "bytes over 0x7f and folded lines are legal (RFC 9110): judged as they are, not refused",
