@@ -32,6 +32,7 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.store
 	$(BIN)/python -m bench.bursts
+	$(BIN)/python -m bench.calls
 
 cache-suite: $(STAMP)  ## the public HTTP cache tests, by npm, against a gateway
 	$(BIN)/python -m tests.caching.public_suite

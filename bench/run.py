@@ -227,22 +227,23 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     ]
 
 
-def _process(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command, text=True, **options)
+def process(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a process that ends with the stack."""
+    started = subprocess.Popen(command, text=True, **options)
 
     def end() -> None:
-        process.terminate()
-        process.wait(20)
+        started.terminate()
+        started.wait(20)
 
     stack.callback(end)
-    return process
+    return started
 
 
 def _origin(stack: ExitStack) -> int:
     command = [sys.executable, str(_HERE / "origin.py")]
-    process = _process(stack, command, stdout=subprocess.PIPE)
-    assert process.stdout is not None  # noqa: S101 - it was asked for
-    return int(process.stdout.readline())
+    started = process(stack, command, stdout=subprocess.PIPE)
+    assert started.stdout is not None  # noqa: S101 - it was asked for
+    return int(started.stdout.readline())
 
 
 def issuer(stack: ExitStack) -> tuple[str, int]:
@@ -278,35 +279,42 @@ def _gateway(
     stack: ExitStack, file: str, origin: int, keys: int, server: str
 ) -> tuple[int, int, list[int]]:
     """Return the port, Envoy's process id, and those of supervisor and worker."""
+    environment = {"BENCH_ORIGIN": str(origin), "BENCH_KEYS": str(keys)}
+    return gateway_of(stack, _HERE / file, environment, server)
+
+
+def gateway_of(
+    stack: ExitStack, file: Path, environment: dict[str, str], server: str = "local"
+) -> tuple[int, int, list[int]]:
+    """Run a gateway; return its port, Envoy's process id, and those of supervisor and worker."""
     port, admin = _free_port(), _free_port()
-    environment = os.environ | {
-        "BENCH_PORT": str(port),
-        "BENCH_ADMIN": str(admin),
-        "BENCH_ORIGIN": str(origin),
-        "BENCH_KEYS": str(keys),
-    }
-    command = [sys.executable, "-m", "extproc", "run", str(_HERE / file), "--server", server]
+    ports = {"BENCH_PORT": str(port), "BENCH_ADMIN": str(admin)}
+    command = [sys.executable, "-m", "extproc", "run", str(file), "--server", server]
     command += ["--concurrency", "1"]
-    process = _process(
-        stack, command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    started = process(
+        stack,
+        command,
+        env=os.environ | environment | ports,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _until(lambda: _answers(admin, "/readyz"), "the gateway")
     document = json.loads(_fetched(admin, "/status"))
     workers = [worker["pid"] for worker in document["workers"]]
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
     envoy = next(int(child) for child in children if int(child) not in workers)
-    return port, envoy, [process.pid, *workers]
+    return port, envoy, [started.pid, *workers]
 
 
 def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
     address, port = f"unix:{folder}/y", _free_port()
-    service = _process(stack, [sys.executable, str(_HERE / "yardstick.py"), address])
+    service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), address])
     config = _config(origin)
     text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/y")
     (folder / "envoy.json").write_text(text)
     command = [binary(None), "-c", str(folder / "envoy.json"), "--disable-hot-restart"]
     command += ["--concurrency", "1", "--log-level", "error"]
-    envoy = _process(stack, command)
+    envoy = process(stack, command)
     _until(lambda: _answers(port, "/"), "the yardstick")
     return port, envoy.pid, service.pid
 
@@ -316,7 +324,7 @@ def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: 
     file, port = _HERE / "noop.yaml", _free_port()
     places = {"BENCH_PORT": "1", "BENCH_ADMIN": str(_free_port()), "BENCH_ORIGIN": str(origin)}
     command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", server]
-    service = _process(
+    service = process(
         stack,
         [*command, "--listen", f"unix:{folder}/s"],
         env=os.environ | places,
@@ -333,7 +341,7 @@ def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: 
     text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/s")
     (folder / "served.json").write_text(text)
     command = [binary(None), "-c", str(folder / "served.json"), "--disable-hot-restart"]
-    envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
     admin = int(places["BENCH_ADMIN"])
     _until(lambda: _answers(admin, "/readyz") and _answers(port, "/noop"), "the served no-op")
     workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
@@ -364,7 +372,7 @@ def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
     del config["static_resources"]["clusters"][0]
     (folder / "bare.json").write_text(json.dumps(config).replace('"PORT"', str(port)))
     command = [binary(None), "-c", str(folder / "bare.json"), "--disable-hot-restart"]
-    envoy = _process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
     _until(lambda: _answers(port, "/direct"), "the bare Envoy")
     return port, envoy.pid
 

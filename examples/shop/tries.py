@@ -147,11 +147,12 @@ TRIES = (
         body={"basket": []},
     ),
     Try(
-        "one answer out of four services; the slow one is left out and named",
+        "one answer out of five services, products joined in; the slow one is left out and named",
         "/home",
         lambda a: (
             a.status == 200
             and len(a.json["orders"]) == 5
+            and all(line["product"] for order in a.json["orders"] for line in order["lines"])
             and "ads" in a.headers["x-gateway-partial"]
             and "birthday" not in a.json
         ),
@@ -163,6 +164,26 @@ TRIES = (
         lambda a: a.status == 200 and sorted(a.json) == ["name", "orders"],
         user="alice",
         client="mobile-app",
+    ),
+    Try(
+        "JSON, XML and gRPC in one answer",
+        "/pages/products/7",
+        lambda a: (
+            a.status == 200
+            and a.json["price"]["currency"] == "EUR"
+            and a.json["warehouse"] == "north"
+            and "x-gateway-partial" not in a.headers
+        ),
+    ),
+    Try(
+        "of it the stock alone, without the calls for the rest",
+        "/pages/products/7?fields=stock",
+        lambda a: a.status == 200 and list(a.json) == ["stock"],
+    ),
+    Try(
+        "a product that doesn't exist is a 404, as its service says",
+        "/pages/products/9999",
+        lambda a: _is_problem(a, 404, "part_status"),
     ),
     Try(
         "a plugin of our own; the client can't pretend to be somebody",

@@ -1,4 +1,4 @@
-"""Outgoing HTTP: calls over the egress listener, and fetches of key sets."""
+"""Outgoing HTTP to places that are no upstreams: key sets, discovery, introspection."""
 
 from __future__ import annotations
 
@@ -10,57 +10,11 @@ from yarl import URL
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered
-from extproc.core.verdict import UPSTREAM_HEADER, WITH_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LONGEST = 60.0
-_LARGEST = 8 << 20
 _HEADERS = 32 << 10
-
-
-class EgressCaller:
-    """Makes calls through Envoy: a header names the upstream, Envoy knows the endpoints."""
-
-    def __init__(self, address: str, max_bytes: int = _LARGEST) -> None:
-        self._max_bytes = max_bytes
-        connector: aiohttp.BaseConnector
-        if address.startswith("unix:"):
-            connector = aiohttp.UnixConnector(path=address.removeprefix("unix:"), limit=0)
-            self._origin = "http://egress"
-        else:
-            connector = aiohttp.TCPConnector(limit=0)
-            self._origin = f"http://{address}"
-        self._session = _session(connector)
-
-    async def call(
-        self,
-        upstream: str,
-        method: str,
-        target: str,
-        *,
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - handed to the HTTP client
-        max_bytes: int | None = None,
-        host: str = "",
-    ) -> Answered:
-        """Make one call; see `Caller.call`."""
-        place = upstream + WITH_HOST if host else upstream
-        return await _exchange(
-            self._session,
-            method,
-            self._origin + target,
-            [("host", host or upstream), (UPSTREAM_HEADER, place), *headers],
-            body,
-            timeout or _LONGEST,
-            max_bytes or self._max_bytes,
-        )
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._session.close()
 
 
 class HttpFetcher:

@@ -19,6 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.timers import Timers
+from extproc.adapters.within import done_within
 from extproc.core.errors import DeadlinePassed, HookInterrupted
 from extproc.core.waiting import discard
 
@@ -39,6 +41,7 @@ class LoopRuntime:
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._timers = Timers(self._loop)
         self._main = threading.get_ident()
         self._journal = journal
         self._armed: tuple[str, float] | None = None
@@ -95,7 +98,7 @@ class LoopRuntime:
         step = _step_armed(awaitable, self, name, seconds, _monotonic())
         task = self._loop.create_task(step)
         try:
-            done, _ = await asyncio.wait((task,), timeout=seconds)
+            done = await done_within(task, seconds, self._timers)
         except BaseException:
             if inspect.getcoroutinestate(step) == inspect.CORO_CREATED:
                 discard(awaitable)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz, wire_log
 from extproc.adapters.wire import decode, encode, override_timeout
+from extproc.adapters.within import done_within
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
 from extproc.core.messages import Answer, Body, Continue, Immediate
@@ -21,6 +22,7 @@ from extproc.core.waiting import Waiting, start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from extproc.adapters.timers import Timers
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.records import Recorder
     from extproc.core.routes import Route, Routes
@@ -68,13 +70,32 @@ async def waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[by
     """Await an answer that takes time, asking Envoy for more where it is long."""
     task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
     try:
-        done, _ = await asyncio.wait((task,), timeout=_ASK_AFTER)
+        done = await done_within(task, _ASK_AFTER)
         remaining = _remaining(exchange)
         if not done and remaining > 0:
             yield (override_timeout(remaining),)
         yield encode(await task)
     finally:
         task.cancel()
+        waiting.close()
+
+
+async def answered(
+    exchange: Exchange,
+    waiting: Waiting,
+    ask: Callable[[tuple[bytes, ...]], None],
+    timers: Timers,
+) -> tuple[bytes, ...]:
+    """Await an answer that takes time, as `waited`; `ask` sends what asks Envoy for more."""
+    remaining = _remaining(exchange)
+    entry = None
+    if remaining > 0:
+        entry = timers.add(_ASK_AFTER, lambda: ask((override_timeout(remaining),)))
+    try:
+        return encode(await waiting)
+    finally:
+        if entry is not None:
+            timers.drop(entry)
         waiting.close()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -40,6 +41,9 @@ from extproc.core.messages import (
 from extproc.core.values import Head, Request, Response
 from extproc.core.verdict import DETAILS_ATTRIBUTE, NAMESPACE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 # Message framing and hop-by-hop fields belong to Envoy (RFC 9110 section 7.6.1); the others
@@ -60,6 +64,7 @@ FORBIDDEN = frozenset(
 _FORBIDDEN_PREFIX = "x-envoy-"
 _read = ReceivedRequest.FromString
 _PORT = re.compile(r"(?::[0-9]{1,5})?\Z")
+_PIECE = 64 << 10  # of a streamed body
 _LONGEST_CHANGES = 1024  # of an answer that is remembered
 _PSEUDO = 4  # method, scheme, authority and path (RFC 9113 section 8.3.1)
 _SHORT = 4096  # bytes of a message of which something is remembered
@@ -345,10 +350,18 @@ def _streamed(answer: Immediate) -> tuple[bytes, ...]:
     for name, value in response.headers.items():
         if may_set(name):
             headers.add(key=name, raw_value=value.encode("latin-1"))
-    rest = pb.ProcessingResponse()
-    rest.streamed_immediate_response.body_response.body = body
-    rest.streamed_immediate_response.body_response.end_of_stream = True
-    return head.SerializeToString(), rest.SerializeToString()
+    return head.SerializeToString(), *_pieces(body)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Yield the messages of a body; the last one says so."""
+    for start in range(0, max(len(body), 1), _PIECE):
+        message = pb.ProcessingResponse()
+        message.streamed_immediate_response.body_response.body = body[start : start + _PIECE]
+        message.streamed_immediate_response.body_response.end_of_stream = start + _PIECE >= len(
+            body
+        )
+        yield message.SerializeToString()
 
 
 # A body mode that isn't named here would be none, so all are (ext_proc.proto, `mode_override`).

@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import difflib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from extproc.aggregation.budget import Bounds
+from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
+from extproc.expressions.projections import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from extproc.aggregation.calls import Call
     from extproc.expressions.projections import Projection
-    from extproc.expressions.templates import Template
 
 
 class PlanFault(ConfigFault):
-    """The calls can't be ordered; `part` says where."""
-
-    def __init__(self, part: str, problem: str) -> None:
-        super().__init__(problem)
-        self.part = part
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call and what its failure means.
+    """The calls can't be ordered.
 
     Attributes:
-        part: the name of its contribution.
-        upstream: where it goes.
-        path: path and query; names the parts it waits for.
-        headers: further headers.
-        required: whether the answer fails without it.
-        timeout: seconds; None for the upstream's own.
-        default: stands in for a part that isn't required and failed.
-        send_identity: whether the upstream is told who is calling.
+        place: where in the aggregation: `calls`, a part and so on, `response`, or a view.
+        expected: what would be right.
     """
 
-    part: str
-    upstream: str
-    path: Template
-    headers: tuple[tuple[str, Template], ...] = ()
-    required: bool = True
-    timeout: float | None = None
-    default: Any = None
-    send_identity: bool = True
+    def __init__(self, place: tuple[str, ...], problem: str, expected: str = "") -> None:
+        super().__init__(problem)
+        self.place = place
+        self.expected = expected
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A response or a view, and the calls it needs, in the file's order."""
+    """A response or a view, and the calls it needs.
+
+    Attributes:
+        projection: makes the answer of the parts.
+        calls: in the file's order.
+        waits: for how many others each waits.
+        then: the calls that wait for each.
+        wanted: members of the answer that are given; empty for all.
+    """
 
     projection: Projection
     calls: tuple[str, ...]
+    waits: Mapping[str, int]
+    then: Mapping[str, tuple[str, ...]]
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +61,10 @@ class Plan:
         response: the answer without a view.
         views: by name.
         deadline: seconds for all calls together.
+        main: the part whose 404 is the answer's; empty for none.
+        bounds: of one exchange.
+        selection: how a request says which view it wants.
+        warnings: what isn't wrong, but hardly meant: place and problem.
     """
 
     calls: Mapping[str, Call]
@@ -72,6 +72,14 @@ class Plan:
     response: Shape
     views: Mapping[str, Shape]
     deadline: float
+    main: str = ""
+    bounds: Bounds = field(default_factory=Bounds)
+    selection: Selection = field(default_factory=lambda: Selection({}))
+    warnings: tuple[tuple[tuple[str, ...], str], ...] = ()
+
+    def pruned(self, shape: Shape, wanted: Wanted) -> Shape:
+        """Return a shape with some members alone, and with the calls that those need."""
+        return _shape(shape.projection.pruned(wanted), self.needs, wanted)
 
 
 def plan(
@@ -79,44 +87,115 @@ def plan(
     response: Projection,
     views: Mapping[str, Projection],
     deadline: float,
+    *,
+    main: str | None = None,
+    bounds: Bounds | None = None,
+    selection: Selection | None = None,
 ) -> Plan:
     """Order calls and find out which each view needs.
 
+    Args:
+        calls: in the file's order.
+        response: the answer without a view.
+        views: by name.
+        deadline: seconds for all calls together.
+        main: the part whose 404 is the answer's; None for the first that is required.
+        bounds: of one exchange.
+        selection: how a request says which view it wants.
+
     Raises:
-        PlanFault: calls wait for each other in a circle, or a lookup names no part.
+        PlanFault: calls wait for each other in a circle, or a shape reads what is no part.
     """
     by_part = {call.part: call for call in calls}
-    needs = {part: _names(call) & by_part.keys() for part, call in by_part.items()}
-    for part in by_part:
+    needs = {part: frozenset(call.names()) & by_part.keys() for part, call in by_part.items()}
+    for part, call in by_part.items():
+        _check_each(call, by_part)
         _closure(part, needs, ())
+    _check_shape(response, by_part, ("response",))
+    for name, view in views.items():
+        _check_shape(view, by_part, ("views", name))
+    shapes = {name: _shape(view, needs) for name, view in views.items()}
+    whole = _shape(response, needs)
+    if main is None:
+        main = next((part for part, call in by_part.items() if call.required), "")
     return Plan(
         by_part,
-        {part: frozenset(names) for part, names in needs.items()},
-        _shape(response, needs),
-        {name: _shape(view, needs) for name, view in views.items()},
+        needs,
+        whole,
+        shapes,
         deadline,
+        main,
+        bounds or Bounds(),
+        selection or Selection({}),
+        tuple(_warnings(by_part, needs, (whole, *shapes.values()))),
     )
 
 
-def _names(call: Call) -> frozenset[str]:
-    templates = (call.path, *(template for _, template in call.headers))
-    return frozenset(name for template in templates for name in template.names)
+def _check_each(call: Call, parts: Mapping[str, Call]) -> None:
+    if call.each is not None:
+        place = ("calls", call.part, "each")
+        _check_names(call.each, parts, place)
+        if call.part in call.each.lookups:
+            raise PlanFault(place, f"waits for itself: {call.part} → {call.part}")
 
 
-def _closure(part: str, needs: Mapping[str, Any], on_the_way: tuple[str, ...]) -> frozenset[str]:
+def _check_shape(projection: Projection, parts: Mapping[str, Call], place: tuple[str, ...]) -> None:
+    for name in sorted(projection.lookups):
+        if name not in parts:
+            raise PlanFault(place, f"looks up {name}, which is no part", _near(name, parts))
+        if parts[name].each is None:
+            raise PlanFault(
+                place, f"looks up {name}, which has no `each`", "expected one with keys"
+            )
+    _check_names(projection, parts, place)
+
+
+def _check_names(projection: Projection, parts: Mapping[str, Call], place: tuple[str, ...]) -> None:
+    for name in sorted(projection.fields - {"*"}):
+        if name not in parts:
+            raise PlanFault(place, f"reads {name}, which is no part", _near(name, parts))
+
+
+def _near(name: str, parts: Iterable[str]) -> str:
+    names = list(parts)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+
+
+def _closure(
+    part: str, needs: Mapping[str, frozenset[str]], on_the_way: tuple[str, ...]
+) -> frozenset[str]:
     """Return a part and everything it waits for."""
     if part in on_the_way:
         circle = " → ".join((*on_the_way[on_the_way.index(part) :], part))
-        raise PlanFault(part, f"waits for itself: {circle}")
+        raise PlanFault(("calls", part), f"waits for itself: {circle}")
     found = {part}
     for other in sorted(needs[part]):
         found |= _closure(other, needs, (*on_the_way, part))
     return frozenset(found)
 
 
-def _shape(projection: Projection, needs: Mapping[str, Any]) -> Shape:
-    for name in projection.lookups - needs.keys():
-        raise PlanFault("", f"looks up {name}, which is no part")
+def _shape(
+    projection: Projection, needs: Mapping[str, frozenset[str]], wanted: Wanted | None = None
+) -> Shape:
     read = set(needs) if "*" in projection.fields else projection.fields & needs.keys()
-    wanted = {other for part in read for other in _closure(part, needs, ())}
-    return Shape(projection, tuple(part for part in needs if part in wanted))
+    reached = {other for part in read for other in _closure(part, needs, ())}
+    calls = tuple(part for part in needs if part in reached)
+    then = {part: tuple(other for other in calls if part in needs[other]) for part in calls}
+    waits = {part: len(needs[part]) for part in calls}
+    return Shape(projection, calls, waits, then, wanted if wanted is not None else Wanted())
+
+
+def _warnings(
+    calls: Mapping[str, Call], needs: Mapping[str, frozenset[str]], shapes: tuple[Shape, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    used = {part for shape in shapes for part in shape.calls}
+    for part, call in calls.items():
+        if part not in used:
+            yield ("calls", part), "is read by no response and no view, so it is never made"
+        for other in sorted(needs[part]):
+            if call.required and not calls[other].required and calls[other].default is None:
+                yield (
+                    ("calls", part),
+                    f"is required and waits for {other}, which isn't and has no default",
+                )

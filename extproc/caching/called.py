@@ -17,7 +17,7 @@ from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
 _LARGEST = 1 << 20
+# Without any of these a response has no lifetime, and nothing it could be validated by.
+_LASTING = ("cache-control", "expires", "last-modified", "etag")
 _POLICY = Policy(largest=_LARGEST)
 
 
@@ -44,7 +46,7 @@ class CachedCalls:
         self._now = services.clock.now
         self._monotonic = services.clock.monotonic
 
-    async def call(
+    def call(
         self,
         upstream: str,
         method: str,
@@ -52,18 +54,18 @@ class CachedCalls:
         *,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - as for `Caller.call`
+        timeout: float | None = None,
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
-    ) -> Answered:
+    ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
 
         Raises:
             UpstreamFault: no usable answer.
         """
         if method != "GET" or body:
-            return await self._call(
+            return self._call(
                 upstream,
                 method,
                 target,
@@ -72,10 +74,38 @@ class CachedCalls:
                 timeout=timeout,
                 max_bytes=max_bytes,
             )
-        lowered = [(name.lower(), value) for name, value in headers]
-        wanted = _Wanted(upstream, target, Headers(lowered), timeout, max_bytes, stale_if_error)
-        wanted.key = ("call", upstream, target, digest(identity) if identity else "")
-        return await self._answered(wanted)
+        key = ("call", upstream, target, digest(identity) if identity else "")
+
+        def wanted() -> _Wanted:
+            lowered = Headers([(name.lower(), value) for name, value in headers])
+            return _Wanted(key, upstream, target, lowered, timeout, max_bytes, stale_if_error)
+
+        if not self._responses.flights.passes((key, ())) or self._responses.objects.get(key):
+            return self._answered(wanted())
+        made = self._call(
+            upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
+        )
+        through = getattr(made, "through", None)
+        if through is None:
+            return self._passed(made, wanted)
+        through(self._passing(wanted))
+        return made
+
+    async def _passed(self, made: Awaitable[Answered], wanted: Callable[[], _Wanted]) -> Answered:
+        passing = self._passing(wanted)
+        return passing(await made)
+
+    def _passing(self, wanted: Callable[[], _Wanted]) -> Callable[[Answered], Answered]:
+        """Return what looks at an answer of which the last one wasn't to be stored."""
+        stamp, sent = self._responses.stamp, self._now()
+
+        def passing(answer: Answered) -> Answered:
+            if answer.headers.has_any(_LASTING):
+                return self._kept(wanted(), answer, sent, stamp)
+            answer.source = "miss"
+            return answer
+
+        return passing
 
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
@@ -213,6 +243,7 @@ class _Wanted:
 
     def __init__(
         self,
+        key: tuple[str, ...],
         upstream: str,
         target: str,
         headers: Headers,
@@ -226,7 +257,7 @@ class _Wanted:
         self.timeout = timeout
         self.max_bytes = max_bytes
         self.stale_if_error = stale_if_error
-        self.key: tuple[str, ...] = ()
+        self.key = key
 
 
 def _plain(headers: Headers) -> Headers:

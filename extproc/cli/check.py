@@ -19,8 +19,14 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
 
     assembly = assembled(gateway)
     loaded = assembly.loaded
+    for warning in assembly.warnings:
+        typer.echo(f"{warning} (warning)", err=True)
     count = len(loaded.gateway.routes)
     typer.echo(f"{gateway}: {count} route{'' if count == 1 else 's'}, version {loaded.version}")
+    for name, lines in assembly.plans():
+        typer.echo(f"{name} calls")
+        for line in lines:
+            typer.echo(f"  {line}")
     buffers = buffering(assembly.modes)
     if buffers:
         typer.echo(f"1xx responses are not passed on, as {buffers[0]} needs whole request bodies")

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from extproc.aggregation.plan import Call, PlanFault, plan
-from extproc.aggregation.plugin import Aggregate
+from extproc.aggregation.plugin import Aggregate, AggregateBody, Private
+from extproc.aggregation.tree import tree
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
 from extproc.authentication.lasting import EndsWithCredential
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
 from extproc.config import caching, own_plugins
+from extproc.config.aggregates import Aggregates, reads_body
+from extproc.config.compiling import Compiler
 from extproc.config.credentials import Credentials
 from extproc.config.errors import ConfigError, Trouble
 from extproc.config.schema import Accepted
-from extproc.config.source import Key, written_key
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.routes import PathPattern, Route
 from extproc.core.verdict import CONTROL_HEADERS
-from extproc.expressions.conditions import Condition, NotAnExpression, condition
 from extproc.expressions.inputs import Inputs
-from extproc.expressions.projections import Projection
-from extproc.expressions.templates import Template, template
 from extproc.transformation.plugins import (
     Identity,
     RequestBody,
@@ -44,11 +42,12 @@ if TYPE_CHECKING:
     from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, PolicyRule
     from extproc.config.schema import Route as RouteModel
+    from extproc.config.source import Key
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
     from extproc.core.values import Request
+    from extproc.expressions.projections import Projection
 
-_T = TypeVar("_T")
 _AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
 _MOST_WAITING = 10_000  # of one route's requests for others' responses, in one worker
 _MARGIN = 0.25  # between a plugin's own deadline and its guard's
@@ -72,12 +71,14 @@ class Assembly:
         steps: the plugins of each route in their order, by its name.
         authenticators: by name; for readiness and status.
         published: the keys of identity assertions as a JSON Web Key Set; empty for none.
+        warnings: what isn't wrong, but hardly meant.
     """
 
     loaded: Loaded
     steps: Mapping[str, tuple[Step, ...]]
     authenticators: Mapping[str, JwtAuthenticator]
     published: str = ""
+    warnings: tuple[Trouble, ...] = ()
 
     @property
     def modes(self) -> dict[str, Modes]:
@@ -88,6 +89,13 @@ class Assembly:
     def longest(self) -> float:
         """Return the longest that any route may take for one message, seconds."""
         return max(map(_deadline, self.steps.values()), default=0.0)
+
+    def plans(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the plan of each aggregation as lines, by its route's name."""
+        for name, steps in self.steps.items():
+            for step in steps:
+                if isinstance(step.plugin, Aggregate):
+                    yield name, list(tree(step.plugin.plan))
 
     @property
     def keyed(self) -> set[frozenset[str] | None]:
@@ -157,13 +165,12 @@ def assemble(loaded: Loaded) -> Assembly:
     return _Builder(loaded).assembly()
 
 
-class _Builder:
+class _Builder(Compiler):
     """Builds one version; collects troubles."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
-        self._gateway = loaded.gateway
-        self._troubles: list[Trouble] = []
+        super().__init__(loaded, [])
+        self._aggregates = Aggregates(loaded, self._troubles)
 
     def assembly(self) -> Assembly:
         """Build everything."""
@@ -186,12 +193,20 @@ class _Builder:
         if self._troubles:
             raise ConfigError(self._troubles)
         published = self._signer.key_set if self._signer is not None else ""
-        return Assembly(self._loaded, steps, self._credentials.authenticators, published)
+        return Assembly(
+            self._loaded,
+            steps,
+            self._credentials.authenticators,
+            published,
+            tuple(self._aggregates.warnings),
+        )
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""
         yield from self._security(route, key)
         yield from self._own(route, key)
+        if route.cache is not None and route.aggregate is not None:
+            yield _step(Private())
         behind = tuple(self._behind(route, key))
         if route.cache is not None:
             yield from self._cache(route, route.cache, (*key, "cache"), behind)
@@ -326,36 +341,20 @@ class _Builder:
             yield _step(ResponseBody(shape=shape, views=views))
 
     def _aggregate(self, route: RouteModel, key: Key) -> Iterator[Step]:
-        model = route.aggregate
-        assert model is not None  # noqa: S101 - the caller looked
-        parts = tuple(model.calls)
-        calls = [self._call(route, part, parts, (*key, "calls", part)) for part in parts]
-        response = self._projection(model.response, (*key, "response"))
-        views = self._views(model.views, (*key, "views"))
-        try:
-            made = plan(calls, response, views, model.deadline)
-        except PlanFault as error:
-            where = (*key, "calls", error.part, "path") if error.part else (*key, "response")
-            self._trouble(where, str(error))
+        plan = self._aggregates.plan(route, key)
+        if plan is None:
             return
-        limits = Limits(model.deadline + _MARGIN)
-        plugin = Aggregate(plan=made, identity=self._identity, assertion=self._asserts())
-        yield Step("aggregate", plugin, limits)
-
-    def _call(self, route: RouteModel, part: str, parts: tuple[str, ...], key: Key) -> Call:
-        assert route.aggregate is not None  # noqa: S101 - the caller looked
-        model = route.aggregate.calls[part]
-        upstream = self._gateway.upstreams[model.upstream]
-        return Call(
-            part,
-            model.upstream,
-            self._template(model.path, (*key, "path"), parts=parts),
-            self._templates(model.headers, (*key, "headers"), parts=parts),
-            model.required,
-            model.timeout if model.timeout is not None else upstream.timeout,
-            model.default,
-            send_identity=route.identity is None and upstream.identity is None,
+        # A call that reads the body waits for it, and so does one behind what judges it.
+        kind = AggregateBody if route.body is not None or reads_body(plan) else Aggregate
+        plugin = kind(
+            plan=plan,
+            identity=self._identity,
+            assertion=self._asserts(),
+            cached=route.cache is not None,
+            ttl=route.cache.ttl if route.cache is not None else None,
+            gates=self._aggregates.gates,
         )
+        yield Step("aggregate", plugin, Limits(plan.deadline + _MARGIN))
 
     def _sends_identity(self, route: RouteModel) -> bool:
         upstream = self._gateway.upstreams[route.upstream or ""]
@@ -397,45 +396,6 @@ class _Builder:
         conditions = [condition for _, condition in self._consumers]
         conditions += [condition for policy in policies for condition in policy.conditions]
         return Inputs([c.expression for c in conditions], self._credentials.places)
-
-    def _condition(self, source: str, key: Key, *, body: bool = False) -> Condition:
-        return self._compiled(lambda: condition(source, body=body), key, lambda: condition("false"))
-
-    def _template(
-        self, source: str, key: Key, *, response: bool = False, parts: tuple[str, ...] = ()
-    ) -> Template:
-        return self._compiled(
-            lambda: template(source, response=response, parts=parts), key, lambda: template("")
-        )
-
-    def _templates(
-        self,
-        sources: Mapping[str, str],
-        key: Key,
-        *,
-        response: bool = False,
-        parts: tuple[str, ...] = (),
-    ) -> tuple[tuple[str, Template], ...]:
-        return tuple(
-            (name, self._template(source, (*key, name), response=response, parts=parts))
-            for name, source in sources.items()
-        )
-
-    def _projection(self, source: str, key: Key) -> Projection:
-        return self._compiled(lambda: Projection(source), key, lambda: Projection("@"))
-
-    def _compiled(self, compile_it: Callable[[], _T], key: Key, instead: Callable[[], _T]) -> _T:
-        """Compile; on an error note where, and go on with something harmless."""
-        try:
-            return compile_it()
-        except NotAnExpression as error:
-            at = self._loaded.positions.of_value(key)
-            inside = replace(at, line=at.line + error.line - 1, column=at.column + error.column)
-            self._troubles.append(Trouble(inside, written_key(key), error.problem, error.expected))
-            return instead()
-
-    def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
-        self._troubles.append(self._loaded.trouble(key, problem, expected))
 
 
 def _step(plugin: Plugin, *, deadline: float = 0.5) -> Step:

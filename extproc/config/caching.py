@@ -100,15 +100,12 @@ def _of_plugin(plugin: Plugin) -> Iterator[Part]:
 def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
     plan, calls = plugin.plan, tuple(plugin.plan.calls.values())
     yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
+    selection = plan.selection
     if plan.views:
-        yield "view", keys.INPUTS["consumer"]
-    # A plan may let requests name their view, and calls may forward credentials.
-    named = getattr(getattr(plan, "selection", None), "header", "")
-    if named:
-        yield f"request.headers.{named}", keys.header(named)
-    for call in calls:
-        for name in getattr(call, "credentials", ()):
-            yield f"credentials.{name}", keys.header(name)
+        yield _view(selection.consumers)
+    headers = [name for call in calls for name in call.credentials]
+    for name in (*headers, *([selection.header] if selection.header else ())):
+        yield f"request.headers.{name}", keys.header(name)
     for expression in expressions(plan):
         yield from _of_expression(expression)
     if any(call.send_identity for call in calls):
@@ -278,7 +275,8 @@ def _fingerprint(loaded: Loaded, route: Route) -> str:
     """
     gateway = loaded.gateway
     called = route.aggregate.calls.values() if route.aggregate is not None else ()
-    names = sorted({route.upstream or "", *(call.upstream for call in called)} - {""})
+    asked = [*called, *(call.fallback for call in called if call.fallback is not None)]
+    names = sorted({route.upstream or "", *(call.upstream for call in asked)} - {""})
     shaping: list[Any] = [
         route.model_dump(mode="json"),
         [gateway.upstreams[name].model_dump(mode="json") for name in names],

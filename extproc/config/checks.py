@@ -97,6 +97,9 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
         for part, call in route.aggregate.calls.items():
             where = (*key, "aggregate", "calls", part, "upstream")
             yield from _known(call.upstream, gateway.upstreams, "an upstream", where)
+            if call.fallback is not None:
+                where = (*where[:-1], "fallback", "upstream")
+                yield from _known(call.fallback.upstream, gateway.upstreams, "an upstream", where)
     for number, policy in enumerate(route.authorization):
         where = (*key, "authorization", number)
         yield from _known(policy, gateway.policies, "a policy", where)
@@ -222,9 +225,8 @@ def _upgrade(route: Route, key: Key) -> Iterator[Found]:
 
 def _body(route: Route, key: Key) -> Iterator[Found]:
     """What answers before a body has come can't wait for its judgement."""
-    for name in ("cache", "aggregate"):
-        if route.body is not None and getattr(route, name) is not None:
-            yield (*key, "body"), f"can't be combined with {name}", "expected one of the two"
+    if route.body is not None and route.cache is not None:
+        yield (*key, "body"), "can't be combined with cache", "expected one of the two"
 
 
 def _own_plugins(gateway: Gateway, folder: Path, files: list[Path]) -> Iterator[Found]:

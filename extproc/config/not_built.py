@@ -15,7 +15,6 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("plans",),
     ("tracing",),
     ("defaults", "plan"),
-    ("upstreams", "*", "descriptors"),
     ("consumers", "*", "plan"),
     ("routes", "*", "deadline"),
     ("routes", "*", "grpc"),
@@ -23,10 +22,7 @@ KEYS: tuple[tuple[str, ...], ...] = (
     ("routes", "*", "validate"),
     ("routes", "*", "cors"),
     ("routes", "*", "mirror"),
-    *(
-        ("routes", "*", "aggregate", "calls", "*", name)
-        for name in ("each", "batch", "method", "body", "fallback")
-    ),
+    *(),
 )
 
 

@@ -38,6 +38,9 @@ _REPLIES: dict[type, Reply] = {
 }
 
 
+_LARGE = 1 << 20  # bytes of an answer made here that leaves in pieces
+
+
 class Exchange:
     """The service's side of one HTTP request and its response.
 
@@ -325,13 +328,19 @@ class Exchange:
         return Immediate(response, streamed=self._needs_streaming(response))
 
     def _needs_streaming(self, response: Response) -> bool:
-        """A body without a content type would be given text/plain by Envoy's local reply."""
+        """Say whether the streamed form is the better one, where it may be used.
+
+        A body without a content type would be given text/plain by Envoy's local reply, and a
+        large one would be one message. The streamed form has one value for each header.
+        """
+        body, headers = response.body, response.headers
+        if not body or (len(body) <= _LARGE and "content-type" in headers):
+            return False
         return (
-            bool(response.body)
-            and "content-type" not in response.headers
-            and self.response is None
+            self.response is None
             and self.route is not None
             and self.route.chain.modes.request_body is BodyMode.NONE
+            and len(headers) == sum(1 for _ in headers.items())
         )
 
     def _no_route(self, request: Request) -> Immediate:

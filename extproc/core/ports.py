@@ -78,9 +78,9 @@ class Observer(Protocol):
         """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
-    """What an upstream answered to a call.
+    """What an upstream answered to a call; nobody changes it.
 
     Attributes:
         status: any.
@@ -105,9 +105,13 @@ class Answered:
 
 
 class Caller(Protocol):
-    """Calls to upstreams, through Envoy's egress listener."""
+    """Calls to upstreams, through Envoy's egress listener.
 
-    async def call(
+    A call may be a future: then it is under way at once, and cancelling it cancels it there too.
+    If it has `promptly`, that calls back without a detour through the event loop.
+    """
+
+    def call(
         self,
         upstream: str,
         method: str,
@@ -115,10 +119,10 @@ class Caller(Protocol):
         *,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - a bound handed to the HTTP client
+        timeout: float | None = None,
         max_bytes: int | None = None,
         host: str = "",
-    ) -> Answered:
+    ) -> Awaitable[Answered]:
         """Make one call.
 
         Args:
@@ -139,7 +143,7 @@ class Caller(Protocol):
 class CachedCaller(Protocol):
     """Calls through the cache: what is stored and fresh is given without a call."""
 
-    async def call(
+    def call(
         self,
         upstream: str,
         method: str,
@@ -147,11 +151,11 @@ class CachedCaller(Protocol):
         *,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
-        timeout: float | None = None,  # noqa: ASYNC109 - as for `Caller.call`
+        timeout: float | None = None,
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
-    ) -> Answered:
+    ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
         Args:
@@ -176,10 +180,27 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
     """Return a `CachedCaller.call` that stores nothing."""
 
     def made(
-        *place: str, identity: str = "", stale_if_error: float = 0.0, **rest: Any
+        upstream: str,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        timeout: float | None = None,
+        max_bytes: int | None = None,
+        identity: str = "",
+        stale_if_error: float = 0.0,
     ) -> Awaitable[Answered]:
         del identity, stale_if_error
-        return call(*place, **rest)
+        return call(
+            upstream,
+            method,
+            target,
+            headers=headers,
+            body=body,
+            timeout=timeout,
+            max_bytes=max_bytes,
+        )
 
     return made
 

@@ -45,6 +45,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from extproc.envoy_config.shapes import (
+    NOWHERE_CLUSTER,
     SERVICE_CLUSTER,
     EndpointUrl,
     Facts,
@@ -105,6 +106,16 @@ def service_cluster(facts: Facts) -> Cluster:
                 grpc_health_check=HealthCheckGrpcHealthCheck(),
             )
         ],
+    )
+
+
+def nowhere_cluster() -> Cluster:
+    """Return the cluster without endpoints: 503 for whoever is sent there."""
+    return Cluster(
+        name=NOWHERE_CLUSTER,
+        type=ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(0.25),
+        load_assignment=_assignment(NOWHERE_CLUSTER, []),
     )
 
 

@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
 )
 
 from extproc.core.chain import BodyMode
-from extproc.envoy_config.clusters import service_cluster, upstream_clusters
+from extproc.envoy_config.clusters import nowhere_cluster, service_cluster, upstream_clusters
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
 from extproc.envoy_config.shapes import Facts, address, from_file, packed, plain
@@ -106,7 +106,8 @@ def bootstrap(facts: Facts) -> type_of_json:
         lds_config=from_file(f"{facts.folder}/listeners.json"),
     )
     result.static_resources = BootstrapStaticResources(
-        clusters=[service_cluster(facts)], listeners=[egress_listener(facts, None)]
+        clusters=[service_cluster(facts), nowhere_cluster()],
+        listeners=[egress_listener(facts, None)],
     )
     return plain(result)
 
@@ -123,7 +124,11 @@ def static(
     result = _bootstrap(facts)
     routes = ingress_routes(gateway, modes, version, published)
     result.static_resources = BootstrapStaticResources(
-        clusters=[service_cluster(facts), *upstream_clusters(gateway.upstreams, facts)],
+        clusters=[
+            service_cluster(facts),
+            nowhere_cluster(),
+            *upstream_clusters(gateway.upstreams, facts),
+        ],
         listeners=[
             *public_listeners(gateway, facts, longest, routes, interim=not buffering(modes)),
             egress_listener(facts, egress_routes(gateway)),

@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
     HeaderMutationRules,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
+    CidrRange,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     Http1ProtocolOptions,
@@ -27,6 +28,8 @@ from envoy_data_plane.envoy.config.listener.v3 import (
     FilterChain,
     FilterChainMatch,
     Listener,
+    ListenerConnectionBalanceConfig,
+    ListenerConnectionBalanceConfigExactBalance,
     ListenerFilter,
 )
 from envoy_data_plane.envoy.config.rbac.v3 import Rbac
@@ -60,6 +63,7 @@ from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerInternalAddressConfig,
     HttpConnectionManagerPathWithEscapedSlashesAction,
     HttpConnectionManagerServerHeaderTransformation,
     HttpConnectionManagerUpgradeConfig,
@@ -115,6 +119,7 @@ _COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
 _LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
 _NOT_LETTER = "[^a-z0-9]"
 _LONGEST_REGEX = 90  # Envoy bounds the size of a compiled one
+_EGRESS_STREAMS = 1000  # on one connection; the service opens another one before
 _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 
 
@@ -382,19 +387,31 @@ def _another_worker() -> RetryPolicyRetryHostPredicate:
     )
 
 
-def _router() -> HttpFilter:
-    return HttpFilter(
-        name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True))
-    )
+def _router(*, suppress: bool = True) -> HttpFilter:
+    router = Router(suppress_envoy_headers=suppress)
+    return HttpFilter(name="envoy.filters.http.router", typed_config=packed(router))
 
 
 def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener:
-    """Return the listener for the service's own calls; only the service reaches its socket."""
+    """Return the listener for the service's own calls; only the service reaches its socket.
+
+    So what it says in `x-envoy-upstream-rq-timeout-ms` counts, and the upstream is told how long
+    is left in `x-envoy-expected-rq-timeout-ms`.
+    """
     manager = HttpConnectionManager(
         stat_prefix=EGRESS,
         generate_request_id=False,
+        use_remote_address=True,
         skip_xff_append=True,
-        http_filters=[_router()],
+        internal_address_config=HttpConnectionManagerInternalAddressConfig(
+            unix_sockets=True, cidr_ranges=[CidrRange(address_prefix="127.0.0.0", prefix_len=8)]
+        ),
+        http2_protocol_options=Http2ProtocolOptions(
+            max_concurrent_streams=_EGRESS_STREAMS,
+            initial_stream_window_size=1 << 20,
+            initial_connection_window_size=16 << 20,
+        ),
+        http_filters=[_router(suppress=False)],
     )
     if routes is not None:
         manager.route_config = routes
@@ -405,5 +422,9 @@ def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener
     return Listener(
         name=EGRESS,
         address=address(facts.egress),
+        # A few connections carry all calls: each of Envoy's threads shall have its share.
+        connection_balance_config=ListenerConnectionBalanceConfig(
+            exact_balance=ListenerConnectionBalanceConfigExactBalance()
+        ),
         filter_chains=[FilterChain(filters=[Filter(name=_HCM, typed_config=packed(manager))])],
     )

@@ -62,7 +62,15 @@ from extproc.envoy_config.matching import (
     serves,
     with_header,
 )
-from extproc.envoy_config.shapes import EGRESS, INGRESS, EndpointUrl, exactly, packed, seconds
+from extproc.envoy_config.shapes import (
+    EGRESS,
+    INGRESS,
+    NOWHERE_CLUSTER,
+    EndpointUrl,
+    exactly,
+    packed,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -160,7 +168,10 @@ def _entry(
     limit = _buffer_limit(gateway, modes)
     if limit:
         entry.request_body_buffer_limit = limit
-    if route.upstream is None:
+    if route.upstream is None and limit:
+        # As below; but only a route to a cluster may buffer more than the listener.
+        entry.route = RouteAction(cluster=NOWHERE_CLUSTER, timeout=seconds(0))
+    elif route.upstream is None:
         # The service answers; should it let the request through, there is nowhere to go.
         entry.direct_response = DirectResponseAction(status=503)
     else:
@@ -292,7 +303,16 @@ def egress_routes(gateway: Gateway) -> RouteConfiguration:
         for entry in _egress(name, upstream, with_host=with_host)
     ]
     return RouteConfiguration(
-        name=EGRESS, virtual_hosts=[VirtualHost(name="upstreams", domains=["*"], routes=routes)]
+        name=EGRESS,
+        virtual_hosts=[
+            VirtualHost(
+                name="upstreams",
+                domains=["*"],
+                request_headers_to_remove=["x-envoy-internal"],
+                response_headers_to_remove=["x-envoy-upstream-service-time"],
+                routes=routes,
+            )
+        ],
     )
 
 

@@ -20,6 +20,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 SERVICE_CLUSTER = "extproc"
+NOWHERE_CLUSTER = "extproc.nowhere"
+"""Has no endpoint: where a request would go that the service answers, should it let it through."""
 INGRESS = "ingress"
 EGRESS = "egress"
 

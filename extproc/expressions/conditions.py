@@ -101,6 +101,7 @@ STRINGS = re.compile(
     r"""r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.DOTALL
 )
 _QUERY_NAME = re.compile(r"""request\.query(?:\.([A-Za-z_]\w*)|\[(?:"([^"\\]*)"|'([^'\\]*)')\])""")
+_MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 
@@ -172,12 +173,13 @@ class Expression:
     and what few requests differ in is evaluated once for each combination of those.
     """
 
-    def __init__(self, source: str, compiled: Any, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, source: str, compiled: Any, names: tuple[str, ...], parts: tuple[str, ...] = ()
+    ) -> None:
         self.source = source
         self.names = names
         self._compiled = compiled
-        name = source.strip()
-        self._direct = _GETTERS[name] if REQUEST_NAMES.get(name) is _TYPES.STRING else None
+        self._direct = _direct(source, parts)
         self._memory: Memory[Any] = Memory(names)
         self._query_names = _query_names(source) if "request.query" in names else ()
         self.type: str = compiled.return_type().name()
@@ -221,6 +223,43 @@ class EvaluationFailed(Exception):
     """An expression has no value for this request."""
 
 
+def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | None:
+    """Return what reads a name, a parameter or a member of a part without CEL.
+
+    CEL would first make a copy of the whole part.
+    """
+    name = source.strip()
+    if REQUEST_NAMES.get(name) is _TYPES.STRING:
+        return _GETTERS[name]
+    if not _MEMBERS.match(name):
+        return None
+    first, *members = name.split(".")
+    if first in parts:
+        return lambda context: _member((context.parts or {}).get(first), members, name)
+    if first == "request" and len(members) == 2 and members[0] == "params":  # noqa: PLR2004 - its name
+        return lambda context: _member(context.request.params, members[1:], name)
+    if first == "request" and len(members) == 2 and members[0] == "query":  # noqa: PLR2004 - as above
+        return lambda context: _parameter(context.request, members[1], name)
+    return None
+
+
+def _parameter(request: Request, name: str, source: str) -> str:
+    values = request.queries.get(name)
+    if values is None:
+        raise EvaluationFailed(source)
+    if len(values) > 1:
+        raise MalformedRequest(f"the query parameter {name} was sent more than once")
+    return values[0]
+
+
+def _member(value: Any, members: list[str], source: str) -> Any:
+    for member in members:
+        if not isinstance(value, dict) or member not in value:
+            raise EvaluationFailed(source)
+        value = value[member]
+    return value
+
+
 class Condition:
     """An expression that is true or false."""
 
@@ -240,18 +279,21 @@ class Condition:
         return value
 
 
-def condition(source: str, *, response: bool = False, body: bool = False) -> Condition:
+def condition(
+    source: str, *, response: bool = False, body: bool = False, parts: tuple[str, ...] = ()
+) -> Condition:
     """Compile a condition.
 
     Args:
         source: CEL.
         response: whether `response.…` may be read.
         body: whether `request.body` may be read.
+        parts: further names of any type.
 
     Raises:
         NotAnExpression: it doesn't compile, or isn't a condition.
     """
-    expression = compile_expression(source, response=response, body=body)
+    expression = compile_expression(source, response=response, body=body, parts=parts)
     if expression.type not in {"BOOL", "DYN"}:
         raise NotAnExpression(
             f"is {expression.type.lower()}", "expected a condition (true or false)"
@@ -272,7 +314,7 @@ def compile_expression(
         compiled = _environment(response, parts, body).compile(source)
     except (RuntimeError, ValueError) as error:
         raise _explained(str(error), names) from error
-    return Expression(source, compiled, names_read(source, names))
+    return Expression(source, compiled, names_read(source, names), parts)
 
 
 def reading(name: str) -> Callable[[Context], Any]:

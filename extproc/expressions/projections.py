@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import jmespath
 import orjson
-from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
 from extproc.expressions.conditions import NotAnExpression
+from extproc.expressions.shaping import Shaping, TooMuchWork, Unknown, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class NotJson(ValueError):
     """The bytes aren't JSON (RFC 8259), or nest too deep."""
 
 
+# Digits alone matter: nineteen in a row may be more than 64 bits.
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_MAY_BE_TOO_LONG = b"0" * 19
+
+
 def parsed(body: bytes) -> Any:
-    """Read JSON strictly: UTF-8, bounded depth, no NaN.
+    """Read JSON strictly: UTF-8, bounded depth, no NaN, and no number that isn't what it was.
 
     Raises:
         NotJson: it isn't.
     """
     try:
+        if _MAY_BE_TOO_LONG in body.translate(_DIGITS):
+            return _exactly(body)
         return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise NotJson(str(error)) from error
+
+
+def _exactly(body: bytes) -> Any:
+    """Read with integers of any length; `orjson` makes floats of those above 64 bits."""
+    orjson.loads(body)  # what it refuses stays refused: NaN, infinite numbers, depth
+    return json.loads(body.decode())
 
 
 def written(value: Any) -> bytes:
     """Write compact JSON."""
-    return orjson.dumps(value)
-
-
-class _Functions(functions.Functions):  # type: ignore[misc]  # published without types
-    """The standard functions and `lookup`."""
-
-    def __init__(self, indexes: Mapping[str, Mapping[str, Any]]) -> None:
-        super().__init__()
-        self._indexes = indexes
-
-    @functions.signature({"types": ["string"]}, {"types": []})  # type: ignore[untyped-decorator]
-    def _func_lookup(self, part: str, key: Any) -> Any:
-        return self._indexes.get(part, {}).get(key_text(key))
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
 
 
 def key_text(key: Any) -> str:
@@ -59,42 +65,96 @@ class ShapeFailed(Exception):
 
 
 class Projection:
-    """A compiled JMESPath expression."""
+    """A compiled JMESPath expression.
 
-    def __init__(self, source: str) -> None:
-        """Compile.
+    Attributes:
+        source: as written.
+        lookups: the parts that `lookup` is called with.
+        fields: the names that are read from the value itself; `*` where it may be any.
+    """
+
+    def __init__(self, source: str, tree: Mapping[str, Any] | None = None) -> None:
+        """Compile; `tree` is what the source was parsed to, where that is known.
 
         Raises:
             NotAnExpression: it isn't JMESPath, or `lookup` doesn't name its part literally.
         """
         self.source = source
+        self._tree = tree = _parsed(source) if tree is None else tree
+        self.lookups = frozenset(_lookups(tree))
+        self.fields = frozenset(_first_fields(tree)) | self.lookups
         try:
-            with warnings.catch_warnings():
-                # The lexer takes `text` that isn't JSON for a string, with a warning: JMESPath's
-                # grammar has no such literal any more.
-                warnings.simplefilter("error", PendingDeprecationWarning)
-                self._compiled = jmespath.compile(source)
-        except PendingDeprecationWarning as error:
-            raise NotAnExpression(
-                "has text between backticks that isn't JSON", """expected `"text"` or 'text'"""
-            ) from error
-        except (JMESPathError, ValueError) as error:
-            text = str(error).splitlines()[0].rstrip(":")
-            raise NotAnExpression(f"isn't JMESPath: {text}", "expected JMESPath") from error
-        self.lookups = frozenset(_lookups(self._compiled.parsed))
-        self.fields = frozenset(_first_fields(self._compiled.parsed)) | self.lookups
+            self._shape = shape_of(tree, key_text)
+        except Unknown as error:
+            raise NotAnExpression(str(error), "expected a function of JMESPath") from error
 
-    def of(self, value: Any, indexes: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
+    def of(self, value: Any, index: Callable[[str], Mapping[str, Any]] | None = None) -> Any:
         """Apply to a value.
 
+        Args:
+            value: any JSON.
+            index: gives the items of a part by their keys, for `lookup`.
+
         Raises:
-            ShapeFailed: a function refused its argument.
+            ShapeFailed: a function refused its argument, or it would be too much work.
         """
-        options = jmespath.Options(custom_functions=_Functions(indexes)) if indexes else None
         try:
-            return self._compiled.search(value, options=options)
-        except (JMESPathError, RecursionError) as error:
+            return self._shape(value, Shaping(index))
+        except (JMESPathError, RecursionError, TooMuchWork, TypeError, ValueError) as error:
             raise ShapeFailed(self.source) from error
+
+    def pruned(self, wanted: Wanted) -> Projection:
+        """Return the same without the members that nobody asked for.
+
+        Args:
+            wanted: names, each with what is wanted of its value; nothing there for all of it.
+        """
+        return Projection(self.source, _pruned(self._tree, wanted))
+
+
+def _parsed(source: str) -> Mapping[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            # The lexer takes `text` that isn't JSON for a string, with a warning: JMESPath's
+            # grammar has no such literal any more.
+            warnings.simplefilter("error", PendingDeprecationWarning)
+            tree: Mapping[str, Any] = jmespath.compile(source).parsed
+            return tree
+    except PendingDeprecationWarning as error:
+        raise NotAnExpression(
+            "has text between backticks that isn't JSON", """expected `"text"` or 'text'"""
+        ) from error
+    except (JMESPathError, ValueError) as error:
+        text = str(error).splitlines()[0].rstrip(":")
+        raise NotAnExpression(f"isn't JMESPath: {text}", "expected JMESPath") from error
+
+
+class Wanted(dict[str, "Wanted"]):
+    """Names of members, each with what is wanted of it; empty for everything."""
+
+
+# The shape of these is their last child's, for each element or once.
+_SHAPED_BY_LAST = frozenset({"subexpression", "pipe"})
+_SHAPED_FOR_EACH = frozenset({"projection", "filter_projection", "value_projection"})
+
+
+def _pruned(node: Mapping[str, Any], wanted: Wanted) -> Mapping[str, Any]:
+    """Leave members out of the tree where it makes them; elsewhere it stays as it is."""
+    if not wanted:
+        return node
+    kind, children = node["type"], list(node["children"])
+    if kind == "multi_select_dict":
+        kept = [child for child in children if child["value"] in wanted]
+        pairs = [
+            child | {"children": [_pruned(child["children"][0], wanted[child["value"]])]}
+            for child in kept
+        ]
+        return {**node, "children": pairs}
+    if kind in _SHAPED_BY_LAST:
+        children[-1] = _pruned(children[-1], wanted)
+    elif kind in _SHAPED_FOR_EACH:
+        children[1] = _pruned(children[1], wanted)
+    return {**node, "children": children}
 
 
 def _lookups(node: Mapping[str, Any]) -> Iterator[str]:

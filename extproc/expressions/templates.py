@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
 _QUOTES = "\"'"
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*\Z")  # RFC 3986 section 2.3
+
+
+Pieces = tuple["str | Expression", ...]
 
 
 class NoValue(Exception):
@@ -68,25 +73,39 @@ class Template:
         """
         return self._filled(context, str)
 
+    def value(self, context: Context) -> Any:
+        """Fill in for JSON: a text that is one hole keeps its type, null where it has no value.
+
+        Raises:
+            NoValue: a hole among text has none.
+            MalformedRequest: see `Expression.value`.
+        """
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], Expression):
+            try:
+                return self.pieces[0].value(context)
+            except EvaluationFailed:
+                return None
+        return self.text(context)
+
     def target(self, context: Context) -> str:
         """Fill in for a path and query: each hole is one segment, or one query value.
 
+        A query parameter whose hole has no value is left out.
+
         Raises:
-            NoValue: a hole has none, or would be an empty, `.` or `..` segment.
+            NoValue: a hole of the path has none, or would be an empty, `.` or `..` segment.
             MalformedRequest: see `Expression.value`.
         """
+        path, parameters = _parted(self.pieces)
         filled = ""
-        for piece in self.pieces:
-            if isinstance(piece, str):
-                filled += piece
-            elif "?" in filled:
-                filled += quote(_text(piece, context), safe="")
-            else:
-                filled += _segment(_text(piece, context))
-        path = filled.partition("?")[0]
-        if any(part in {".", ".."} for part in path.split("/")):
+        for piece in path:
+            filled += piece if isinstance(piece, str) else _segment(_text(piece, context))
+        if "/." in filled and any(part in {".", ".."} for part in filled.split("/")):
             raise NoValue(self.source)
-        return filled
+        if parameters is None:
+            return filled
+        query = [text for p in parameters if (text := _parameter(p, context)) is not None]
+        return f"{filled}?{'&'.join(query)}" if query else filled
 
     def _filled(self, context: Context, encode: Callable[[str], str]) -> str:
         return "".join(
@@ -95,7 +114,44 @@ class Template:
         )
 
 
-def template(source: str, *, response: bool = False, parts: tuple[str, ...] = ()) -> Template:
+@lru_cache(maxsize=4096)
+def _parted(pieces: Pieces) -> tuple[Pieces, tuple[Pieces, ...] | None]:
+    """Return a target's path, and its query's parameters; None without a query."""
+    path: list[str | Expression] = []
+    parameters: list[list[str | Expression]] | None = None
+    for piece in pieces:
+        if not isinstance(piece, str):
+            (path if parameters is None else parameters[-1]).append(piece)
+            continue
+        text = piece
+        if parameters is None:
+            before, mark, text = piece.partition("?")
+            path.append(before)
+            if not mark:
+                continue
+            parameters = [[]]
+        first, *others = text.split("&")
+        parameters[-1].append(first)
+        parameters += [[other] for other in others]
+    if parameters is None:
+        return tuple(path), None
+    return tuple(path), tuple(map(tuple, parameters))
+
+
+def _parameter(pieces: Pieces, context: Context) -> str | None:
+    try:
+        return "".join([p if isinstance(p, str) else _quoted(_text(p, context)) for p in pieces])
+    except NoValue:
+        return None
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED.match(text) else quote(text, safe="")
+
+
+def template(
+    source: str, *, response: bool = False, parts: tuple[str, ...] = (), body: bool = False
+) -> Template:
     """Compile text with holes.
 
     Raises:
@@ -111,7 +167,7 @@ def template(source: str, *, response: bool = False, parts: tuple[str, ...] = ()
             end = _end_of_hole(source, place)
             if literal:
                 pieces.append(literal)
-            pieces.append(_hole(source, place, end, response=response, parts=parts))
+            pieces.append(_hole(source, place, end, response=response, parts=parts, body=body))
             literal, place = "", end + 1
         elif source[place] == "}":
             raise NotAnExpression("holds a } without its {", "write }} for a brace", 1, place + 1)
@@ -123,13 +179,13 @@ def template(source: str, *, response: bool = False, parts: tuple[str, ...] = ()
 
 
 def _hole(
-    source: str, start: int, end: int, *, response: bool, parts: tuple[str, ...]
+    source: str, start: int, end: int, *, response: bool, parts: tuple[str, ...], body: bool
 ) -> Expression:
     expression = source[start + 1 : end]
     if not expression.strip():
         raise NotAnExpression("holds an empty hole", "write {{ for a brace", 1, start + 1)
     try:
-        return compile_expression(expression, response=response, parts=parts)
+        return compile_expression(expression, response=response, parts=parts, body=body)
     except NotAnExpression as error:
         column = error.column + (start + 1 if error.line == 1 else 0)
         raise NotAnExpression(error.problem, error.expected, error.line, column) from error
@@ -198,4 +254,4 @@ def _segment(text: str) -> str:
     """Percent-encode one segment: all but unreserved characters (RFC 3986 section 2.3)."""
     if text in {"", ".", ".."}:
         raise NoValue(text)
-    return quote(text, safe="")
+    return _quoted(text)

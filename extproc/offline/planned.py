@@ -10,7 +10,7 @@ from extproc.expressions.templates import NoValue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from extproc.aggregation.plan import Call
+    from extproc.aggregation.calls import Call
     from extproc.aggregation.plugin import Aggregate
     from extproc.core.values import Request
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
     """Yield a line for each call; those that a view doesn't need aren't made."""
     plan = plugin.plan
-    shape = plan.views.get(request.consumer, plan.response)
+    shape = plan.views.get(plan.selection.view(request), plan.response)
     for part in shape.calls:
         call, needs = plan.calls[part], sorted(plan.needs[part])
         waits = f", after {', '.join(needs)}" if needs else ""
         optional = "" if call.required else ", not required"
-        yield f"{part}: GET {call.upstream} {_target(call, request, now, waits)}{waits}{optional}"
+        target = _target(call, request, now, waits)
+        many = "" if call.each is None else f", for each of {call.each.source}"
+        yield f"{part}: {call.method} {call.upstream} {target}{many}{waits}{optional}"
     skipped = [part for part in plan.calls if part not in shape.calls]
     if skipped:
         yield f"not made, as nothing reads them: {', '.join(skipped)}"
@@ -31,7 +33,7 @@ def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
 
 def _target(call: Call, request: Request, now: float, waits: str) -> str:
     """Return the target where it doesn't depend on another call, else its template."""
-    if waits:
+    if waits or call.each is not None:
         return call.path.source
     try:
         return call.path.target(Context(request, now, parts={}))

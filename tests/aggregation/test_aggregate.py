@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from extproc.aggregation.plan import Call, Plan, PlanFault, plan
+from extproc.aggregation.calls import Call
+from extproc.aggregation.plan import Plan, PlanFault, plan
 from extproc.aggregation.plugin import Aggregate
+from extproc.aggregation.views import Selection
 from extproc.core.errors import UpstreamFault
 from extproc.core.plugin import Plugin
 from extproc.core.principal import Principal
@@ -38,6 +40,7 @@ def made(**views: str) -> Plan:
         Projection("{name: profile.name, orders: orders[].id, ads: ads}"),
         {name: Projection(view) for name, view in views.items()},
         1.0,
+        selection=Selection({name: name for name in views}),
     )
 
 
@@ -52,7 +55,7 @@ class Alice(Plugin):
 
 def trial(subject: Plan) -> Trial:
     """Return a trial with every upstream well."""
-    result = Trial(Alice(), Aggregate(plan=subject))
+    result = Trial(Alice(), Aggregate(plan=subject, gates={}))
     result.outside.answers |= {
         "profile/users/al%2Fice": answered(b'{"id": "a&b", "name": "Alice"}'),
         "orders/orders?user=a%26b": answered(b'[{"id": 1}, {"id": 2}]'),
@@ -117,9 +120,20 @@ async def test_a_required_part_that_fails_fails_all(answer: Exception, status: i
 
 
 async def test_a_path_without_a_value_fails_its_call() -> None:
-    """B7: nothing is called with a hole that wasn't filled."""
+    """B7: nothing is called with a segment that wasn't filled; a parameter is left out."""
     subject = trial(made())
+    del subject.outside.answers["orders/orders?user=a%26b"]
     subject.outside.answers["profile/users/al%2Fice"] = answered(b'{"name": "Alice"}')
+    subject.outside.answers["orders/orders"] = answered(b"[]")
+    assert (await subject.request()).status == 200
+    other = plan(
+        [call("profile", "/users/1"), call("orders", "/orders/{profile.id}")],
+        Projection("orders"),
+        {},
+        1.0,
+    )
+    subject = Trial(Aggregate(plan=other, gates={}))
+    subject.outside.answers["profile/users/1"] = answered(b"{}")
     assert (await subject.request()).status == 502
     assert not any(name.startswith("orders") for name, _ in subject.outside.calls)
 

@@ -30,7 +30,7 @@ ONLY_IN = {
     "grpc": {"adapters"},
     "grpc_health": {"adapters"},
     "hpack": {"adapters"},
-    "google": {"adapters"},
+    "google": {"adapters", "aggregation"},  # messages of upstreams, by their descriptors
     "aiohttp": {"adapters"},
     "yarl": {"adapters"},
     "redis": {"adapters"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-LIST = {"J": 35, "P": 15, "H": 19, "F": 15, "C": 17, "L": 9}
+LIST = {"J": 35, "P": 15, "H": 19, "F": 15, "C": 17, "B": 12, "L": 9}
 IDS = [f"{section}{number}" for section, last in LIST.items() for number in range(1, last + 1)]
 
 # Tested elsewhere: file::function (or file::Class::function) below `tests`.
@@ -45,6 +45,7 @@ ELSEWHERE = {
         "e2e/test_reload.py::test_fifty_reloads_under_load",
         "e2e/test_workers.py::test_a_killed_worker_loses_only_what_it_held",
     ),
+    "B11": ("aggregation/test_kinds.py::test_b11_xml_that_is_not_read",),
     "L6": (
         "e2e/test_decisions.py::test_no_exchange_is_missing",
         "e2e/test_decisions.py::test_what_was_never_judged_is_recorded_by_envoy",
@@ -67,6 +68,9 @@ PARTLY = {
     "C14": "entries are checked, not signed: whoever writes to Redis is trusted (docs/cache.md)",
     "J8": "a ROCA modulus is not recognised; keys are otherwise judged by size, exponent and curve",
     "J9": "secrets are judged by length and against those of tutorials, not all 103,979",
+    "B9": "patterns are RE2's and CEL bounds itself; what is tried is JMESPath",
+    "B10": "fan-out, depth and deadlines are tried in e2e/test_calls.py",
+    "B11": "XML; multipart and forms are not transformed",
     "F12": "a full disk; no Redis in this version, and no test moves the clock of a whole gateway",
     "F15": "local replies and retries; redirects and mirrors are no part of a gateway file",
     "H7": "bytes over 0x7f and folded lines are legal (RFC 9110): judged as they are, not refused",
@@ -96,7 +100,7 @@ def named() -> set[str]:
     """Return the ids that tests have in their names, as `test_J16_` or `test_j14_j15_`."""
     every = {name.rpartition("::")[2] for names in FUNCTIONS.values() for name in names}
     return {
-        part.upper() for name in every for part in re.findall(r"_([JPHFCLjphfcl]\d+)(?=_)", name)
+        part.upper() for name in every for part in re.findall(r"_([BCFHJLPbcfhjlp]\d+)(?=_)", name)
     }
 
 

@@ -69,7 +69,14 @@ def test_the_full_gateway_loads() -> None:
     """Routes, policies and upstreams of all files are one model."""
     loaded = load(FULL / "gateway.yaml", {})
     gateway = loaded.gateway
-    assert [r.name for r in gateway.routes] == ["products", "order", "home", "socket", "team"]
+    assert [r.name for r in gateway.routes] == [
+        "products",
+        "order",
+        "home",
+        "socket",
+        "everything",
+        "team",
+    ]
     assert set(gateway.policies) == {"orders-read", "orders-write", "team"}
     assert "team-echo" in gateway.upstreams
     assert list(gateway.listeners) == ["main"]
@@ -86,6 +93,7 @@ def test_every_file_that_counts_is_named() -> None:
     assert sorted(str(file.relative_to(loaded.folder)) for file in loaded.files) == [
         "ca.crt",
         "gateway.yaml",
+        "inventory.pb",
         "jwks.json",
         "plugins/tenant.py",
         "policies/orders/read.yaml",
@@ -245,7 +253,7 @@ def test_included_files_are_all_judged(full: Path) -> None:
 def test_a_file_that_two_globs_name_is_read_once(full: Path) -> None:
     """It can't collide with itself."""
     changed(full, "include: [teams/*.yaml]", "include: [teams/*.yaml, teams/echo.yaml]")
-    assert len(load(full, {}).gateway.routes) == 5
+    assert len(load(full, {}).gateway.routes) == 6
 
 
 def test_policies_in_two_files_collide(full: Path) -> None:

@@ -149,7 +149,7 @@ def test_several_troubles_are_told_at_once(tmp_path: Path) -> None:
 
 def test_the_shop_is_right() -> None:
     """The example loads without any environment."""
-    assert len(load(SHOP, {}).gateway.routes) == 7
+    assert len(load(SHOP, {}).gateway.routes) == 8
 
 
 def test_values_from_the_environment_and_from_files(tmp_path: Path) -> None:

@@ -56,4 +56,4 @@ def test_the_demonstration_checks_itself() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "11 of 11 right" in done.stdout
+    assert "14 of 14 right" in done.stdout

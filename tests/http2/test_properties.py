@@ -53,6 +53,8 @@ def shown(event: Event) -> tuple[Any, ...]:
             return ("ended", event.stream.id, int(event.code))
         case ConnectionEnded():
             return ("over", event.violation)
+        case _:
+            raise AssertionError(event)  # a client's
 
 
 def check_frames(sent: bytes) -> None:

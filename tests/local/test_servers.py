@@ -70,7 +70,12 @@ async def test_a_large_answer(place: Running) -> None:
     call = place.process()
     await call.write(headers("/large"))
     answer = await call.read()
-    assert len(answer.immediate_response.body) == 3_000_000
+    assert answer.streamed_immediate_response.headers_response.headers.headers
+    size, ended = 0, False
+    while not ended:
+        piece_ = (await call.read()).streamed_immediate_response.body_response
+        size, ended = size + len(piece_.body), piece_.end_of_stream
+    assert size == 3_000_000
     await call.done_writing()
     assert await status(call) is Status.OK
 

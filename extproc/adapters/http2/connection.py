@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
-from extproc.adapters.http2.events import ConnectionEnded, DataCame, RequestCame, StreamEnded
+from extproc.adapters.http2.events import (
+    AnswerCame,
+    AnswerTooLarge,
+    ConnectionEnded,
+    DataCame,
+    RequestCame,
+    StreamEnded,
+)
 from extproc.adapters.http2.fields import FieldReader
 from extproc.adapters.http2.frames import Flag, Kind
 from extproc.adapters.http2.sending import LAST_CALL, Sending
@@ -31,7 +38,7 @@ _LAST_CALL_WITHIN = 5.0
 _LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
 _STREAM_MASK = frames.STREAM_MASK
 
-Event = RequestCame[Any] | DataCame | StreamEnded | ConnectionEnded
+Event = RequestCame[Any] | DataCame | AnswerCame | AnswerTooLarge | StreamEnded | ConnectionEnded
 
 
 class _Block:
@@ -343,11 +350,12 @@ class Connection(Sending, Generic[T]):
             raise StreamFault(Violation.CLOSED_STREAM)
         self._spent()
 
-    def _reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
+    def _reset(self, _flags: int, stream_id: int, payload: bytes) -> Event | None:
         """Judge a reset of a stream that isn't open; for an open one see `_was_reset`."""
         if len(payload) != _CODE.size:
             raise ConnectionFault(Violation.FRAME_SIZE)
         self._stray(stream_id)
+        return None
 
     # ---- frames without
 

@@ -37,6 +37,20 @@ class DataCame:
 
 
 @dataclass(slots=True)
+class AnswerCame:
+    """The answer to a request of ours is whole; its stream holds it."""
+
+    stream: Stream
+
+
+@dataclass(slots=True)
+class AnswerTooLarge:
+    """The answer to a request of ours is larger than was wanted; its stream was reset."""
+
+    stream: Stream
+
+
+@dataclass(slots=True)
 class StreamEnded:
     """A stream ended before its time: reset by the peer, or by us for a fault of the peer."""
 

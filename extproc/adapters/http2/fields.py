@@ -100,14 +100,15 @@ def _checked(fields: Fields) -> Fields:
         or len(set(pseudo)) != len(pseudo)
         or not _NEEDED.issubset(pseudo)
         or not _PSEUDO.issuperset(pseudo)
-        or any(not _plain(name, value) for name, value in fields)
+        or any(not is_plain(name, value) for name, value in fields)
     )
     if wrong:
         raise StreamFault(Violation.MALFORMED)
     return fields
 
 
-def _plain(name: bytes, value: bytes) -> bool:
+def is_plain(name: bytes, value: bytes) -> bool:
+    """Say whether a field is well formed and belongs to a message, not to a connection."""
     if name == b"te":
         return value == b"trailers"
     if name == b":path" and not value:

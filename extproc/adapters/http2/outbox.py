@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _HEADER = Struct(">HBBBL").pack
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 _END_HEADERS = int(Flag.END_HEADERS)
+_END_STREAM = int(Flag.END_STREAM)
 _END_BOTH = int(Flag.END_HEADERS | Flag.END_STREAM)
 
 # Each full DATA frame of ours lets the peer send this many WINDOW_UPDATEs and the like; one of
@@ -106,6 +107,13 @@ class Outbox:
         size = len(block)
         self._frames.append(_HEADER(size >> 8, size & 255, _HEADERS, _END_BOTH, stream.id) + block)
 
+    def close(self, stream: Stream) -> None:
+        """End the stream without trailers, behind what waits."""
+        if stream.waiting:
+            stream.closes = True
+            return
+        self._frames.append(_HEADER(0, 0, _DATA, _END_STREAM, stream.id))
+
     def data(self, stream: Stream, data: bytes, now: float) -> None:
         """Send data, or keep it until the windows allow.
 
@@ -148,6 +156,9 @@ class Outbox:
         if stream.trailers is not None:
             block, stream.trailers = stream.trailers, None
             self.trailers(stream, block)
+        if stream.closes:
+            stream.closes = False
+            self.close(stream)
 
     def _piece(self, stream: Stream, piece: bytes, now: float) -> None:
         size = len(piece)
@@ -166,6 +177,7 @@ class Outbox:
             self.unread -= sum(map(len, stream.waiting))
             stream.waiting.clear()
             stream.trailers = None
+            stream.closes = False
             self._blocked.pop(stream.id, None)
 
     def widen(self, stream: Stream, by: int, now: float) -> None:

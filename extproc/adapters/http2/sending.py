@@ -35,7 +35,11 @@ class Sending:
         self._last_call: float | None = None
         self._now = self._busy = now
         self.over = False
-        self.out.control(settings.announced(limits))
+        self.out.control(self._greeting())
+
+    def _greeting(self) -> bytes:
+        """Return what is sent first."""
+        return settings.announced(self._limits)
 
     # ---- responses
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 65_535
 _LARGEST_FRAME = 2**24 - 1
+STREAMS_UNTIL_TOLD = 100
+"""How many streams a client opens before it was told; servers are asked to take as many."""
 
 
 class Setting(IntEnum):
@@ -36,6 +38,19 @@ def announced(limits: Limits) -> bytes:
     own = {
         Setting.HEADER_TABLE_SIZE: 0,
         Setting.MAX_CONCURRENT_STREAMS: limits.streams,
+        Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+        Setting.MAX_FRAME_SIZE: frames.MAX_FRAME,
+        Setting.MAX_HEADER_LIST_SIZE: limits.header_list,
+    }
+    more = limits.connection_window - DEFAULT_WINDOW
+    return frames.settings({int(k): v for k, v in own.items()}) + frames.window_update(0, more)
+
+
+def announced_by_client(limits: Limits) -> bytes:
+    """Write what a client sends behind its preface; nothing may be pushed to it."""
+    own = {
+        Setting.HEADER_TABLE_SIZE: 0,
+        Setting.ENABLE_PUSH: 0,
         Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
         Setting.MAX_FRAME_SIZE: frames.MAX_FRAME,
         Setting.MAX_HEADER_LIST_SIZE: limits.header_list,

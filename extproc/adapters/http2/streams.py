@@ -23,6 +23,7 @@ class Stream:
         window: bytes that we may send now; below zero after a change of settings.
         waiting: what waits for a window.
         trailers: a header block that ends the stream once nothing waits.
+        closes: an empty frame ends the stream once nothing waits.
         since: when the last bit of what waits was taken by the peer.
         owner: whatever the layer above keeps with the stream.
     """
@@ -34,6 +35,7 @@ class Stream:
     owed = 0
     waiting: deque[bytes] | None = None
     trailers: bytes | None = None
+    closes = False
     since = 0.0
     owner: Any = None
 

@@ -263,11 +263,11 @@ class ProcessCall(Call):
             self.succeed()  # a capture given up: the verdict was given, the rest passes unseen
 
     async def _wait(self, first: Waiting) -> None:
+        exchange, timers = self._exchange, self._peer.timers
         waiting: Waiting | None = first
         while waiting is not None:
-            async for messages in service.waited(self._exchange, waiting):
-                self._send_all(messages)
-                self._peer.flush_soon()
+            self._send_all(await service.answered(exchange, waiting, self._asks, timers))
+            self._peer.flush_soon()
             waiting = None
             while self._queue and not self.over and waiting is None:
                 data = self._queue.popleft()
@@ -276,6 +276,12 @@ class ProcessCall(Call):
                 waiting = self._answered(data)
         if self._half_closed:
             self.succeed()
+
+    def _asks(self, messages: tuple[bytes, ...]) -> None:
+        """Ask for more time, in front of the answer."""
+        if not self.over:
+            self._send_all(messages)
+            self._peer.flush_soon()
 
     def _queued(self) -> int:
         return sum(map(len, self._queue)) if self._queue else 0

@@ -11,6 +11,7 @@ from extproc.adapters.http2.events import ConnectionEnded, DataCame, RequestCame
 from extproc.adapters.local import statuses
 from extproc.adapters.local.heads import Head, interpret
 from extproc.adapters.local.statuses import Status
+from extproc.adapters.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ class Peer(asyncio.Protocol):
         self.log = log
         self.finish_later = finish_later
         self.loop = asyncio.get_running_loop()
+        self.timers = Timers(self.loop)
         self.now = clock()
         self.held = 0
         self.connection: Connection[Head] = Connection(interpret, limits, self.now)
@@ -154,6 +156,7 @@ class Peer(asyncio.Protocol):
                 self._ended(event)
         self._end_all()
         self._abandon()
+        self.timers.close()
         self._lost(self)
 
     def _abandon(self) -> None:

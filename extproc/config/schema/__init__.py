@@ -4,9 +4,10 @@ Names are the contract's. What this version doesn't build yet is listed in `not_
 refused by name before these models see it.
 """
 
+from extproc.config.schema.aggregates import Aggregate, AggregateCall
 from extproc.config.schema.gateway import Gateway
 from extproc.config.schema.listener import Listener
-from extproc.config.schema.routes import Accepted, Aggregate, AggregateCall, Cache, Match, Route
+from extproc.config.schema.routes import Accepted, Cache, Match, Route
 from extproc.config.schema.security import (
     ApiKey,
     Assertion,

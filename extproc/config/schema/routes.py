@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from extproc.config.schema.aggregates import Aggregate
 from extproc.config.schema.shapes import (
     HEADERS,
     HeaderName,
@@ -23,7 +24,6 @@ _HOST = r"^(\*\.)?[a-z0-9.-]+$"
 _METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 _NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-_PART = r"^[a-z][a-z0-9_]{0,62}$"
 
 
 def _methods(value: Any) -> Any:
@@ -81,9 +81,6 @@ RouteName = Annotated[
     str,
     Field(pattern=_NAME),
     worded(_NAME, "a name of lower-case letters, digits, `_`, `.` and `-`"),
-]
-PartName = Annotated[
-    str, Field(pattern=_PART), worded(_PART, "a name of lower-case letters, digits and `_`")
 ]
 ClassName = Annotated[str, Field(pattern=_CLASS), worded(_CLASS, "module:Class or file.py:Class")]
 Authentication = Annotated[
@@ -202,30 +199,6 @@ class Cache(Strict):
     wait: Duration = Field(
         5.0, description="So long a request waits for another's response; 0s for never."
     )
-
-
-class AggregateCall(Strict):
-    """One call of an aggregation."""
-
-    upstream: str = Field(description="A name under `upstreams`.")
-    path: UrlPath = Field(description="Text with holes; names the parts it waits for.")
-    headers: Annotated[dict[HeaderName, str], HEADERS] = Field(
-        {}, description="Name to text with holes."
-    )
-    required: bool = Field(True, description="false: the answer goes on without this part.")
-    timeout: Duration | None = Field(None, description="By default the upstream's.")
-    default: Any = Field(None, description="Stands in for a part that failed.")
-
-
-class Aggregate(Strict):
-    """One answer out of many calls."""
-
-    deadline: Duration = Field(1.0, description="For all calls together.")
-    calls: dict[PartName, AggregateCall] = Field(
-        min_length=1, description="By the name of the part."
-    )
-    response: str = Field(description="JMESPath over the parts.")
-    views: dict[str, str] = Field({}, description="JMESPath by view, in place of `response`.")
 
 
 class OwnPlugin(Strict):

@@ -17,6 +17,7 @@ _ENDPOINT = re.compile(
     r"(?::([0-9]{1,5}))?/?\Z"
 )
 _MOST_RETRIES = 10
+_MOST_AT_ONCE = 10_000
 
 
 def _endpoint(value: str) -> str:
@@ -61,6 +62,12 @@ class Upstream(Strict):
     )
     identity: Literal["none"] | None = Field(None, description="`none` sends no identity there.")
     tls: UpstreamTls | None = Field(None, description="For https and grpcs.")
+    descriptors: File | None = Field(
+        None, description="A descriptor set of its gRPC services (protoc --include_imports)."
+    )
+    concurrency: int | None = Field(
+        None, ge=1, le=_MOST_AT_ONCE, description="Calls of one worker under way; more wait."
+    )
     forward_credentials: bool = Field(
         False, description="Let the client's credential through to this upstream."
     )

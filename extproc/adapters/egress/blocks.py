@@ -1,0 +1,121 @@
+"""Header blocks of requests: literals that no table remembers, each field written once."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from extproc.adapters.http2.fields import literal
+from extproc.core.verdict import UPSTREAM_HEADER, WITH_HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_TARGET = re.compile(r"/[\x21-\x7e]*\Z")
+# A connection's matter in HTTP/2 (RFC 9113 section 8.2.2), or said by a pseudo field.
+_NOT_SENT = frozenset(
+    {
+        "connection",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        UPSTREAM_HEADER,  # said once, by the upstream that is called
+    }
+)
+_LONGEST = 128  # of a value that is remembered
+_ONE_BYTE = 127  # lengths below fit into one (RFC 7541 section 5.1)
+_PATH = literal(((b":path", b""),))[:-1]
+_TIMEOUT = "x-envoy-upstream-rq-timeout-ms"
+
+
+class NotSendable(ValueError):
+    """A request can't be written: a field or the target holds what HTTP doesn't allow."""
+
+
+def block(
+    upstream: str,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+    size: int,
+    seconds: float | None,
+    host: str = "",
+) -> bytes:
+    """Write a request's block.
+
+    Args:
+        upstream: its name.
+        method: for example `GET`.
+        target: path and query.
+        headers: in order.
+        size: of the body.
+        seconds: how long Envoy waits for the answer, and what it tells the upstream
+            (`x-envoy-expected-rq-timeout-ms`); None for the upstream's own timeout.
+        host: the Host that the upstream gets; by default its name.
+
+    Raises:
+        NotSendable: a line break in a value, a blank in the target, and so on.
+    """
+    if not _TARGET.match(target):
+        raise NotSendable("target")
+    path = target.encode("ascii")
+    short = len(path)
+    written = (
+        _first(upstream, method, host)
+        + (_PATH + bytes((short,)) + path if short < _ONE_BYTE else literal(((b":path", path),)))
+        + _upstream(upstream + WITH_HOST if host else upstream)
+        + _fields(tuple(headers))
+    )
+    if size:
+        written += _written("content-length", str(size))
+    if seconds is not None:
+        written += _timeout(max(1, round(seconds * 1000)))
+    return written
+
+
+@lru_cache(maxsize=1024)
+def _upstream(place: str) -> bytes:
+    return literal(((UPSTREAM_HEADER.encode("ascii"), place.encode("ascii")),))
+
+
+@lru_cache(maxsize=1024)
+def _first(upstream: str, method: str, host: str) -> bytes:
+    return literal(
+        (
+            (b":method", method.encode("ascii")),
+            (b":scheme", b"http"),
+            (b":authority", (host or upstream).encode("ascii")),
+        )
+    )
+
+
+def _written(name: str, value: str) -> bytes:
+    name = name.lower()
+    if not _NAME.match(name) or not _VALUE.match(value) or value != value.strip(" \t"):
+        raise NotSendable(name)
+    if name in _NOT_SENT:
+        return b""
+    return literal(((name.encode("ascii"), value.encode("latin-1")),))
+
+
+_remembered = lru_cache(maxsize=4096)(_written)
+
+
+@lru_cache(maxsize=256)  # the calls of one exchange mostly have the same
+def _fields(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(
+        [
+            _remembered(name, value) if len(value) <= _LONGEST else _written(name, value)
+            for name, value in headers
+        ]
+    )
+
+
+@lru_cache(maxsize=4096)
+def _timeout(milliseconds: int) -> bytes:
+    return _written(_TIMEOUT, str(milliseconds))

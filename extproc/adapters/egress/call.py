@@ -1,0 +1,157 @@
+"""One call: a future of its answer, and what has come of it so far."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from extproc.adapters.egress.encodings import decoded
+from extproc.core.errors import UpstreamFault
+from extproc.core.headers import Headers, gathered
+from extproc.core.ports import Answered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.adapters.egress.link import Link
+    from extproc.adapters.http2.client import Asked
+    from extproc.adapters.http2.replies import Head
+    from extproc.adapters.timers import Entry
+
+_HEADERS = 32 << 10
+_OF_GRPC = frozenset({"grpc-status", "grpc-message"})
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class Call(asyncio.Future[Answered]):
+    """Resolved by the link that it was made on; cancelling it cancels the call at the upstream.
+
+    Attributes:
+        block: the request's header block.
+        sent: the request's body.
+        most: the largest body of an answer.
+        repeatable: it may be made once more if the server never looked at it.
+        link: where it was made; None before.
+        stream: on which stream.
+        timer: its timeout; None without one.
+    """
+
+    link: Link | None = None
+    stream: Asked | None = None
+    timer: Entry | None = None
+    repeatable = True
+    _prompt: Callable[[Call], None] | None = None
+    _through: Callable[[Answered], Answered] | None = None
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
+    ) -> None:
+        super().__init__(loop=loop)
+        self.block = block
+        self.sent = sent
+        self.most = most
+
+    def through(self, change: Callable[[Answered], Answered]) -> None:
+        """Let an answer that is still to come pass through a function before it is told."""
+        self._through = change
+
+    def promptly(self, callback: Callable[[Call], None] | None) -> None:
+        """Call back in the turn of the loop in which the answer comes; None for no more."""
+        self._prompt = callback
+        if callback is not None and self.done():
+            callback(self)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give the call up, here and at the upstream."""
+        if self.done():
+            return False
+        self._leave()
+        return super().cancel(msg)
+
+    def fail(self, reason: str, detail: str) -> None:
+        """End without a usable answer."""
+        if not self.done():
+            self._leave()
+            self.set_exception(UpstreamFault(reason, detail))
+            self._told()
+
+    def late(self) -> None:
+        """Its time is over."""
+        self.fail("timeout", "no answer in time")
+
+    def _leave(self) -> None:
+        self._settle()
+        if self.link is not None and self.stream is not None:
+            self.link.cancel(self.stream)
+            self.stream = None
+
+    def _settle(self) -> None:
+        if self.timer is not None:
+            self.timer[0] = None
+            self.timer = None
+
+    # ---- what the link says
+
+    def too_large(self) -> None:
+        """The body is larger than what is wanted."""
+        self.fail("too_large", f"the answer is larger than {self.most} bytes")
+
+    def answered(self, head: Head, pieces: list[bytes], trailers: Fields) -> None:
+        """The answer is whole."""
+        if self.done():
+            return
+        self._settle()
+        self.stream = None
+        try:
+            answer = _answer(head, pieces, trailers, self.most)
+            self.set_result(answer if self._through is None else self._through(answer))
+        except Exception as fault:  # noqa: BLE001 - whoever waits is told
+            self.set_exception(fault)
+        self._told()
+
+    def _told(self) -> None:
+        prompt, self._prompt = self._prompt, None  # no cycle: what a call leaves is freed at once
+        if prompt is not None:
+            prompt(self)
+
+
+def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
+    if head.size > _HEADERS:
+        raise UpstreamFault("too_large", f"the answer's headers are larger than {_HEADERS} bytes")
+    fields = head.fields
+    if trailers:
+        # gRPC's status comes in trailers; of others' nothing is taken over (RFC 9110 6.5.1).
+        fields += tuple([f for f in trailers if f[0] in _OF_GRPC])
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if head.coding:
+        body = decoded(head.coding, body, most)
+    return Answered(head.status, Came(fields), body)
+
+
+class Came(Headers):
+    """An answer's headers as they came; put into order when somebody asks for one."""
+
+    _complete = False
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        self._values = {}
+
+    def received_all(self, name: str) -> list[str]:
+        """Return the values of a name in lower case, in order."""
+        return [value for known, value in self._fields if known == name]
+
+    def has_any(self, names: tuple[str, ...]) -> bool:
+        """Say whether one of these names is there."""
+        if self._values:
+            return super().has_any(names)
+        return any(name in names for name, _ in self._fields)
+
+    def _all(self) -> dict[str, list[str]]:
+        if not self._complete:
+            known = self._values
+            self._values = gathered(self._fields)
+            self._values.update(known)
+            self._complete = True
+        return self._values

@@ -1,0 +1,91 @@
+"""Bounds: of what one exchange may ask for, and of what one upstream is asked at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from extproc.aggregation.failures import Unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far one exchange may go.
+
+    Attributes:
+        calls: how many it may make.
+        bytes: of all its parts together.
+        at_once: how many calls may be under way.
+        depth: how many aggregations may stand behind one another.
+    """
+
+    calls: int = 100
+    bytes: int = 16 << 20
+    at_once: int = 32
+    depth: int = 4
+
+
+class Budget:
+    """What is left of an exchange's bounds."""
+
+    __slots__ = ("_bytes", "_calls")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._calls = bounds.calls
+        self._bytes = bounds.bytes
+
+    def call(self) -> None:
+        """Take note of one more call.
+
+        Raises:
+            Unusable: there were too many.
+        """
+        if self._calls <= 0:
+            raise Unusable("too_many_calls")
+        self._calls -= 1
+
+    def took(self, size: int) -> None:
+        """Take note of an answer's size.
+
+        Raises:
+            Unusable: all together are too large.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise Unusable("too_large")
+
+    def most(self, own: int | None) -> int:
+        """Return how large the next answer may be."""
+        left = max(self._bytes, 1)
+        return left if own is None else min(own, left)
+
+
+class Gate:
+    """Lets so many calls of one worker to an upstream be under way; the others wait in turn."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, later: Callable[[], None]) -> bool:
+        """Enter now, or have `later` called once there is room, which then is taken."""
+        if self._free > 0:
+            self._free -= 1
+            return True
+        self._waiting.append(later)
+        return False
+
+    def leave(self) -> None:
+        """Make room for the next one."""
+        if self._waiting:
+            self._waiting.popleft()()
+        else:
+            self._free += 1
+
+    def give_up(self, later: Callable[[], None]) -> None:
+        """Wait no more."""
+        self._waiting.remove(later)

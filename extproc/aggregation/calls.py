@@ -1,0 +1,101 @@
+"""What a call is, and what its failure means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from extproc.aggregation.kinds import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from extproc.aggregation.bodies import Body
+    from extproc.aggregation.kinds import Kind
+    from extproc.expressions.conditions import Condition
+    from extproc.expressions.projections import Projection
+    from extproc.expressions.templates import Template
+
+KEY, KEYS = "key", "keys"
+"""Names in the templates of a call with `each`: the one key, or those of a chunk."""
+
+SAFE = frozenset({"GET", "HEAD"})
+"""Methods whose equal calls in one exchange are made once (RFC 9110 section 9.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How one call asks for many keys.
+
+    Attributes:
+        size: keys in one call.
+        by: how the answer's items are found: by their `key`, by `position`, or as a `map`.
+        key: JMESPath of an item's key.
+        items: JMESPath of the items in the answer; None for the answer itself.
+    """
+
+    size: int = 50
+    by: str = "key"
+    key: Projection | None = None
+    items: Projection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an aggregation.
+
+    Attributes:
+        part: the name of its contribution.
+        upstream: where it goes.
+        path: path and query; names the parts it waits for.
+        method: for example `GET`.
+        headers: further headers.
+        body: what is sent; None for nothing.
+        kind: how bodies are written and read.
+        each: gives the keys; the call is made for each, or for each chunk of a `batch`.
+        batch: how one call asks for many keys; None for a call for each key.
+        when: whether it is made at all; None for always.
+        required: whether the answer fails without it.
+        timeout: seconds; None for no other bound than the deadline.
+        default: stands in for a part that isn't required and failed.
+        fallback: made where this one failed.
+        stale: seconds past its lifetime for which a stored answer stands in for a failed call.
+        statuses: statuses of the upstream that become the answer's.
+        max_bytes: the largest answer.
+        send_identity: whether the upstream is told who is calling.
+        credentials: headers of the request that are forwarded.
+    """
+
+    part: str
+    upstream: str
+    path: Template
+    method: str = "GET"
+    headers: tuple[tuple[str, Template], ...] = ()
+    body: Body | None = None
+    kind: Kind = field(default_factory=Json)
+    each: Projection | None = None
+    batch: Batch | None = None
+    when: Condition | None = None
+    required: bool = True
+    timeout: float | None = None
+    default: Any = None
+    fallback: Call | None = None
+    stale: float = 0.0
+    statuses: Mapping[int, int] = field(default_factory=dict)
+    max_bytes: int | None = None
+    send_identity: bool = True
+    credentials: tuple[str, ...] = ()
+
+    def names(self) -> Iterator[str]:
+        """Yield every name that the call reads; some are parts."""
+        yield from self.path.names
+        for _, template in self.headers:
+            yield from template.names
+        if self.body is not None:
+            yield from self.body.names
+        if self.each is not None:
+            yield from self.each.fields
+        if self.when is not None:
+            yield from self.when.expression.names
+        if self.fallback is not None:
+            yield from self.fallback.names()

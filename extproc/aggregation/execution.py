@@ -1,0 +1,455 @@
+"""One request's calls: each begins when the parts it waits for are there.
+
+Calls are futures, and no call has a task: what comes is gathered, and the one coroutine of the
+exchange goes through it, begins what has become possible, and waits again. So all calls that begin
+together leave together, and whatever an expression costs is counted as this plugin's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from extproc.aggregation.budget import Budget
+from extproc.aggregation.calls import KEY, KEYS, SAFE
+from extproc.aggregation.failures import CallFailed, Unusable
+from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
+from extproc.aggregation.legs import Leg, PartState, outcome_of
+from extproc.core.errors import UpstreamFault
+from extproc.expressions.conditions import Context, EvaluationFailed
+from extproc.expressions.projections import ShapeFailed, key_text
+from extproc.expressions.templates import NoValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from extproc.aggregation.budget import Gate
+    from extproc.aggregation.calls import Call
+    from extproc.aggregation.freshness import Freshness
+    from extproc.aggregation.joins import Items, Key
+    from extproc.aggregation.plan import Plan, Shape
+    from extproc.aggregation.requests import Outgoing, Telling
+    from extproc.core.ports import Answered, Services
+    from extproc.core.values import Request
+
+_NOT_FOUND = 404
+_LEAST = 0.001  # seconds that a call gets at least
+
+
+class Execution:
+    """The calls of one exchange.
+
+    Attributes:
+        parts: by name, as they come.
+        missing: the parts for which something stands in.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        shape: Shape,
+        request: Request,
+        telling: Telling,
+        services: Services,
+        freshness: Freshness,
+        gates: Mapping[str, Gate],
+        body: Any = None,
+    ) -> None:
+        self._plan = plan
+        self._shape = shape
+        self._request = request
+        self._telling = telling
+        self._services = services
+        self._freshness = freshness
+        self._gates = gates
+        self._budget = Budget(plan.bounds)
+        self._loop = asyncio.get_running_loop()
+        self._ends = services.clock.monotonic() + plan.deadline
+        self._waits = dict(shape.waits)
+        self._states: dict[str, PartState] = {}
+        self._left_out: set[str] = set()
+        self._queue: deque[Leg] = deque()
+        self._flying: dict[asyncio.Future[Answered], list[Leg]] = {}
+        self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
+        self._gated: dict[Leg, Any] = {}
+        self._arrived: list[asyncio.Future[Answered]] = []
+        self._values: dict[asyncio.Future[Answered], Any] = {}
+        self._wake: asyncio.Future[None] | None = None
+        self._late = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.parts: dict[str, Any] = {}
+        self._context = Context(request, services.clock.now(), parts=self.parts, body=body)
+        self.missing: set[str] = set()
+
+    async def run(self) -> None:
+        """Make every call of the shape; the first required one that fails ends all.
+
+        Raises:
+            CallFailed: a required call failed, or its time was over.
+            MalformedRequest: a template reads a query that can't be decoded.
+        """
+        try:
+            for part in self._shape.calls:
+                if not self._waits[part]:
+                    self._begin(part)
+            self._pump()
+            while len(self.parts) < len(self._shape.calls):
+                if not self._arrived and not self._late:
+                    self._wake = self._loop.create_future()
+                    await self._wake
+                self._take_all()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._give_up()
+
+    def lookup(self, part: str) -> Items:
+        """Return the items of a part by their keys."""
+        state = self._states.get(part)
+        return {} if state is None else state.items
+
+    # ---- what wakes the exchange
+
+    def _arm(self) -> None:
+        """Watch the deadline where what is waited for doesn't: a plain call does."""
+        if self._timer is None:
+            left = self._ends - self._services.clock.monotonic()
+            self._timer = self._loop.call_later(max(left, 0.0), self._time_is_over)
+
+    def _came(self, future: asyncio.Future[Answered]) -> None:
+        """Gather what came; go on once all is there, or with what something waits for."""
+        arrived = self._arrived
+        arrived.append(future)
+        if len(arrived) == len(self._flying) or self._matters(future):
+            self._woken()
+
+    def _matters(self, future: asyncio.Future[Answered]) -> bool:
+        """Say whether anything can begin or end by what came."""
+        if self._queue or self._gated or future.exception() is not None:
+            return True
+        legs = self._flying[future]
+        first, answer = legs[0], future.result()
+        if len(legs) > 1 or first.keys is not None or first.gate is not None:
+            return True
+        try:
+            self._values[future] = first.call.kind.read(answer)
+        except Unusable:
+            return True
+        return bool(self._shape.then[first.part.call.part])
+
+    def _time_is_over(self) -> None:
+        self._late = True
+        self._woken()
+
+    def _woken(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _take_all(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for future in arrived:
+            self._take(future)
+        if self._late:
+            self._too_late()
+        self._pump()
+
+    # ---- parts
+
+    def _begin(self, part: str) -> None:
+        """Begin a part whose needs are there; its calls join the queue."""
+        call = self._plan.calls[part]
+        state = self._states[part] = PartState(call, None)
+        if call.when is not None and not self._holds(call):
+            self._leave_out(state)
+            return
+        if call.each is None:
+            self._queued(state, [Leg(state, call, None, 0)])
+            return
+        try:
+            state.keys = keys_of(call.each.of(self.parts, self.lookup))
+        except ShapeFailed:
+            self._failed(Leg(state, call, None, 0), Unusable("shape"))
+            return
+        size = 1 if call.batch is None else call.batch.size
+        cut = list(chunks(state.keys, size))
+        self._queued(state, [Leg(state, call, keys, n) for n, keys in enumerate(cut)])
+        if not cut:
+            self._each_done(state)
+
+    def _queued(self, state: PartState, legs: list[Leg]) -> None:
+        state.legs = state.open = len(legs)
+        self._queue.extend(legs)
+
+    def _holds(self, call: Call) -> bool:
+        """An error is not true."""
+        assert call.when is not None  # noqa: S101 - the caller looked
+        try:
+            return call.when.holds(self._context)
+        except EvaluationFailed:
+            return False
+
+    def _with_keys(self, keys: list[Key]) -> Context:
+        known = self._context
+        parts = {**self.parts, KEYS: keys, KEY: keys[0]}
+        return Context(known.request, known.now, parts=parts, body=known.body)
+
+    def _leave_out(self, state: PartState) -> None:
+        """A call that isn't wanted: its part is null, and nothing is missing."""
+        self._left_out.add(state.call.part)
+        state.outcome = "left_out"
+        self._done(state, None)
+
+    def _done(self, state: PartState, value: Any) -> None:
+        part = state.call.part
+        if part in self.parts:
+            return
+        self.parts[part] = value
+        self._note(state)
+        for other in self._shape.then[part]:
+            self._waits[other] -= 1
+            if not self._waits[other]:
+                self._begin(other)
+
+    def _each_done(self, state: PartState) -> None:
+        items = state.items
+        if state.failed:
+            self.missing.add(state.call.part)
+            if not items and state.call.default is not None:
+                self._done(state, state.call.default)
+                return
+        self._done(state, state.aligned())
+
+    # ---- calls
+
+    def _pump(self) -> None:
+        while self._queue and len(self._flying) < self._plan.bounds.at_once:
+            self._start(self._queue.popleft())
+
+    def _start(self, leg: Leg) -> None:
+        if leg.part.call.part in self.parts:
+            return  # something stands in already
+        call, keys = leg.call, leg.keys
+        context = self._context if keys is None else self._with_keys(keys)
+        try:
+            outgoing = self._telling.outgoing(call, context, leg.number, leg.part.legs)
+            if outgoing.method in SAFE and self._joins_equal(leg, outgoing):
+                return
+            self._budget.call()
+        except NoValue:
+            self._without_value(leg)
+            return
+        except Unusable as failure:
+            self._failed(leg, failure)
+            return
+        gate = self._gates.get(call.upstream)
+        if gate is not None:
+            self._at_gate(leg, gate, outgoing)
+        else:
+            self._make(leg, outgoing)
+
+    def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
+        """Take part in an equal call's answer, if there is one."""
+        known = self._same.get(leg.call.upstream + outgoing.target)
+        if known is None or known[0] != outgoing:
+            return False
+        future = known[1]
+        waiting = self._flying.get(future)
+        if waiting is not None:
+            waiting.append(leg)
+        else:
+            self._answered(leg, future)
+        return True
+
+    def _at_gate(self, leg: Leg, gate: Gate, outgoing: Outgoing) -> None:
+        """Make the call now, or when another one of this upstream has ended."""
+
+        def later() -> None:
+            del self._gated[leg]
+            leg.gate = gate
+            self._make(leg, outgoing)
+
+        if gate.enter(later):
+            leg.gate = gate
+            self._make(leg, outgoing)
+        else:
+            self._gated[leg] = (gate, later)
+            self._arm()
+
+    def _make(self, leg: Leg, outgoing: Outgoing) -> None:
+        call = leg.call
+        left = self._ends - self._services.clock.monotonic()
+        seconds = max(left if call.timeout is None else min(call.timeout, left), _LEAST)
+        if outgoing.method not in SAFE:
+            self._freshness.unsafe()
+        leg.part.made += 1
+        made = self._services.cached(
+            call.upstream,
+            outgoing.method,
+            outgoing.target,
+            headers=outgoing.headers,
+            body=outgoing.body,
+            timeout=seconds,
+            max_bytes=self._budget.most(call.max_bytes),
+            identity=outgoing.identity,
+            stale_if_error=call.stale,
+        )
+        future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
+        self._flying[future] = [leg]
+        if outgoing.method in SAFE:
+            self._same[call.upstream + outgoing.target] = (outgoing, future)
+        promptly = getattr(future, "promptly", None)
+        if promptly is not None:
+            promptly(self._came)
+        else:
+            future.add_done_callback(self._came)
+            self._arm()
+
+    def _take(self, future: asyncio.Future[Answered]) -> None:
+        legs = self._flying.pop(future)
+        first = legs[0]
+        if first.gate is not None:
+            first.gate.leave()
+            first.gate = None
+        fault = future.exception()
+        self._count(first, fault, None if fault else future.result())
+        try:
+            if fault is None:
+                self._budget.took(len(future.result().body))
+        except Unusable as failure:
+            for leg in legs:
+                self._failed(leg, failure)
+            return
+        for leg in legs:
+            self._answered(leg, future)
+
+    def _answered(self, leg: Leg, future: asyncio.Future[Answered]) -> None:
+        fault = future.exception()
+        if isinstance(fault, UpstreamFault):
+            self._failed(leg, Unusable(fault.reason))
+            return
+        answer = future.result()
+        if answer.source and answer.source != "miss":
+            leg.part.outcome = answer.source
+        try:
+            values = self._values
+            known = values.pop(future) if future in values else leg.call.kind.read(answer)
+            self._came_of(leg, known)
+        except Unusable as failure:
+            if failure.status == _NOT_FOUND and leg.keys is not None and leg.call.batch is None:
+                self._leg_done(leg.part)  # of this key there is nothing
+            else:
+                self._failed(leg, failure)
+        except NotJoinable:
+            self._failed(leg, Unusable("shape"))
+        else:
+            self._freshness.took(answer, self._context.now)
+
+    def _came_of(self, leg: Leg, value: Any) -> None:
+        state, call = leg.part, leg.call
+        if leg.keys is None:
+            if call is not state.call:
+                state.outcome = "fallback"
+                self.missing.add(state.call.part)
+            self._done(state, value)
+        elif call.batch is None:
+            state.items[key_text(leg.keys[0])] = value
+            self._leg_done(state)
+        else:
+            state.items |= joined(call.batch, leg.keys, value)
+            self._leg_done(state)
+
+    def _leg_done(self, state: PartState) -> None:
+        state.open -= 1
+        if not state.open:
+            self._each_done(state)
+
+    # ---- failures
+
+    def _without_value(self, leg: Leg) -> None:
+        """A path without a value fails its call, unless what it waited for was left out."""
+        if self._left_out & self._plan.needs[leg.part.call.part]:
+            self._leave_out(leg.part)
+        else:
+            self._failed(leg, Unusable("no_value"))
+
+    def _failed(self, leg: Leg, failure: Unusable) -> None:
+        """One call failed; another one may stand in, or what the file says.
+
+        Raises:
+            CallFailed: nothing does.
+        """
+        state, call = leg.part, leg.part.call
+        state.outcome = failure.reason
+        if leg.call is call and call.fallback is not None and not self._late:
+            self._queue.append(Leg(state, call.fallback, None, 0))
+            return
+        if call.required:
+            self._note(state)
+            raise CallFailed(call, failure)
+        if leg.keys is not None:
+            state.failed = True
+            self._leg_done(state)
+            return
+        self.missing.add(call.part)
+        self._done(state, call.default)
+
+    def _too_late(self) -> None:
+        """At the deadline defaults stand in for what isn't there.
+
+        Raises:
+            CallFailed: a required part is missing.
+        """
+        for part in self._shape.calls:
+            if part in self.parts:
+                continue
+            call = self._plan.calls[part]
+            state = self._states.setdefault(part, PartState(call, None))
+            state.outcome = "deadline"
+            if call.required:
+                self._note(state)
+                raise CallFailed(call, Unusable("deadline"))
+            self.missing.add(part)
+            self.parts[part] = call.default
+            if state.keys is not None and state.items:
+                self.parts[part] = state.aligned()
+            self._note(state)
+
+    def _give_up(self) -> None:
+        """Nobody waits any more: what is under way is cancelled, there too."""
+        for leg, (gate, later) in self._gated.items():
+            gate.give_up(later)
+            leg.gate = None
+        self._gated.clear()
+        for future, legs in self._flying.items():
+            promptly = getattr(future, "promptly", None)
+            if promptly is not None:
+                promptly(None)
+            future.remove_done_callback(self._came)
+            future.cancel()
+            future.add_done_callback(_seen)
+            if legs[0].gate is not None:
+                legs[0].gate.leave()
+            self._services.metrics.count(
+                "extproc_calls_total", (legs[0].call.upstream, "cancelled")
+            )
+        self._flying.clear()
+
+    # ---- what is told
+
+    def _count(self, leg: Leg, fault: BaseException | None, answer: Answered | None) -> None:
+        labels = (leg.call.upstream, outcome_of(fault, answer))
+        self._services.metrics.count("extproc_calls_total", labels)
+
+    def _note(self, state: PartState) -> None:
+        """Put a part into the decision record."""
+        facts = self._request.facts
+        if facts.calls is None:
+            facts.calls = []
+        facts.calls.append(state.noted())
+
+
+def _seen(future: asyncio.Future[Answered]) -> None:
+    """Look at a failure that nobody waits for, so that asyncio doesn't report it."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,72 @@
+"""What can go wrong with a call, and what the client is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.core.values import Response
+
+if TYPE_CHECKING:
+    from extproc.aggregation.calls import Call
+
+# Of the main part these say that there is nothing, not that something is broken.
+_OF_MAIN = frozenset({404, 410})
+_TITLES = {
+    400: "Bad request",
+    404: "Not found",
+    409: "Conflict",
+    410: "Gone",
+    504: "Deadline passed",
+}
+_LATE = frozenset({"timeout", "deadline"})
+_GATEWAY_TIMEOUT = 504
+
+
+class Unusable(Exception):
+    """An answer gives no part.
+
+    Attributes:
+        reason: status, not_json, not_xml, graphql, grpc, no_value, shape, too_many_calls,
+            too_large, connect, protocol, timeout or deadline.
+        status: of the upstream, where `reason` is status; for gRPC the status of HTTP that says
+            the same.
+    """
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class CallFailed(Exception):
+    """A required call gave no part, so there is no answer."""
+
+    def __init__(self, call: Call, failure: Unusable) -> None:
+        super().__init__(f"{call.part}: {failure.reason}")
+        self.call = call
+        self.failure = failure
+
+
+def problem(error: CallFailed, main: str) -> Response:
+    """Return what the client is told of a required call that failed.
+
+    404 and 410 of the main part are the answer's; so is what `statuses` says. Past the deadline,
+    or where the upstream's own time was over: 504. Everything else is 502.
+    """
+    call, failure = error.call, error.failure
+    part = call.part
+    status = call.statuses.get(failure.status)
+    if status is None and part == main and failure.status in _OF_MAIN:
+        status = failure.status
+    if status is not None:
+        title = _TITLES.get(status, "Refused by a part")
+        return Response.problem(
+            status, title, f"The part {part} answered so.", reason="part_status"
+        )
+    if failure.reason in _LATE or failure.status == _GATEWAY_TIMEOUT:
+        return Response.problem(
+            504, _TITLES[504], f"The part {part} took too long.", reason="part_deadline"
+        )
+    return Response.problem(
+        502, "Upstream failed", f"The part {part} is not available.", reason="part_failed"
+    )

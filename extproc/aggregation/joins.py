@@ -1,0 +1,76 @@
+"""Joining lists: keys out of earlier parts, chunks of them, and items by their keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from extproc.expressions.projections import ShapeFailed, key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from extproc.aggregation.calls import Batch
+
+Key = str | int | float
+Items = dict[str, Any]
+"""Items by the text of their key."""
+
+
+class NotJoinable(ValueError):
+    """A bulk answer isn't a list, or a map where one is expected."""
+
+
+def keys_of(value: Any) -> list[Key]:
+    """Return the keys in a value, each once, in their order; what is no key is left out.
+
+    Keys compare by their JSON text, so 7 and "7" are one.
+    """
+    found: dict[str, Key] = {}
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str | int | float) and not isinstance(item, bool) and item != "":
+            found.setdefault(key_text(item), item)
+    return list(found.values())
+
+
+def chunks(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+    """Cut keys into chunks of a size."""
+    for start in range(0, len(keys), size):
+        yield list(keys[start : start + size])
+
+
+def joined(batch: Batch, keys: Sequence[Key], answer: Any) -> Items:
+    """Return the items of a bulk answer for the keys it was asked for; others are left out.
+
+    Raises:
+        NotJoinable: the answer has another shape.
+    """
+    try:
+        items = batch.items.of(answer) if batch.items is not None else answer
+    except ShapeFailed as error:
+        raise NotJoinable(error) from error
+    if batch.by == "map":
+        if not isinstance(items, dict):
+            raise NotJoinable("no map")
+        return {text: items[text] for text in map(key_text, keys) if text in items}
+    if not isinstance(items, list):
+        raise NotJoinable("no list")
+    if batch.by == "position":
+        if len(items) != len(keys):
+            raise NotJoinable("another number of items than of keys")
+        return {key_text(key): item for key, item in zip(keys, items, strict=True)}
+    return _by_key(batch, keys, items)
+
+
+def _by_key(batch: Batch, keys: Sequence[Key], items: list[Any]) -> Items:
+    wanted = {key_text(key) for key in keys}
+    found: Items = {}
+    for item in items:
+        try:
+            key = batch.key.of(item) if batch.key is not None else None
+        except ShapeFailed as error:
+            raise NotJoinable(error) from error
+        if isinstance(key, str | int | float):
+            text = key_text(key)
+            if text in wanted:
+                found.setdefault(text, item)
+    return found

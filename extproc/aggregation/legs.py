@@ -1,0 +1,62 @@
+"""What has come of a part so far, and the calls that make it up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from extproc.core.errors import UpstreamFault
+from extproc.expressions.projections import key_text
+
+if TYPE_CHECKING:
+    from extproc.aggregation.budget import Gate
+    from extproc.aggregation.calls import Call
+    from extproc.aggregation.joins import Items, Key
+    from extproc.core.ports import Answered
+
+
+class PartState:
+    """What has come of one part so far."""
+
+    __slots__ = ("call", "failed", "items", "keys", "legs", "made", "open", "outcome")
+
+    def __init__(self, call: Call, keys: list[Key] | None) -> None:
+        self.call = call
+        self.keys = keys
+        self.items: Items = {}
+        self.legs = 0
+        self.open = 0
+        self.made = 0
+        self.failed = False
+        self.outcome = "ok"
+
+    def noted(self) -> dict[str, Any]:
+        """Return what a decision record holds of the part."""
+        call = self.call
+        note = {"part": call.part, "upstream": call.upstream, "outcome": self.outcome}
+        return note if call.each is None else note | {"calls": self.made}
+
+    def aligned(self) -> list[Any]:
+        """Return the items in the keys' order, null where there is none."""
+        return [self.items.get(key_text(key)) for key in self.keys or ()]
+
+
+class Leg:
+    """One call of a part: the only one, or that of a chunk of keys."""
+
+    __slots__ = ("call", "gate", "keys", "number", "part")
+
+    def __init__(self, part: PartState, call: Call, keys: list[Key] | None, number: int) -> None:
+        self.part = part
+        self.call = call
+        self.keys = keys
+        self.number = number
+        self.gate: Gate | None = None
+
+
+def outcome_of(fault: BaseException | None, answer: Answered | None) -> str:
+    """Return what became of one call, for the metric."""
+    if isinstance(fault, UpstreamFault):
+        return fault.reason
+    if answer is not None and answer.source and answer.source != "miss":
+        return answer.source
+    return "ok"

@@ -1,0 +1,81 @@
+"""XML as plain values, read without entities, DTDs or anything outside the document.
+
+An element without attributes and children is its text (null where it is empty); else it is a map:
+its attributes under `@name`, its children by name, its text under `#text` if there is some. Names
+are without their namespace's prefix. Children of the same name are a list, one child isn't. The
+document is a map of its root's name to the root.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.parsers import expat
+
+_DEEPEST = 64
+_MOST = 100_000  # elements and attributes
+
+
+class NotConvertible(ValueError):
+    """The bytes aren't XML, or hold what isn't read: a DTD, too many elements, too deep."""
+
+
+def converted(document: bytes) -> dict[str, Any]:
+    """Convert a document.
+
+    Raises:
+        NotConvertible: it isn't one that is read.
+    """
+    reader = _Reader()
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = reader.refuse
+    parser.EntityDeclHandler = reader.refuse
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    try:
+        parser.Parse(document, True)  # noqa: FBT003 - expat takes it by place
+    except (expat.ExpatError, UnicodeError, LookupError) as error:
+        raise NotConvertible(str(error)) from error
+    return reader.root
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.root: dict[str, Any] = {}
+        self._open: list[tuple[str, dict[str, Any], list[str]]] = []
+        self._seen = 0
+
+    def refuse(self, *_declaration: object) -> None:
+        raise NotConvertible("it declares a document type")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._seen += 1 + len(attributes)
+        if self._seen > _MOST or len(self._open) >= _DEEPEST:
+            raise NotConvertible("it is too large or too deep")
+        value: dict[str, Any] = {f"@{_local(key)}": text for key, text in attributes.items()}
+        self._open.append((_local(name), value, []))
+
+    def text(self, text: str) -> None:
+        if self._open:
+            self._open[-1][2].append(text)
+
+    def end(self, _name: str) -> None:
+        name, value, pieces = self._open.pop()
+        text = "".join(pieces).strip()
+        if text and value:
+            value["#text"] = text
+        self._add(name, value or text or None)
+
+    def _add(self, name: str, value: Any) -> None:
+        parent = self._open[-1][1] if self._open else self.root
+        if name not in parent:
+            parent[name] = value
+        elif isinstance(parent[name], list):  # of children: one of them is never a list itself
+            parent[name].append(value)
+        else:
+            parent[name] = [parent[name], value]
+
+
+def _local(name: str) -> str:
+    return name.rpartition(" ")[2]

@@ -1,0 +1,149 @@
+"""One call's request, and what the upstream is told of who is calling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from extproc.aggregation.calls import SAFE
+from extproc.expressions.templates import NoValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from extproc.aggregation.calls import Call
+    from extproc.core.values import Request
+    from extproc.expressions.conditions import Context
+    from extproc.expressions.templates import Template
+
+DEPTH = "x-gateway-depth"
+"""How many aggregations stand behind one another: one that calls itself ends."""
+
+# Headers of the request that go along with each call: to find it again, and for its language.
+_CARRIED = ("x-request-id", "traceparent", "tracestate", "accept-language")
+_IDEMPOTENCY = "idempotency-key"
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Outgoing(NamedTuple):
+    """What one call sends.
+
+    Attributes:
+        method: for example `GET`.
+        target: path and query.
+        headers: in order.
+        body: bytes; empty for none.
+        identity: all that the upstream is told of who is calling, as one text.
+    """
+
+    method: str
+    target: str
+    headers: Pairs
+    body: bytes
+    identity: str
+
+
+class Telling:
+    """What the upstreams of one exchange are told of it; worked out once.
+
+    Args:
+        request: what came.
+        identity: headers that tell upstreams who is calling.
+        assertion: makes the signed assertion for an upstream.
+        depth: how many aggregations stand before this one.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        identity: tuple[tuple[str, Template], ...],
+        assertion: Callable[[Request, str, float], tuple[str, str]] | None,
+        depth: int,
+    ) -> None:
+        self._request = request
+        self._depth = depth
+        self._identity = identity
+        self._assertion = assertion
+        get = request.headers.get
+        carried = [(name, value) for name in _CARRIED if (value := get(name)) is not None]
+        self._carried = (*carried, (DEPTH, str(depth + 1)))
+        self._told: tuple[Pairs, str] | None = None
+        self._known: dict[object, tuple[Pairs, str]] = {}
+
+    def outgoing(self, call: Call, context: Context, leg: int, legs: int) -> Outgoing:
+        """Return one call's request.
+
+        Args:
+            call: which.
+            context: what its templates are filled in from.
+            leg: its number among the calls of this part.
+            legs: how many there are.
+
+        Raises:
+            NoValue: the path or the body has a hole without a value.
+            Unusable: the body's value doesn't fit its kind.
+        """
+        headers, identity = self._same_for_many(call, context)
+        if call.headers:
+            own = filled(call.headers, context)
+            headers = (*headers, *own)
+            identity = "\n".join([identity, *[f"{name}:{value}" for name, value in own]])
+        body = b""
+        if call.body is not None:
+            headers = (*headers, *call.kind.sends_with_body)
+            body = call.kind.written(call.body.filled(context))
+        if call.method not in SAFE:
+            key = self._request.headers.get(_IDEMPOTENCY)
+            if key is not None:
+                headers = (*headers, (_IDEMPOTENCY, key if legs == 1 else f"{key}-{leg}"))
+        return Outgoing(call.method, call.path.target(context), headers, body, identity)
+
+    def _same_for_many(self, call: Call, context: Context) -> tuple[Pairs, str]:
+        """Return what depends on the upstream and not on the parts; worked out once."""
+        place = (call.kind.sends, call.upstream if call.credentials else "", call.send_identity)
+        if self._assertion is not None:
+            place = (call.kind.sends, call.upstream, call.send_identity)
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = self._told_to(call, context)
+        return known
+
+    def _told_to(self, call: Call, context: Context) -> tuple[Pairs, str]:
+        headers = [*call.kind.sends, *self._carried]
+        # One that calls itself must not wait for its own answer, as for an equal call's.
+        told = [f"{DEPTH}:{self._depth}"] if self._depth else []
+        if call.send_identity and (self._identity or self._assertion is not None):
+            pairs, text = self._who(context)
+            headers += pairs
+            told.append(text)
+            if self._assertion is not None:
+                headers.append(self._assertion(self._request, call.upstream, context.now))
+        for name in call.credentials:
+            value = self._request.headers.received(name)
+            if value:
+                headers.append((name, value))
+                told.append(f"{name}:{value}")
+        return tuple(headers), "\n".join(told)
+
+    def _who(self, context: Context) -> tuple[Pairs, str]:
+        """Return the identity headers, and as one text whom they and the assertion name."""
+        if self._told is None:
+            pairs = tuple(filled(self._identity, context))
+            text = "\n".join([f"{name}:{value}" for name, value in pairs])
+            if self._assertion is not None:
+                principal = self._request.principal
+                named = (principal.kind, principal.issuer, principal.subject, *principal.scopes)
+                text += f"\n{self._request.route}\n{named!r}"
+            self._told = (pairs, text)
+        return self._told
+
+
+def filled(templates: tuple[tuple[str, Template], ...], context: Context) -> list[tuple[str, str]]:
+    """Fill in headers; those without a value are left out."""
+    headers = []
+    for name, template in templates:
+        try:
+            headers.append((name, template.header(context)))
+        except NoValue:
+            continue
+    return headers

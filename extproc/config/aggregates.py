@@ -1,0 +1,226 @@
+"""`aggregate:` of a route → its plan, everything compiled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extproc.aggregation.bodies import Body, body
+from extproc.aggregation.budget import Bounds, Gate
+from extproc.aggregation.calls import KEY, KEYS, Batch, Call
+from extproc.aggregation.kinds import GraphQl, Json, Kind, Xml
+from extproc.aggregation.plan import Plan, PlanFault, plan
+from extproc.aggregation.procedures import Descriptors, Procedure, UnknownMethod
+from extproc.aggregation.views import Selection
+from extproc.config.compiling import Compiler
+from extproc.config.schema import AggregateCall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from extproc.config.errors import Trouble
+    from extproc.config.load import Loaded
+    from extproc.config.schema import Route
+    from extproc.config.schema.aggregates import Asking
+    from extproc.config.source import Key
+    from extproc.expressions.templates import Template
+
+_GRAPHQL_PATH = "/graphql"
+
+
+class Aggregates(Compiler):
+    """Makes the plans of one file.
+
+    Attributes:
+        gates: bounds of upstreams that have one, shared by every route.
+        warnings: what isn't wrong, but hardly meant.
+    """
+
+    def __init__(self, loaded: Loaded, troubles: list[Trouble]) -> None:
+        super().__init__(loaded, troubles)
+        self._descriptors: dict[str, Descriptors | None] = {}
+        self.warnings: list[Trouble] = []
+        self.gates: Mapping[str, Gate] = {
+            name: Gate(upstream.concurrency)
+            for name, upstream in self._gateway.upstreams.items()
+            if upstream.concurrency is not None
+        }
+
+    def plan(self, route: Route, key: Key) -> Plan | None:
+        """Return a route's plan; None where a trouble was noted."""
+        model = route.aggregate
+        assert model is not None  # noqa: S101 - the caller looked
+        parts = tuple(model.calls)
+        calls = [self._call(route, part, parts, (*key, "calls", part)) for part in parts]
+        response = self._projection(model.response, (*key, "response"))
+        views = {
+            name: self._projection(source, (*key, "views", name))
+            for name, source in model.views.items()
+        }
+        if model.main is not None and model.main not in model.calls:
+            self._trouble((*key, "main"), f"names {model.main}, which is no part")
+        bounds = Bounds(model.max_calls, model.max_bytes, model.at_once, model.depth)
+        try:
+            made = plan(
+                calls,
+                response,
+                views,
+                model.deadline,
+                main=model.main,
+                bounds=bounds,
+                selection=self._selection(route, (*key, "views")),
+            )
+        except PlanFault as error:
+            where = (*key, *error.place)
+            self._trouble(where, str(error), error.expected)
+            return None
+        self.warnings += [
+            self._loaded.trouble((*key, *place), problem) for place, problem in made.warnings
+        ]
+        return made
+
+    def _selection(self, route: Route, key: Key) -> Selection:
+        model = route.aggregate
+        assert model is not None  # noqa: S101 - as above
+        consumers = self._gateway.consumers
+        by_name = model.view.header is None and model.view.query is None
+        for name in model.views if by_name else ():
+            if all(consumer.view != name for consumer in consumers.values()):
+                self._trouble(
+                    (*key, name), "is the view of no consumer", "expected one with it, or `view`"
+                )
+        named = {name: c.view for name, c in consumers.items() if c.view in model.views and c.view}
+        return Selection(named, model.view.header or "", model.view.query or "", model.fields or "")
+
+    # ---- calls
+
+    def _call(self, route: Route, part: str, parts: tuple[str, ...], key: Key) -> Call:
+        assert route.aggregate is not None  # noqa: S101 - as above
+        model = route.aggregate.calls[part]
+        names = parts if model.each is None else (*parts, KEY, KEYS)
+        batch = self._batch(model, key)
+        each = None if model.each is None else self._projection(model.each, (*key, "each"))
+        when = None
+        if model.when is not None:
+            when = self._condition(model.when, (*key, "when"), parts=parts, body=True)
+        fallback = None
+        if model.fallback is not None:
+            where = (*key, "fallback")
+            fallback = Call(part, **self._asking(route, model.fallback, names, where))
+        return Call(
+            part,
+            **self._asking(route, model, names, key),
+            each=each,
+            batch=batch,
+            when=when,
+            required=model.required,
+            default=model.default,
+            fallback=fallback,
+            statuses=model.statuses,
+        )
+
+    def _batch(self, model: AggregateCall, key: Key) -> Batch | None:
+        batch = model.batch
+        if batch is None:
+            return None
+        where = (*key, "batch")
+        return Batch(
+            batch.size,
+            batch.by,
+            None if batch.key is None else self._projection(batch.key, (*where, "key")),
+            None if batch.items is None else self._projection(batch.items, (*where, "items")),
+        )
+
+    def _asking(
+        self, route: Route, model: Asking, names: tuple[str, ...], key: Key
+    ) -> dict[str, Any]:
+        upstream = self._gateway.upstreams[model.upstream]
+        kind, method = self._kind(model, key)
+        return {
+            "upstream": model.upstream,
+            "path": self._path(model, kind, names, key),
+            "method": method,
+            "headers": self._templates(model.headers, (*key, "headers"), parts=names, body=True),
+            "body": self._body(model, names, key),
+            "kind": kind,
+            "timeout": model.timeout if model.timeout is not None else upstream.timeout,
+            "stale": model.stale or 0.0,
+            "max_bytes": model.max_bytes,
+            "send_identity": route.identity is None and upstream.identity is None,
+            "credentials": self._credentials(model.upstream),
+        }
+
+    def _credentials(self, name: str) -> tuple[str, ...]:
+        if not self._gateway.upstreams[name].forward_credentials:
+            return ()
+        models = self._gateway.authentication.values()
+        return tuple(sorted({header for model in models for header in model.headers}))
+
+    def _path(self, model: Asking, kind: Kind, names: tuple[str, ...], key: Key) -> Template:
+        if isinstance(kind, Procedure):
+            return self._template(kind.path, key)
+        if model.path is not None:
+            return self._template(model.path, (*key, "path"), parts=names, body=True)
+        if isinstance(model, AggregateCall) and model.batch is not None and model.batch.path:
+            where = (*key, "batch", "path")
+            return self._template(model.batch.path, where, parts=names, body=True)
+        return self._template(_GRAPHQL_PATH, key)
+
+    def _body(self, model: Asking, names: tuple[str, ...], key: Key) -> Body | None:
+        where: tuple[str, ...] = ("body",)
+        source = model.body
+        if model.grpc is not None:
+            where, source = ("grpc", "request"), model.grpc.request
+        elif model.graphql is not None:
+            where, source = ("graphql", "variables"), model.graphql.variables
+        elif source is None:
+            return None
+
+        def compiled(text: str, place: tuple[str | int, ...]) -> Template:
+            return self._template(text, (*key, *where, *place), parts=names, body=True)
+
+        made = body(source, compiled)
+        if model.graphql is not None:
+            return Body({"query": model.graphql.query, "variables": made.tree})
+        return made
+
+    def _kind(self, model: Asking, key: Key) -> tuple[Kind, str]:
+        if model.graphql is not None:
+            return GraphQl(), "POST"
+        if model.grpc is not None:
+            return self._procedure(model, key) or Json(), "POST"
+        return (Xml() if model.format == "xml" else Json()), model.method or "GET"
+
+    def _procedure(self, model: Asking, key: Key) -> Procedure | None:
+        assert model.grpc is not None  # noqa: S101 - as above
+        if not self._gateway.upstreams[model.upstream].speaks_grpc:
+            self._trouble(
+                (*key, "grpc"), f"calls {model.upstream}, which isn't gRPC", "expected grpc://"
+            )
+            return None
+        descriptors = self._of_upstream(model.upstream, (*key, "grpc"))
+        if descriptors is None:
+            return None
+        try:
+            return descriptors.method(model.grpc.method)
+        except UnknownMethod as error:
+            self._trouble((*key, "grpc", "method"), f"names what {model.upstream} {error}")
+            return None
+
+    def _of_upstream(self, name: str, key: Key) -> Descriptors | None:
+        if name not in self._descriptors:
+            file = self._gateway.upstreams[name].descriptors
+            self._descriptors[name] = None
+            if file is None:
+                self._trouble(key, f"calls {name} without descriptors", "expected `descriptors`")
+                return None
+            try:
+                self._descriptors[name] = Descriptors(Path(file).read_bytes())
+            except UnknownMethod as error:
+                self._trouble(("upstreams", name, "descriptors"), str(error))
+        return self._descriptors[name]
+
+
+def reads_body(plan: Plan) -> bool:
+    """Say whether a call reads the request's body."""
+    return any("request.body" in call.names() for call in plan.calls.values())

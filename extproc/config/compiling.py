@@ -1,0 +1,80 @@
+"""Expressions of a gateway file, compiled; what is wrong with one is noted with its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from extproc.config.errors import Trouble
+from extproc.config.source import Key, written_key
+from extproc.expressions.conditions import Condition, NotAnExpression, condition
+from extproc.expressions.projections import Projection
+from extproc.expressions.templates import Template, template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from extproc.config.load import Loaded
+
+_T = TypeVar("_T")
+
+
+class Compiler:
+    """Compiles expressions of one file; collects troubles."""
+
+    def __init__(self, loaded: Loaded, troubles: list[Trouble]) -> None:
+        self._loaded = loaded
+        self._gateway = loaded.gateway
+        self._troubles = troubles
+
+    def _condition(
+        self, source: str, key: Key, *, body: bool = False, parts: tuple[str, ...] = ()
+    ) -> Condition:
+        return self._compiled(
+            lambda: condition(source, body=body, parts=parts), key, lambda: condition("false")
+        )
+
+    def _template(
+        self,
+        source: str,
+        key: Key,
+        *,
+        response: bool = False,
+        parts: tuple[str, ...] = (),
+        body: bool = False,
+    ) -> Template:
+        return self._compiled(
+            lambda: template(source, response=response, parts=parts, body=body),
+            key,
+            lambda: template(""),
+        )
+
+    def _templates(
+        self,
+        sources: Mapping[str, str],
+        key: Key,
+        *,
+        response: bool = False,
+        parts: tuple[str, ...] = (),
+        body: bool = False,
+    ) -> tuple[tuple[str, Template], ...]:
+        return tuple(
+            (name, self._template(source, (*key, name), response=response, parts=parts, body=body))
+            for name, source in sources.items()
+        )
+
+    def _projection(self, source: str, key: Key) -> Projection:
+        return self._compiled(lambda: Projection(source), key, lambda: Projection("@"))
+
+    def _compiled(self, compile_it: Callable[[], _T], key: Key, instead: Callable[[], _T]) -> _T:
+        """Compile; on an error note where, and go on with something harmless."""
+        try:
+            return compile_it()
+        except NotAnExpression as error:
+            at = self._loaded.positions.of_value(key)
+            inside = replace(at, line=at.line + error.line - 1, column=at.column + error.column)
+            self._troubles.append(Trouble(inside, written_key(key), error.problem, error.expected))
+            return instead()
+
+    def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
+        self._troubles.append(self._loaded.trouble(key, problem, expected))

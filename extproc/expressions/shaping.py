@@ -1,0 +1,322 @@
+"""JMESPath's syntax tree as Python functions, made once; the tree is the `jmespath` library's.
+
+The library walks the tree for each value, which is most of what a composed answer costs. Here each
+node is a closure over its children's. What they give is what the library gives, held by a
+property test. Each also counts what it goes through, so that an expression over hostile data ends.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jmespath import functions, visitor
+
+Shape = Callable[[Any, "Shaping"], Any]
+Node = Mapping[str, Any]
+
+MOST_STEPS = 1_000_000
+"""Elements that one evaluation may go through, all its projections together."""
+
+_FUNCTIONS = functions.Functions()
+_ORDER: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": operator.lt,
+    "gt": operator.gt,
+    "lte": operator.le,
+    "gte": operator.ge,
+}
+
+
+class TooMuchWork(Exception):
+    """The expression went through more elements than it may."""
+
+
+class Unknown(ValueError):
+    """The expression can't be evaluated, whatever the value."""
+
+
+class Shaping:
+    """One evaluation.
+
+    Attributes:
+        left: how many more elements it may go through.
+    """
+
+    __slots__ = ("_index", "left")
+
+    def __init__(self, index: Callable[[str], Mapping[str, Any]] | None = None) -> None:
+        self._index = index
+        self.left = MOST_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Take note of elements that are gone through.
+
+        Raises:
+            TooMuchWork: there were too many.
+        """
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuchWork
+
+    def lookup(self, part: str, key: str) -> Any:
+        """Return the item of a part that has a key."""
+        return None if self._index is None else self._index(part).get(key)
+
+
+class _Interpreter:
+    """What the library's functions call for an expression they were given (`&field`)."""
+
+    def __init__(self, shaping: Shaping) -> None:
+        self._shaping = shaping
+
+    def visit(self, shape: Shape, value: Any) -> Any:
+        self._shaping.spend(1)
+        return shape(value, self._shaping)
+
+
+def shape_of(node: Node, key_text: Callable[[Any], str]) -> Shape:
+    """Make a function of a syntax tree.
+
+    Args:
+        node: the library's.
+        key_text: the text by which `lookup` compares keys.
+
+    Raises:
+        Unknown: it calls a function that doesn't exist, or `lookup` in another way.
+    """
+    return _Maker(key_text).of(node)
+
+
+class _Maker:
+    def __init__(self, key_text: Callable[[Any], str]) -> None:
+        self._key_text = key_text
+
+    def of(self, node: Node) -> Shape:
+        make: Callable[[Node], Shape] = getattr(self, f"_{node['type']}")
+        return make(node)
+
+    def _all(self, node: Node) -> list[Shape]:
+        return [self.of(child) for child in node["children"]]
+
+    # ---- from the value itself
+
+    def _identity(self, _node: Node) -> Shape:
+        return lambda value, _run: value
+
+    _current = _identity
+
+    def _field(self, node: Node) -> Shape:
+        name = node["value"]
+        return lambda value, _run: value.get(name) if isinstance(value, dict) else None
+
+    def _literal(self, node: Node) -> Shape:
+        literal = node["value"]
+        return lambda _value, _run: literal
+
+    def _index(self, node: Node) -> Shape:
+        place = node["value"]
+
+        def shape(value: Any, _run: Shaping) -> Any:
+            if not isinstance(value, list) or not -len(value) <= place < len(value):
+                return None
+            return value[place]
+
+        return shape
+
+    def _slice(self, node: Node) -> Shape:
+        cut = slice(*node["children"])
+        return lambda value, _run: value[cut] if isinstance(value, list) else None
+
+    # ---- one after the other
+
+    def _subexpression(self, node: Node) -> Shape:
+        shapes = self._all(node)
+        if len(shapes) == 2:  # noqa: PLR2004 - nearly always
+            first, second = shapes
+            return lambda value, run: second(first(value, run), run)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            for step in shapes:
+                value = step(value, run)
+            return value
+
+        return shape
+
+    _pipe = _subexpression
+    _index_expression = _subexpression
+
+    # ---- for each element
+
+    def _projection(self, node: Node) -> Shape:
+        base, each = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            elements = base(value, run)
+            if not isinstance(elements, list):
+                return None
+            run.spend(len(elements))
+            return [item for e in elements if (item := each(e, run)) is not None]
+
+        return shape
+
+    def _value_projection(self, node: Node) -> Shape:
+        base, each = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            elements = base(value, run)
+            if not isinstance(elements, dict):
+                return None
+            run.spend(len(elements))
+            return [item for e in elements.values() if (item := each(e, run)) is not None]
+
+        return shape
+
+    def _filter_projection(self, node: Node) -> Shape:
+        base, each, condition = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            elements = base(value, run)
+            if not isinstance(elements, list):
+                return None
+            run.spend(len(elements))
+            return [
+                item
+                for e in elements
+                if not _is_false(condition(e, run)) and (item := each(e, run)) is not None
+            ]
+
+        return shape
+
+    def _flatten(self, node: Node) -> Shape:
+        (base,) = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            elements = base(value, run)
+            if not isinstance(elements, list):
+                return None
+            merged: list[Any] = []
+            run.spend(len(elements))
+            for element in elements:
+                if isinstance(element, list):
+                    run.spend(len(element))
+                    merged.extend(element)
+                else:
+                    merged.append(element)
+            return merged
+
+        return shape
+
+    # ---- new values
+
+    def _multi_select_dict(self, node: Node) -> Shape:
+        pairs = [(child["value"], self.of(child["children"][0])) for child in node["children"]]
+
+        def shape(value: Any, run: Shaping) -> Any:
+            if value is None:
+                return None
+            return {name: each(value, run) for name, each in pairs}
+
+        return shape
+
+    def _multi_select_list(self, node: Node) -> Shape:
+        shapes = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            return None if value is None else [each(value, run) for each in shapes]
+
+        return shape
+
+    # ---- logic
+
+    def _or_expression(self, node: Node) -> Shape:
+        one, other = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            found = one(value, run)
+            return other(value, run) if _is_false(found) else found
+
+        return shape
+
+    def _and_expression(self, node: Node) -> Shape:
+        one, other = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            found = one(value, run)
+            return found if _is_false(found) else other(value, run)
+
+        return shape
+
+    def _not_expression(self, node: Node) -> Shape:
+        (one,) = self._all(node)
+
+        def shape(value: Any, run: Shaping) -> Any:
+            found = one(value, run)
+            # Of numbers none is false in JMESPath, and 0 is to Python.
+            return False if visitor._is_actual_number(found) else not found  # noqa: SLF001 - its law
+
+        return shape
+
+    def _comparator(self, node: Node) -> Shape:
+        one, other = self._all(node)
+        kind = node["value"]
+        if kind in {"eq", "ne"}:
+            wanted = kind == "eq"
+            return lambda value, run: bool(_equal(one(value, run), other(value, run))) is wanted
+        compare = _ORDER[kind]
+
+        def shape(value: Any, run: Shaping) -> Any:
+            left, right = one(value, run), other(value, run)
+            if not (_is_comparable(left) and _is_comparable(right)):
+                return None
+            return compare(left, right)
+
+        return shape
+
+    # ---- functions
+
+    def _expref(self, node: Node) -> Shape:
+        (shape,) = self._all(node)
+        return lambda _value, run: visitor._Expression(shape, _Interpreter(run))  # noqa: SLF001 - as above
+
+    def _function_expression(self, node: Node) -> Shape:
+        name = node["value"]
+        if name == "lookup":
+            return self._lookup(node)
+        if name not in functions.Functions.FUNCTION_TABLE:
+            raise Unknown(f"calls {name}, which is no function")
+        arguments = self._all(node)
+        call = _FUNCTIONS.call_function
+
+        def shape(value: Any, run: Shaping) -> Any:
+            given = [argument(value, run) for argument in arguments]
+            for argument in given:
+                if isinstance(argument, list | str):
+                    run.spend(len(argument))
+            return call(name, given)
+
+        return shape
+
+    def _lookup(self, node: Node) -> Shape:
+        children = node["children"]
+        if len(children) != 2:  # noqa: PLR2004 - part and key
+            raise Unknown("calls lookup with another number of arguments")
+        part, key, text = children[0].get("value"), self.of(children[1]), self._key_text
+
+        def shape(value: Any, run: Shaping) -> Any:
+            found = key(value, run)
+            return run.lookup(part, found if isinstance(found, str) else text(found))
+
+        return shape
+
+
+def _is_false(value: Any) -> bool:
+    return value is None or value is False or (not value and isinstance(value, str | list | dict))
+
+
+def _equal(left: Any, right: Any) -> Any:
+    return visitor._equals(left, right)  # noqa: SLF001 - 0 and false, 1 and true differ
+
+
+def _is_comparable(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)

@@ -1,0 +1,76 @@
+"""Keys, chunks, and items by their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.aggregation.calls import Batch
+from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
+from extproc.expressions.projections import Projection, key_text
+
+KEYS = st.one_of(st.integers(0, 30), st.text(alphabet="0123abc", min_size=1, max_size=3))
+BY_KEY = Batch(key=Projection("id"))
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        ([3, 1, 3, "1", "a", "a"], [3, 1, "a"]),
+        ([None, {}, [], True, "", 2], [2]),
+        (7, [7]),
+        (None, []),
+        ("x", ["x"]),
+        ([1, 1.5], [1, 1.5]),
+    ],
+)
+def test_keys_are_scalars_each_once(value: Any, keys: list[Any]) -> None:
+    """In their order; 1 and "1" are one key."""
+    assert keys_of(value) == keys
+
+
+@given(st.lists(KEYS, max_size=40), st.integers(1, 12))
+def test_chunks_are_the_keys(raw: list[Any], size: int) -> None:
+    """All of them, in order, none longer than the size."""
+    keys = keys_of(raw)
+    cut = list(chunks(keys, size))
+    assert [key for chunk in cut for key in chunk] == keys
+    assert all(0 < len(chunk) <= size for chunk in cut)
+    assert len(cut) == -(-len(keys) // size)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=20), st.lists(KEYS, max_size=20), st.randoms())
+def test_items_by_key(raw: list[Any], present: list[Any], random: Any) -> None:
+    """Missing ones are absent, extra ones ignored, whatever the answer's order."""
+    keys = keys_of(raw)
+    items = [{"id": key, "n": number} for number, key in enumerate(keys_of(present))]
+    random.shuffle(items)
+    found = joined(BY_KEY, keys, items)
+    texts = {key_text(key) for key in keys}
+    assert found == {key_text(i["id"]): i for i in items if key_text(i["id"]) in texts}
+
+
+def test_items_by_position_and_map() -> None:
+    """A position needs as many items as keys; a map's other entries are ignored."""
+    by_position = Batch(by="position")
+    assert joined(by_position, [4, "b"], ["x", None]) == {"4": "x", "b": None}
+    with pytest.raises(NotJoinable):
+        joined(by_position, [4, "b"], ["x"])
+    assert joined(Batch(by="map"), [4, "b"], {"4": 1, "c": 2}) == {"4": 1}
+
+
+@pytest.mark.parametrize("answer", [None, {}, "x", 7])
+def test_another_shape(answer: Any) -> None:
+    """Is no bulk answer."""
+    with pytest.raises(NotJoinable):
+        joined(BY_KEY, [1], answer)
+
+
+def test_items_inside_the_answer() -> None:
+    """`items` says where; items that aren't maps have no key."""
+    batch = Batch(key=Projection("meta.id"), items=Projection("data.list"))
+    answer: Any = {"data": {"list": [{"meta": {"id": 1}}, "x", None, {"meta": {"id": {}}}]}}
+    assert joined(batch, [1, 2], answer) == {"1": {"meta": {"id": 1}}}

@@ -1,0 +1,104 @@
+"""Aggregations that can't be: errors and warnings with their places."""
+
+# ruff: noqa: E501 - a mistake and its words are one line
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.config.build import assemble
+from extproc.config.errors import ConfigError
+from extproc.config.load import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = """version: 1
+listener: {address: "127.0.0.1:8080"}
+upstreams: {a: {endpoints: ["http://127.0.0.1:1"]}, g: {endpoints: ["grpc://127.0.0.1:2"]}}
+defaults: {authentication: none}
+routes:
+  - name: r
+    match: {path: /r}
+    aggregate:
+      calls:
+"""
+
+
+def written(folder: Path, *calls: str, response: str = "one", more: str = "") -> Path:
+    """Write a gateway with these calls, one in a line from line 10 on."""
+    lines = "".join(f"        {call}\n" for call in calls)
+    file = folder / "gateway.yaml"
+    file.write_text(HEAD + lines + f'      response: "{response}"\n' + more)
+    return file
+
+
+ONE = "one: {upstream: a, path: /one}"
+
+
+@pytest.mark.parametrize(
+    ("calls", "response", "expected"),
+    [
+        (
+            ['one: {upstream: a, path: "/{two.x}"}', 'two: {upstream: a, path: "/{one.x}"}'],
+            "one",
+            ":10:",
+        ),
+        (['one: {upstream: a, path: "/{on.x}"}'], "one", ":10:39: routes[0].aggregate.calls.one.path: reads on"),
+        ([ONE], "{a: oen.x}", "response: reads oen, which is no part, did you mean one?"),
+        ([ONE], "lookup('one', `1`)", "looks up one, which has no `each`"),
+        ([ONE], "lookup('two', `1`)", "looks up two, which is no part"),
+        ([ONE], "nothing(one)", "calls nothing, which is no function"),
+        ([ONE, 'two: {upstream: a, each: "oen[]", path: "/{key}"}'], "two", ":11:"),
+        (['one: {upstream: a, each: "one[]", path: "/{key}"}'], "one", "waits for itself: one → one"),
+        (['one: {upstream: a, path: /x, when: "on.x"}'], "one", "calls.one.when: reads on"),
+        (['one: {upstream: a, path: /x, when: "1"}'], "one", "expected a condition"),
+        (["one: {upstream: b, path: /x}"], "one", "names b, which isn't an upstream"),
+        (["one: {upstream: a, path: /x, fallback: {upstream: b, path: /y}}"], "one", "fallback.upstream: names b"),
+        (["one: {upstream: a, path: /x, batch: {key: id}}"], "one", "`batch` without `each`"),
+        (['one: {upstream: a, each: "`[1]`", batch: {path: "/{keys}"}}'], "one", "needs `key`"),
+        (["one: {upstream: a}"], "one", "has no `path`"),
+        (["one: {upstream: a, path: /x, body: {a: 1}}"], "one", "expected a `method` such as POST"),
+        (["one: {upstream: a, grpc: {method: s.S/M}}"], "one", "which isn't gRPC"),
+        (["one: {upstream: g, grpc: {method: s.S/M}}"], "one", "without descriptors"),
+        (['one: {upstream: a, path: /x, statuses: {"200": 404}}'], "one", "from 300 to 599"),
+        (["keys: {upstream: a, path: /x}"], "keys", "expected a name that means nothing else"),
+        (["list: {upstream: a, path: /x}"], "list", "expected a name that means nothing else"),
+    ],
+)  # fmt: skip
+def test_errors_have_a_place(
+    tmp_path: Path, calls: list[str], response: str, expected: str
+) -> None:
+    """What is wrong, where, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        assemble(load(written(tmp_path, *calls, response=response), {}))
+    assert expected in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_warnings_and_the_plan(tmp_path: Path) -> None:
+    """`extproc check` says both and succeeds."""
+    file = written(
+        tmp_path,
+        "one: {upstream: a, path: /one, required: false}",
+        'two: {upstream: a, path: "/{one.id}"}',
+        'three: {upstream: a, path: "/{one.id}/{two.id}"}',
+        "lost: {upstream: a, path: /lost}",
+        response="[two, three]",
+    )
+    command = [sys.executable, "-m", "extproc", "check", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ":13:" in done.stderr
+    assert "lost: is read by no response and no view" in done.stderr
+    assert "two: is required and waits for one, which isn't and has no default" in done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        "r calls",
+        "  one: GET a /one, not required",
+        "    two: GET a /{one.id}",
+        "      three: GET a /{one.id}/{two.id}, also waits for one",
+        "  lost: GET a /lost",
+    ]

@@ -1,0 +1,204 @@
+"""Closures give what the `jmespath` library gives, and end on hostile data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jmespath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jmespath.exceptions import JMESPathError
+
+from extproc.core.values import Request
+from extproc.expressions.conditions import (
+    Context,
+    EvaluationFailed,
+    NotAnExpression,
+    compile_expression,
+)
+from extproc.expressions.projections import Projection, ShapeFailed, Wanted
+from extproc.expressions.shaping import TooMuchWork
+from extproc.expressions.templates import NoValue, as_text, template
+
+NAMES = st.sampled_from(["a", "b", "c", "id"])
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from(["", "a", "1", "b"]),
+)
+DATA = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=4)),
+    max_leaves=20,
+)
+COMPARE = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+LITERALS = st.sampled_from(["`1`", "`0`", "`true`", "`false`", "`null`", "'a'", "`[]`", "`{}`"])
+FUNCTIONS = st.sampled_from(
+    ["length({})", "keys({})", "values({})", "to_string({})", "not_null({}, `1`)", "type({})",
+     "sort({})", "reverse({})", "max({})", "sum({})", "to_array({})", "to_number({})", "abs({})",
+     "map(&a, {})", "sort_by({}, &id)", "max_by({}, &id)", "contains({}, 'a')", "join('-', {})"]
+)  # fmt: skip
+
+
+def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds(lambda e, n: f"{e}.{n}", inner, NAMES),
+        st.builds(lambda e: f"{e}[]", inner),
+        st.builds(lambda e, n: f"{e}[].{n}", inner, NAMES),
+        st.builds(lambda e: f"{e}[*]", inner),
+        st.builds(lambda e: f"{e}.*", inner),
+        st.builds(lambda e, n: f"{e}[{n}]", inner, st.integers(-3, 3)),
+        st.builds(lambda e: f"{e}[1:]", inner),
+        st.builds(lambda e: f"{e}[::-1]", inner),
+        st.builds(lambda e, n, c, x: f"{e}[?{n} {c} {x}]", inner, NAMES, COMPARE, LITERALS),
+        st.builds(lambda e, n: f"{e}[?{n}].{n}", inner, NAMES),
+        st.builds(lambda a, b: f"{a} || {b}", inner, inner),
+        st.builds(lambda a, b: f"{a} && {b}", inner, inner),
+        st.builds(lambda e: f"!({e})", inner),
+        st.builds(lambda a, c, b: f"({a}) {c} ({b})", inner, COMPARE, inner),
+        st.builds(lambda a, b: f"{a} | {b}", inner, inner),
+        st.builds(lambda a, b: f"{{x: {a}, y: {b}}}", inner, inner),
+        st.builds(lambda a, b: f"[{a}, {b}]", inner, inner),
+        st.builds(lambda e, n: f"{e}[].{{n: {n}, all: @}}", inner, NAMES),
+        st.builds(lambda f, e: f.format(e), FUNCTIONS, inner),
+    )
+
+
+EXPRESSIONS = st.recursive(st.one_of(NAMES, st.just("@"), LITERALS), _grown, max_leaves=6)
+
+
+@given(EXPRESSIONS, DATA)
+def test_the_library_gives_the_same(source: str, data: Any) -> None:
+    """Value for value, failure for failure; the library's own type errors are failures here."""
+    try:
+        compiled = jmespath.compile(source)
+    except (JMESPathError, ValueError):
+        return
+    try:
+        expected: Any = compiled.search(data)
+    except (JMESPathError, TypeError, ValueError, AttributeError):
+        expected = ShapeFailed
+    try:
+        found: Any = Projection(source).of(data)
+    except ShapeFailed:
+        found = ShapeFailed
+    assert found is expected or json.dumps(found) == json.dumps(expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "data"),
+    [
+        ("!a", {"a": 0}),
+        ("!a", {"a": 0.0}),
+        ("!a", {"a": ""}),
+        ("a == `true`", {"a": 1}),
+        ("a == `0`", {"a": False}),
+        ("a || b", {"a": 0, "b": 1}),
+        ("a && b", {"a": [], "b": 1}),
+        ("a < b", {"a": "x", "b": "y"}),
+        ("a < b", {"a": True, "b": 2}),
+        ("a[?b].c", {"a": [{"b": 0, "c": 1}, {"b": [], "c": 2}]}),
+        ("a.*", {"a": [1]}),
+        ("{x: a}", None),
+        ("a[-2]", {"a": [1]}),
+    ],
+)
+def test_where_languages_differ(source: str, data: Any) -> None:
+    """0 is true, numbers and booleans are never equal, what isn't there is null."""
+    assert json.dumps(Projection(source).of(data)) == json.dumps(jmespath.search(source, data))
+
+
+def test_unknown_functions_are_found_when_loading() -> None:
+    """Not when the first request comes."""
+    with pytest.raises(NotAnExpression, match="frobnicate"):
+        Projection("frobnicate(a)")
+    with pytest.raises(NotAnExpression, match="number of arguments"):
+        Projection("lookup('a', b, c)")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a[?b[?c[?a[?b]]]]",
+        "a[].a[].a[].a[].a[]",
+        "map(&map(&map(&map(&@, a), a), a), a)",
+        "sort_by(a[].a[].a[], &length(a[].a[]))",
+    ],
+)
+def test_b9_much_work_ends(source: str) -> None:
+    """B9: nested filters over adversarial data fail after a bounded number of steps."""
+    data: Any = {"a": [], "b": [], "c": []}
+    for _ in range(4):
+        data = {"a": [data] * 60, "b": [data] * 60, "c": [data] * 60}
+    with pytest.raises(ShapeFailed) as caught:
+        Projection(source).of(data)
+    assert isinstance(caught.value.__cause__, TooMuchWork)
+
+
+def test_wanted_members_prune_what_is_made() -> None:
+    """Lists are looked through; what isn't wanted isn't evaluated."""
+    whole = Projection("{a: x.{b: b, c: c}, d: y[].{e: e, f: lookup('p', f)}, g: z}")
+    pruned = whole.pruned(Wanted(a=Wanted(b=Wanted()), d=Wanted(e=Wanted())))
+    assert pruned.fields == {"x", "y"}
+    assert not pruned.lookups
+    value = {"x": {"b": 1, "c": 2}, "y": [{"e": 3, "f": 4}]}
+    assert pruned.of(value) == {"a": {"b": 1}, "d": [{"e": 3}]}
+
+
+PATHS = st.lists(NAMES, min_size=0, max_size=3).map(lambda names: ".".join(["part", *names]))
+
+
+@given(PATHS, DATA)
+def test_a_part_s_member_is_what_cel_says(source: str, data: Any) -> None:
+    """The way without CEL gives the text that CEL gives, or no value where it has none."""
+    expression = compile_expression(source, parts=("part",))
+    context = Context(Request(), parts={"part": data})
+    assert _text(lambda: expression.value(context)) == _text(lambda: expression._evaluated(context))
+
+
+def _text(get: Any) -> str | None:
+    try:
+        return as_text(get())
+    except (NoValue, EvaluationFailed):
+        return None
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_b7_values_stay_where_they_are_put(segment: str, value: str) -> None:
+    """B7: no value adds a segment, a parameter or a host."""
+    made = template("/a/{one}/b?x={two}&y=1", parts=("one", "two"))
+    context = Context(Request(), parts={"one": segment, "two": value})
+    if segment in {"", ".", ".."}:
+        with pytest.raises(NoValue):
+            made.target(context)
+        return
+    target = made.target(context)
+    path, _, query = target.partition("?")
+    assert path.count("/") == 3
+    assert path.isascii()
+    assert query.count("&") == 1
+    assert query.count("=") == 2
+    assert "#" not in target
+    assert not any(character <= " " for character in target)
+
+
+def test_a_parameter_without_a_value_is_left_out() -> None:
+    """The others stay; a path whose every parameter is gone has no query."""
+    context = Context(Request(), parts={"a": {"x": 1}})
+    assert template("/p?a={a.y}&b={a.x}&c=3", parts=("a",)).target(context) == "/p?b=1&c=3"
+    assert template("/p?a={a.y}", parts=("a",)).target(context) == "/p"
+    with pytest.raises(NoValue):
+        template("/p/{a.y}?b=1", parts=("a",)).target(context)
+
+
+def test_a_text_that_is_one_hole_keeps_its_type() -> None:
+    """Elsewhere it is text; without a value it is null."""
+    context = Context(Request(), parts={"a": {"n": 7, "list": [1, {"b": None}]}})
+    assert template("{a.n}", parts=("a",)).value(context) == 7
+    assert template("{a.list}", parts=("a",)).value(context) == [1, {"b": None}]
+    assert template("n{a.n}", parts=("a",)).value(context) == "n7"
+    assert template("{a.gone}", parts=("a",)).value(context) is None
