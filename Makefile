@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: demo test check bench fuzz soak protos reference install clean
+.PHONY: demo test check bench cache-suite fuzz soak protos reference install clean
 
 install: $(STAMP)
 
@@ -30,7 +30,12 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
 	$(BIN)/python -m bench.run $(ARGS)
 	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.bursts
 	$(BIN)/python -m bench.calls
+
+cache-suite: $(STAMP)  ## the public HTTP cache tests, by npm, against a gateway
+	$(BIN)/python -m tests.caching.public_suite
 
 fuzz: $(STAMP)  ## a million mutations of recorded Envoy traffic; --inputs, --seed, --replay
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from extproc.core.plugin import Plugin
+    from extproc.core.ports import Replicas
 
 
 class ManualClock:
@@ -208,6 +209,7 @@ class Trial:
         self.log = Events()
         self.store = MemoryStore(self.clock)
         self.objects = MemoryObjects()
+        self.replicas: Replicas | None = None
         self.seen = Headers()
         self._plugins = plugins
         self._limits = limits or Limits()
@@ -260,6 +262,7 @@ class Trial:
             fetch=self.outside,
             spawn=spawn,
             objects=self.objects,
+            replicas=self.replicas,
             _shared=self._shared,
         )
 

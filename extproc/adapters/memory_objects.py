@@ -1,9 +1,11 @@
 """Objects of one process, bounded in bytes: W-TinyLFU (Einziger, Friedman, Manes, 2017).
 
 New objects come into a small window that is least-recently-used. What leaves the window is let
-into the rest only if it was asked for more often than what would have to go for it; how often, an
-approximate count says that fades with time. The rest is segmented: on probation until asked for
-again, then protected. A scan, or keys that are asked for once, displace nothing that is in use.
+into the rest only if nothing that would have to go for it was asked for more often; how often, an
+approximate count says that fades with time. Of two that were asked for as often coins decide:
+always to keep the older would freeze what is kept, never to keep it would let a cycle of keys
+displace each other. The rest is segmented: on probation until asked for again, then protected. A
+scan, or keys that are asked for once, displace nothing that is in use.
 
 Every operation is O(1): ordered dictionaries, and a count in four rows of small numbers.
 """
@@ -11,6 +13,7 @@ Every operation is O(1): ordered dictionaries, and a count in four rows of small
 from __future__ import annotations
 
 from collections import OrderedDict
+from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,12 +21,14 @@ if TYPE_CHECKING:
 
 LARGEST = 64 << 20
 _WINDOW = 0.01
+_OFTEN = 5
+_TOSSES = 3  # of a coin, all of which the newer one must win
 _PROTECTED = 0.8  # of the rest
-_PLACE = 350  # bytes for one key's places: the entry, the node, the tuple around the object
+PLACE = 350  # bytes for one key's places: the entry, the node, the tuple around the object
 _MOST_COUNTED = 15
 _ROWS = 4
 _FADES_AFTER = 10  # times the width
-_TYPICAL = 2048  # bytes of an object, to choose the width by
+_TYPICAL = 512  # bytes for each number of a row
 _HALVED = bytes(number >> 1 for number in range(256))
 
 type_of_kept = tuple[Any, int]
@@ -140,7 +145,7 @@ class MemoryObjects:
 
     def put(self, key: Hashable, value: object, cost: int) -> None:
         """Keep an object in place of the one that has its key; one that is too large isn't kept."""
-        cost += _PLACE
+        cost += PLACE
         for segment in (self._protected, self._probation, self._window):
             if key in segment.kept:
                 segment.take(key)
@@ -175,14 +180,14 @@ class MemoryObjects:
             (self._probation if self._probation.kept else self._protected).oldest()
 
     def _admit(self, key: Hashable, kept: type_of_kept) -> None:
-        """Let what leaves the window in, if all that must go for it was asked for less."""
+        """Let what leaves the window in, if nothing that must go was asked for more."""
         missing = self._probation.cost + self._protected.cost + kept[1] - self._main
         if missing > 0 and not self._make_room(key, missing):
             return
         self._probation.add(key, kept)
 
     def _make_room(self, key: Hashable, missing: int) -> bool:
-        """Let the oldest go until so many bytes are free; none if one was asked for as often."""
+        """Let the oldest go until so many bytes are free; none if one was asked for more."""
         asked = self._frequencies.of(key)
         freed = 0
         victims = []
@@ -190,7 +195,8 @@ class MemoryObjects:
             for victim, (_, cost) in segment.kept.items():
                 if freed >= missing:
                     break
-                if self._frequencies.of(victim) >= asked:
+                known = self._frequencies.of(victim)
+                if known > asked or (known == asked and known > _OFTEN and getrandbits(_TOSSES)):
                     return False
                 victims.append((segment, victim))
                 freed += cost

@@ -57,7 +57,7 @@ class RedisReplicas:
             socket_connect_timeout=_POLL_WITHIN,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._redis: Redis = Redis.from_pool(pool)
         self._log = log
         self._scripts = {
             name: self._redis.register_script(getattr(scripts, name))
@@ -154,6 +154,8 @@ class RedisReplicas:
     def mark(self, marks: Sequence[SharedMark]) -> None:
         """Tell other replicas; what can't be said now is said later, in order."""
         self._unsaid += marks
+        if len(self._unsaid) > _MOST_MARKS:
+            self._unsaid = [SharedMark("all", "", soft=False)]
         self._soon(self._say)
 
     async def _say(self) -> None:
@@ -194,13 +196,22 @@ class RedisReplicas:
 
     async def _polls(self) -> None:
         while True:
-            started = time.monotonic()
-            if await self._poll():
-                self._polled = started
-                if self._unsaid:
-                    await self._say()
+            await self.catch_up()
             self._note(self.trusted)
             await asyncio.sleep(_POLL_EVERY)
+
+    async def written(self) -> None:
+        """Write down what waits to be."""
+        while not self._writes.empty():
+            await self._writes.get_nowait()()
+
+    async def catch_up(self) -> None:
+        """Learn what others marked until now, and tell them what they don't know."""
+        started = time.monotonic()
+        if self._unsaid:
+            await self._say()
+        if await self._poll():
+            self._polled = started
 
     def _note(self, well: bool) -> None:  # noqa: FBT001 - one fact
         if well is not self._well:

@@ -30,7 +30,7 @@ class RedisStore:
             socket_connect_timeout=_WITHIN,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis: Redis = Redis(connection_pool=pool)
+        self._redis: Redis = Redis.from_pool(pool)
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None if it is absent, expired, or can't be had."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _LONGEST = 16 << 10
-_REMEMBERED = 512  # headers, of 16 KiB at most, that are read once
+_DOTS = 2  # of a compact JWS, RFC 7515 section 7.1
+_REMEMBERED = 1024  # headers that are read once, each no longer than this:
+_LONGEST_REMEMBERED = 4096
 
 
 class Scheme(Protocol):
@@ -111,15 +113,20 @@ class InHeader:
             raise Refused("malformed")
         if "," in credential or " " in credential or "\t" in credential:
             raise Refused("malformed")
-        if len(self._parted) >= _REMEMBERED:
-            self._parted.clear()
-        self._parted[value] = (self._readers[kind.lower()], credential)
+        if credential.count(".") == _DOTS and len(value) <= _LONGEST_REMEMBERED:
+            # A token that says when it ends; passwords and opaque tokens are never kept.
+            if len(self._parted) >= _REMEMBERED:
+                self._parted.clear()
+            self._parted[value] = (self._readers[kind.lower()], credential)
         return value
 
     def verify(self, credential: str, request: Request) -> Principal | Awaitable[Principal]:
         """Hand it to its reader."""
-        reader, rest = self._parted[credential]
-        return reader.verify(rest, request)
+        parted = self._parted.get(credential)
+        if parted is None:
+            kind, _, rest = credential.partition(" ")
+            return self._readers[kind.lower()].verify(rest, request)
+        return parted[0].verify(parted[1], request)
 
     def challenges(self, *, refused: bool) -> tuple[str, ...]:
         """One for each kind."""

@@ -26,7 +26,7 @@ class Asks:
         no_store: nothing of the exchange may be stored.
         only_if_cached: the upstream isn't to be asked.
         max_age: how old it may be, seconds.
-        min_fresh: how much longer it must be fresh, seconds.
+        min_fresh: how much longer it must be fresh, seconds; less than 0 if that isn't said.
         max_stale: how long it may have been stale, seconds; None for not at all.
     """
 
@@ -34,7 +34,7 @@ class Asks:
     no_store: bool = False
     only_if_cached: bool = False
     max_age: float = inf
-    min_fresh: float = 0.0
+    min_fresh: float = -inf
     max_stale: float | None = None
 
 
@@ -73,7 +73,7 @@ def _read_again(
         no_store,
         only,
         _number(max_age, 0.0) if aged else inf,
-        _number(min_fresh, 0.0),
+        _number(min_fresh, -inf),
         longest,
     )
 

@@ -137,6 +137,8 @@ def _again(request: Request, headers: Headers) -> Request:
         route=request.route,
         attributes=request.attributes,
     )
+    if request.rewritten is not None:
+        again.rewrite(request.rewritten)
     again.params = request.params
     again.principal = request.principal
     again.consumer = request.consumer

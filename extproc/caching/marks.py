@@ -43,6 +43,12 @@ class Mark:
     name: str = ""
     soft: bool = False
 
+    def means(self, entry: Entry) -> bool:
+        """Say whether it is about a stored response."""
+        if self.kind == TAG:
+            return self.name in entry.tags
+        return self.kind == ALL or self.name == entry.uri
+
 
 class Marks:
     """The marks that one worker knows of, in the order in which it learned of them.

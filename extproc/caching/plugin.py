@@ -247,7 +247,7 @@ class Cache(Plugin):
         if passage.asked.only_if_cached:
             self._note(request, "only-if-cached")
             return Response.problem(
-                _GATEWAY_TIMEOUT, "Not stored", "Nothing that is stored fits this request."
+                _GATEWAY_TIMEOUT, "Not stored", "Nothing that is stored fits.", reason="not_stored"
             )
         flight = self._flight(request, passage)
         if flight is not None:

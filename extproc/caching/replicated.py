@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.caching import codec
 from extproc.caching.keys import name_of
-from extproc.caching.marks import Mark, Marks, Verdict
+from extproc.caching.marks import ALL, MOST, Mark, Marks, Verdict
 from extproc.caching.selecting import normal
 from extproc.core.ports import SharedMark
 
@@ -38,6 +38,8 @@ class Replicated:
         self._replicas = replicas
         self._local = local
         self._marks = Marks()  # by the sequence that all replicas share
+        # Made here, and not yet among those of all replicas: they hold for all that is read.
+        self._own: list[Mark] = []
         replicas.follow(self._heard, self._lost)
 
     @property
@@ -57,6 +59,8 @@ class Replicated:
             self._marks.add_at(mark, shared.sequence)
             if not shared.own:
                 self._local.add(mark)
+            elif mark in self._own:
+                self._own.remove(mark)
 
     def _lost(self) -> None:
         self._marks = Marks()
@@ -81,13 +85,22 @@ class Replicated:
         if entry is None:
             self._replicas.drop(name)
             return None, looked.lease
-        verdict = self._marks.judge(entry)
+        verdict = self._judge(entry)
         if verdict is Verdict.VOID:
             return None, looked.lease
         found = replace(entry, remote=entry.stamp, stamp=since, seen=since)
         if verdict is Verdict.STALE:
             found.soften(now)
         return found, looked.lease
+
+    def _judge(self, entry: Entry) -> Verdict:
+        verdict = self._marks.judge(entry)
+        for mark in self._own if verdict is not Verdict.VOID else ():
+            if mark.means(entry):
+                verdict = Verdict.STALE if mark.soft else Verdict.VOID
+                if verdict is Verdict.VOID:
+                    break
+        return verdict
 
     async def lease(self, key: type_of_key) -> str:
         """Ask to be the one who asks the upstream."""
@@ -113,6 +126,10 @@ class Replicated:
 
     def mark(self, marks: Iterable[Mark]) -> None:
         """Tell other replicas what is void or stale."""
+        marks = list(marks)
+        self._own += marks
+        if len(self._own) > MOST:
+            self._own = marks = [Mark(ALL)]
         self._replicas.mark([SharedMark(mark.kind, mark.name, mark.soft) for mark in marks])
 
 

@@ -32,7 +32,7 @@ def use(entry: Entry, asked: Asks, now: float) -> Use:
         return Use.VALIDATE
     age = entry.aged(now)
     left = entry.fresh_until - now
-    if age > asked.max_age or (asked.min_fresh > 0 and left < asked.min_fresh):
+    if age > asked.max_age or left < asked.min_fresh:
         return Use.VALIDATE
     return Use.FRESH if left > 0 else _stale(entry, asked, -left)
 
@@ -59,6 +59,6 @@ def stands_in(entry: Entry, asked: Asks, now: float, at_least: float = 0.0) -> b
     if entry.validate or entry.never_stale or asked.no_cache or entry.aged(now) > asked.max_age:
         return False
     past = now - entry.fresh_until
-    if past < 0:
-        return asked.min_fresh <= -past
-    return asked.min_fresh == 0 and past < max(entry.if_error, at_least)
+    if -past < asked.min_fresh:
+        return False
+    return past < 0 or past < max(entry.if_error, at_least)

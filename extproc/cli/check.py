@@ -15,6 +15,8 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
     if as_json:
         _as_json(gateway)
         return
+    from extproc.envoy_config.compile import buffering
+
     assembly = assembled(gateway)
     loaded = assembly.loaded
     for warning in assembly.warnings:
@@ -25,6 +27,11 @@ def check(gateway: GatewayFile, *, as_json: Json = False) -> None:
         typer.echo(f"{name} calls")
         for line in lines:
             typer.echo(f"  {line}")
+    buffers = buffering(assembly.modes)
+    if buffers:
+        typer.echo(f"1xx responses are not passed on, as {buffers[0]} needs whole request bodies")
+    else:
+        typer.echo("1xx responses are passed on")
 
 
 def _as_json(gateway: GatewayFile) -> None:

@@ -35,6 +35,9 @@ def explain(
     ] = None,
     body: Annotated[Path | None, typer.Option(help="A file with the request's body.")] = None,
     address: Annotated[str, typer.Option(help="Where the connection comes from.")] = "127.0.0.1",
+    response: Annotated[
+        Path | None, typer.Option(help="A file with a raw response: would it be stored, and why?")
+    ] = None,
     request_id: Annotated[
         str | None, typer.Option("--id", help="Explain a recorded request in place of a new one.")
     ] = None,
@@ -56,13 +59,16 @@ def explain(
         told = _recorded(gateway, request_id, decisions)
     else:
         raw = _raw(method, url, header or [], request, body)
-        told = _told(gateway, raw, address)
+        told = _told(gateway, raw, address, _content(response) if response else None)
     if as_json:
         typer.echo(json.dumps(told, indent=2))
         return
     from extproc.cli.showing import show, show_recorded
 
     (show_recorded if recorded else show)(told)
+    lines = told.get("response")
+    for line in lines if isinstance(lines, list) else ():
+        typer.echo(f"response: {line}")
 
 
 def _usage(message: str) -> NoReturn:
@@ -94,16 +100,20 @@ def _content(path: Path) -> bytes:
         _usage(f"{path} can't be read: {error.strerror}")
 
 
-def _told(gateway: Path, raw: bytes, address: str) -> Plain:
+def _told(gateway: Path, raw: bytes, address: str, response: bytes | None) -> Plain:
     import asyncio
 
     from extproc.core.errors import ConfigFault
     from extproc.offline.explain import explain as explained
+    from extproc.offline.stored import NotAResponse
 
     try:
-        return asyncio.run(explained(assembled(gateway), raw, address, time.time()))
+        now = time.time()
+        return asyncio.run(explained(assembled(gateway), raw, address, now, response))
     except ConfigFault as error:
         fail(error)
+    except NotAResponse as error:
+        _usage(str(error))
 
 
 def _recorded(gateway: Path, request_id: str | None, decisions: Path | None) -> Plain:

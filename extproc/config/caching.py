@@ -56,7 +56,7 @@ _IN_THE_LINE = frozenset(
 )
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
-_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view")
+_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", "credentials.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +98,17 @@ def _of_plugin(plugin: Plugin) -> Iterator[Part]:
 
 
 def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
+    plan, calls = plugin.plan, tuple(plugin.plan.calls.values())
     yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
-    selection = plugin.plan.selection
-    if plugin.plan.views:
+    selection = plan.selection
+    if plan.views:
         yield _view(selection.consumers)
-    headers = [name for call in plugin.plan.calls.values() for name in call.credentials]
+    headers = [name for call in calls for name in call.credentials]
     for name in (*headers, *([selection.header] if selection.header else ())):
         yield f"request.headers.{name}", keys.header(name)
-    for expression in expressions(plugin.plan):
+    for expression in expressions(plan):
         yield from _of_expression(expression)
-    if any(call.send_identity for call in plugin.plan.calls.values()):
+    if any(call.send_identity for call in calls):
         for expression in expressions(plugin.identity):
             yield from _of_expression(expression)
         if plugin.assertion is not None:

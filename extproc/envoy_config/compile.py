@@ -20,6 +20,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
     DownstreamConnectionsConfig,
 )
 
+from extproc.core.chain import BodyMode
 from extproc.envoy_config.clusters import nowhere_cluster, service_cluster, upstream_clusters
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
@@ -76,7 +77,9 @@ def files(
     """
     listeners = [
         _limited(plain(listener), gateway.listener.max_request_bytes)
-        for listener in public_listeners(gateway, facts, longest, None)
+        for listener in public_listeners(
+            gateway, facts, longest, None, interim=not buffering(modes)
+        )
     ]
     return Files(
         clusters=_discovery(
@@ -88,6 +91,11 @@ def files(
         ),
         egress=_discovery(version, RouteConfiguration, [plain(egress_routes(gateway))]),
     )
+
+
+def buffering(modes: Mapping[str, Modes]) -> list[str]:
+    """Return the routes that need a request's whole body before the upstream gets any of it."""
+    return [name for name, one in modes.items() if one.request_body is BodyMode.BUFFERED]
 
 
 def bootstrap(facts: Facts) -> type_of_json:
@@ -122,7 +130,7 @@ def static(
             *upstream_clusters(gateway.upstreams, facts),
         ],
         listeners=[
-            *public_listeners(gateway, facts, longest, routes),
+            *public_listeners(gateway, facts, longest, routes, interim=not buffering(modes)),
             egress_listener(facts, egress_routes(gateway)),
         ],
     )

@@ -124,7 +124,12 @@ _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 
 
 def public_listeners(
-    gateway: Gateway, facts: Facts, longest: float, routes: RouteConfiguration | None
+    gateway: Gateway,
+    facts: Facts,
+    longest: float,
+    routes: RouteConfiguration | None,
+    *,
+    interim: bool = False,
 ) -> list[Listener]:
     """Return the public listener, and the one that redirects to it if there is one.
 
@@ -133,9 +138,13 @@ def public_listeners(
         facts: where things are.
         longest: seconds; the largest deadline of any route.
         routes: inline, for a static bootstrap; None to read them from a file.
+        interim: interim responses (1xx) of upstreams are passed on.
     """
     listener = gateway.listener
     manager = _manager(gateway, listener, facts, longest, routes)
+    # Envoy leaves `Expect: 100-continue` to the upstream then, and a request whose body is
+    # buffered before the upstream sees it would wait for ever.
+    manager.proxy_100_continue = interim
     result = Listener(
         name=INGRESS,
         address=address(listener.address),
@@ -276,10 +285,7 @@ def _harden(manager: HttpConnectionManager) -> None:
             HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
         ),
     )
-    # Unknown methods are for routes to take or refuse, not for a parser.
-    manager.http_protocol_options = Http1ProtocolOptions(
-        accept_http_10=False, allow_custom_methods=True
-    )
+    manager.http_protocol_options = Http1ProtocolOptions(accept_http_10=False)
     manager.http2_protocol_options = Http2ProtocolOptions(
         max_concurrent_streams=100,
         initial_stream_window_size=65_536,

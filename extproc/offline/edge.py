@@ -44,18 +44,20 @@ class Edge:
         scheme: `http`, or `https` with TLS.
         trusted_proxies: how many set `x-forwarded-for` before this one.
         identity: headers that tell upstreams who is calling, with `-` for what is no letter.
+        interim: 1xx responses are passed on, and so is `Expect: 100-continue`.
     """
 
     scheme: str
     trusted_proxies: int
     identity: frozenset[str]
+    interim: bool = False
 
     @classmethod
-    def of(cls, gateway: Gateway) -> Edge:
+    def of(cls, gateway: Gateway, *, interim: bool) -> Edge:
         """Read a gateway file."""
         scheme = "http" if gateway.listener.tls is None else "https"
         identity = frozenset(_NEITHER.sub("-", name) for name in gateway.identity_headers)
-        return cls(scheme, gateway.listener.trusted_proxies, identity)
+        return cls(scheme, gateway.listener.trusted_proxies, identity, interim)
 
     def removes(self, name: str) -> bool:
         """Say whether a header that a client sent is taken off before anything looks at it."""
@@ -280,6 +282,7 @@ def _fields(
 ) -> tuple[tuple[tuple[str, str], ...], list[str]]:
     """Return the headers that the service would see, and what was done to them."""
     gone = _OF_THE_CONNECTION | (frozenset(_nominated(message)) - {"te", "close"})
+    gone -= {"expect"} if edge.interim else set()
     kept: list[tuple[str, str]] = []
     changes: list[str] = []
     forwarded = []

@@ -15,6 +15,7 @@ from extproc.core.law import Side
 from extproc.core.messages import Answer, Body, BodyAnswer, Continue, RequestHeaders
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Request
+from extproc.envoy_config.compile import buffering
 from extproc.offline import outside
 from extproc.offline.edge import Arrival, Edge, arrive
 from extproc.offline.raw import Rejected, read
@@ -93,7 +94,7 @@ class Gate:
         self._trace = Trace(now=now)
         self._background = outside.Background()
         self._models = {route.name: route for route in loaded.gateway.routes}
-        self._edge = Edge.of(loaded.gateway)
+        self._edge = Edge.of(loaded.gateway, interim=not buffering(assembly.modes))
         self._routing = Routing(loaded.gateway.routes, published=bool(assembly.published))
         self.routes = {name: self._route(name) for name in assembly.steps}
 

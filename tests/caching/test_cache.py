@@ -555,6 +555,28 @@ async def test_revalidation_in_the_background() -> None:
     }
 
 
+async def test_revalidation_keeps_what_plugins_before_the_cache_did() -> None:
+    """Another path for the upstream, and headers; never one that a client asked for in vain."""
+
+    class Moves(Plugin):
+        """Rewrites."""
+
+        def on_request(self, request: Request) -> None:
+            """Give the upstream another path."""
+            request.rewrite("/moved")
+            request.headers["x-tenant"] = "acme"
+
+    plugin = cache(None, behind=Behind("catalog"))
+    trial = Trial(Moves(), plugin)
+    upstream = Counting(cache_control="max-age=10, stale-while-revalidate=60")
+    await bodies(trial, upstream, "/a")
+    trial.clock.move(11)
+    await bodies(trial, upstream, "/a")
+    await trial.settled()
+    (call,) = trial.outside.calls
+    assert (call[0], dict(call[1])["x-tenant"]) == ("catalog/moved", "acme")
+
+
 async def test_a_leader_that_ends_without_a_response_strands_nobody() -> None:
     """Its client went away: the next one goes."""
     trial = Trial(cache())

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 import threading
@@ -88,7 +89,8 @@ def test_a_cold_miss_reaches_the_upstream_once(running: Gateway, upstream: Origi
 
     def release() -> None:
         until(lambda: upstream.count("/plain/cold") == 1, "one came")
-        threading.Event().wait(0.3)  # the others arrive; nothing shows that they have
+        # The others arrive; nothing shows that they have. Longer than Envoy waits by itself.
+        threading.Event().wait(1.5)
         gate.set()
 
     replies = together(running, "/plain/cold", when=release)
@@ -308,3 +310,38 @@ def test_a_purge_needs_the_token(running: Gateway) -> None:
     host = {"content-type": "application/json", "host": f"127.0.0.1:{running.admin}"}
     reply = ask(running.admin, "/purge", method="POST", headers=host, body=b'{"all": true}')
     assert reply.status == 401
+
+
+def raw(port: int, target: str) -> bytes:
+    """Return all bytes of an answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
+        )
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_interim_responses_are_passed_on_where_nothing_buffers(upstream: Origin) -> None:
+    """103 reaches the client, and the final response is stored; a route that buffers stops it."""
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n"
+    upstream.says["/hints"] = Says({"cache-control": "max-age=60"}, interim=early)
+    route = "  - {{name: {0}, match: {{path: /{0}}}, upstream: origin, {1}}}\n"
+    for rest, passed in (("", True), (route.format("shaped", 'request: {body: "@"}'), False)):
+        text = (
+            f'upstreams: {{origin: {{endpoints: ["http://127.0.0.1:{upstream.port}"]}}}}\n'
+            "defaults: {authentication: none}\nroutes:\n"
+            + route.format("hints", "cache: {}")
+            + rest
+        )
+        with gateway(text) as running:
+            first, second = raw(running.port, "/hints"), raw(running.port, "/hints")
+            assert (b"HTTP/1.1 103" in first) is passed
+            assert b"extproc; hit" in second
+            checked = subprocess.run(
+                [sys.executable, "-m", "extproc", "check", str(running.folder / "gateway.yaml")],
+                check=True,
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+            )
+            assert ("are passed on" in checked.stdout) is passed

@@ -24,6 +24,7 @@ class Says:
         gate: waited for before the answer.
         pieces: sent one by one, chunked, each after `between`.
         between: waited for between pieces.
+        interim: bytes sent before the answer.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Says:
     gate: threading.Event | None = None
     pieces: tuple[bytes, ...] = ()
     between: threading.Event | None = None
+    interim: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.origin.done(came)
 
     def _send(self, says: Says, body: bytes) -> None:
+        self.wfile.write(says.interim)
         self.send_response(says.status)
         for name, value in says.headers.items():
             self.send_header(name, value)

@@ -1,0 +1,228 @@
+"""What is in a cached route's key is read off the file; what can't be shared is refused."""
+
+# ruff: noqa: E501 - a route of the gateway files below is one line
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.caching.cookies import OnlyCookies
+from extproc.caching.invalidation import Invalidate
+from extproc.caching.plugin import Cache
+from extproc.config.build import Assembly, assemble
+from extproc.config.errors import ConfigError
+from extproc.config.load import load
+from extproc.core.headers import Headers
+from extproc.core.principal import Principal
+from extproc.core.values import Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = """
+version: 1
+listener: {address: "127.0.0.1:1"}
+upstreams: {up: {endpoints: ["http://127.0.0.1:9"]}, passing: {endpoints: ["http://127.0.0.1:9"], forward_credentials: true}}
+authentication: {keys: {api_key: {file: keys.jsonl}}}
+identity: {headers: {IDENTITY}}
+consumers: {mobile: {when: "true", view: small}}
+defaults: {authentication: AUTHENTICATION}
+routes:
+  - {name: r, match: {path: /r/*, methods: [GET]}, ROUTE}
+"""
+USER = 'x-user: "{principal.subject}"'
+
+
+def built(folder: Path, route: str, identity: str = "", authentication: str = "keys") -> Assembly:
+    """Build a gateway with one route."""
+    (folder / "keys.jsonl").write_text("")
+    file = folder / "gateway.yaml"
+    text = TEXT.replace("IDENTITY", identity).replace("AUTHENTICATION", authentication)
+    file.write_text(text.replace("ROUTE", route))
+    return assemble(load(file, {}))
+
+
+def parts(assembly: Assembly) -> list[str]:
+    """Return the names of what is in the key of the route."""
+    (cache,) = (p for p in assembly.plugins() if isinstance(p, Cache))
+    return [name for name, _ in cache.key.parts] + [f"secret {n}" for n in cache.key.secrets]
+
+
+COOKIE = ["secret authorization", "secret cookie"]
+ASSERTED = [
+    f"principal.{name}" for name in ("authenticator", "kind", "subject", "issuer", "scopes")
+]
+
+
+@pytest.mark.parametrize(
+    ("route", "identity", "authentication", "expected"),
+    [
+        ("upstream: up, cache: {}", "", "none", COOKIE),
+        ("upstream: up, cache: {}", USER, "none", ["principal.subject", *COOKIE]),
+        ("upstream: up, cache: {}", USER, "keys", ["principal.subject", *COOKIE]),
+        ("upstream: up, cache: {}", "", "keys", [*ASSERTED, "consumer", *COOKIE]),
+        ("upstream: up, identity: none, cache: {}", USER, "keys", [*ASSERTED, "consumer", *COOKIE]),
+        ("upstream: up, identity: none, cache: {shared: true}", USER, "keys", []),
+        (
+            "upstream: up, cache: {}",
+            "x: '{principal.claims.a}'",
+            "keys",
+            ["principal.claims.a", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}, request: {headers: {set: {x: '{request.address}'}}}",
+            "",
+            "none",
+            ["request.address", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}, response: {headers: {set: {x: '{request.headers.y}'}}}",
+            "",
+            "none",
+            ["request.headers.y", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}, rewrite: {path: '/{consumer}'}",
+            "",
+            "none",
+            ["consumer", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}, response: {headers: {set: {x: '{request.id} {request.path}'}}}",
+            "",
+            "none",
+            COOKIE,
+        ),
+        (
+            "upstream: up, cache: {}, response: {body: '@', views: {small: 'a'}}",
+            "",
+            "none",
+            ["view", *COOKIE],
+        ),
+        ("upstream: passing, cache: {}", "", "none", [*COOKIE, "secret x-api-key"]),
+    ],
+)
+def test_what_is_in_the_key(
+    route: str, identity: str, authentication: str, expected: list[str], tmp_path: Path
+) -> None:
+    """Exactly what is read behind the cache."""
+    assert sorted(parts(built(tmp_path, route, identity, authentication))) == sorted(expected)
+
+
+def test_aggregates(tmp_path: Path) -> None:
+    """Every call's expressions, the identity it sends, the view, the language that goes along."""
+    route = (
+        "cache: {}, aggregate: {calls: {a: {upstream: up, path: '/{request.address}'}}, "
+        "response: a, views: {small: a.b}}"
+    )
+    found = parts(built(tmp_path, route, USER))
+    assert found == ["accept-language", "view", "request.address", "principal.subject"]
+
+
+@pytest.mark.parametrize(
+    ("route", "identity", "problem"),
+    [
+        ("upstream: up, cache: {shared: true}", USER, "reads principal.subject"),
+        (
+            "upstream: up, cache: {shared: true}, response: {body: '@', views: {small: 'a'}}",
+            "",
+            "reads view",
+        ),
+        ("upstream: passing, cache: {shared: true}", "", "gets the client's credentials"),
+        ("upstream: up, cache: {shared: true, cookies: [a]}", "", "gets cookies"),
+        (
+            "upstream: up, cache: {shared: true}, rewrite: {path: '/{request.address}'}",
+            "",
+            "reads request.address",
+        ),
+    ],
+)
+def test_what_can_not_be_shared_is_refused(
+    route: str, identity: str, problem: str, tmp_path: Path
+) -> None:
+    """With its place."""
+    with pytest.raises(ConfigError) as caught:
+        built(tmp_path, route, identity)
+    (trouble,) = caught.value.troubles
+    assert trouble.key == "routes[0].cache.shared"
+    assert trouble.at.line == 10
+    assert problem in trouble.problem
+
+
+def request(**changes: str) -> Request:
+    """Return a request."""
+    headers = Headers(
+        [(name.replace("_", "-"), value) for name, value in changes.items() if name != "target"]
+    )
+    return Request(host="shop", target=changes.get("target", "/r/1"), headers=headers)
+
+
+def test_declared_parameters_and_headers(tmp_path: Path) -> None:
+    """Others make no difference; the order of parameters neither."""
+    route = "upstream: up, cache: {key: {query: [a, b], headers: [X-Tenant]}}"
+    (cache,) = (p for p in built(tmp_path, route).plugins() if isinstance(p, Cache))
+    of = cache.key.whole
+    same = request(target="/r/1?b=2&a=1&utm=x", x_tenant="t", x_other="1")
+    assert of(same) == of(request(target="/r/1?a=1&b=2", x_tenant="t"))
+    for other in (
+        request(target="/r/1?a=1&b=3", x_tenant="t"),
+        request(target="/r/1?a=1&b=2", x_tenant="u"),
+        request(target="/r/1?a=1&a=1&b=2", x_tenant="t"),
+        request(target="/r/1?a=1&b=2", x_tenant="t", cookie="a=b"),
+    ):
+        assert of(other) != of(same)
+
+
+def test_secrets_are_digests(tmp_path: Path) -> None:
+    """No key holds a credential or a cookie."""
+    (cache,) = (
+        p for p in built(tmp_path, "upstream: up, cache: {}").plugins() if isinstance(p, Cache)
+    )
+    key = cache.key.whole(request(authorization="Bearer canary", cookie="s=canary"))
+    assert "canary" not in repr(key)
+
+
+def test_two_principals_with_equal_inputs_share(tmp_path: Path) -> None:
+    """Where only scopes go upstream."""
+    identity = "x-scopes: '{principal.scopes.join(\" \")}'"
+    (cache,) = (
+        p
+        for p in built(tmp_path, "upstream: up, cache: {}", identity).plugins()
+        if isinstance(p, Cache)
+    )
+    found = []
+    for subject, scopes in (("alice", ("a",)), ("bob", ("a",)), ("carol", ("b",))):
+        one = request()
+        one.principal = Principal("jwt", "shop", subject, "issuer", scopes)
+        found.append(cache.key.whole(one))
+    assert found[0] == found[1] != found[2]
+
+
+def test_only_named_cookies_pass() -> None:
+    """And none on a shared route."""
+    for names, expected in ((("b",), "b=2"), ((), None), (("a", "c"), "a=1; c=3=3")):
+        one = request(cookie="a=1; b=2;c=3=3 ; bb=4")
+        OnlyCookies(names=names).on_request(one)
+        assert one.headers.get("cookie") == expected
+
+
+@pytest.mark.parametrize(
+    ("match", "invalidates"),
+    [
+        ("{path: /r/*, methods: [POST]}", True),
+        ("{path: '/{x}/7', methods: [DELETE]}", True),
+        ("{path: /*, methods: any}", True),
+        ("{path: /r/7}", True),
+        ("{path: /s/*, methods: [POST]}", False),
+        ("{path: /r, methods: [POST]}", False),
+        ("{path: '/r/{x}', methods: [OPTIONS]}", False),
+        ("{path: '/r/{x}', methods: [PUT], host: other}", True),
+    ],
+)
+def test_which_routes_invalidate(match: str, invalidates: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter of a test
+    """Those that overlap and take methods that may change something."""
+    route = "upstream: up, cache: {}}\n  - {name: w, match: " + match + ", upstream: up"
+    plugins = built(tmp_path, route).steps["w"]
+    assert any(isinstance(step.plugin, Invalidate) for step in plugins) is invalidates
