@@ -302,7 +302,8 @@ def gateway_of(
     document = json.loads(_fetched(admin, "/status"))
     workers = [worker["pid"] for worker in document["workers"]]
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-    envoy = next(int(child) for child in children if int(child) not in workers)
+    named = {int(child): Path(f"/proc/{child}/comm").read_text() for child in children}
+    envoy = next(child for child, name in named.items() if name.startswith("envoy"))
     return port, envoy, [started.pid, *workers]
 
 
