@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.caching import purging
 from extproc.caching.called import CachedCalls
 from extproc.caching.responses import Responses
-from extproc.core.ports import Answered, Services
+from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Mapping
@@ -165,12 +165,9 @@ class Versions:
             entry.background.add(task)
             task.add_done_callback(entry.background.discard)
 
-        def cached(*place: str, **rest: Any) -> Awaitable[Answered]:
-            return calls.call(*place, **rest)
-
         services = Services(
             call=outside.caller.call,
-            cached=cached,
+            cached=uncached(outside.caller.call),
             store=outside.store,
             clock=outside.clock,
             log=outside.log,
@@ -183,8 +180,7 @@ class Versions:
             replicas=outside.replicas,
             _shared=outside.shared,
         )
-        calls = CachedCalls(services)
-        return services
+        return replace(services, cached=CachedCalls(services).call)
 
 
 async def _run(work: Awaitable[None]) -> None:

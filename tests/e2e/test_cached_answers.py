@@ -1,0 +1,128 @@
+"""Composed answers in a route's cache: whose they are, for how long, and what is never kept."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.authentication import api_keys
+from tests.support.client import Reply, ask
+from tests.support.counting import Counting, Got, Say, counting
+from tests.support.processes import Gateway, gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET, SALT = "s" * 43, "ab" * 16
+TEXT = """
+upstreams:
+  told: {endpoints: ["http://127.0.0.1:UPSTREAM"]}
+  plain: {endpoints: ["http://127.0.0.1:UPSTREAM"], identity: none}
+authentication: {keys: {api_key: {file: keys.jsonl}}}
+identity: {headers: {x-user: "{principal.subject}"}}
+defaults: {authentication: [keys, anonymous]}
+routes:
+  - name: mine
+    match: {path: /mine}
+    cache: {ttl: 60s}
+    aggregate:
+      calls:
+        me: {upstream: told, path: /me}
+        news: {upstream: plain, path: /news}
+      response: "{me: me.user, news: news.path}"
+  - name: partial
+    match: {path: /partial}
+    cache: {ttl: 60s}
+    aggregate:
+      calls:
+        news: {upstream: plain, path: /news}
+        ads: {upstream: plain, path: /broken, required: false}
+      response: "{news: news.path, ads: ads}"
+  - name: view
+    match: {path: /view}
+    cache: {ttl: 60s}
+    authentication: none
+    aggregate:
+      calls: {news: {upstream: plain, path: /news}}
+      view: {header: x-view}
+      response: "{news: news.path}"
+      views: {small: "news.path"}
+  - name: uncached
+    match: {path: /uncached}
+    aggregate:
+      calls: {brief: {upstream: told, path: /brief}}
+      response: "brief"
+"""
+
+
+def says(got: Got) -> Say:
+    """Say who is calling."""
+    if got.path == "/broken":
+        return Say(status=500)
+    if got.path == "/brief":
+        return Say(1, headers={"cache-control": "max-age=30"})
+    return Say({"path": got.path, "user": got.headers.get("x-user", "")})
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Counting]:
+    """Run the upstream."""
+    with counting(says) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def place(upstream: Counting) -> Iterator[Gateway]:
+    """Run the gateway with two keys."""
+    entries = [{"id": name, "hash": api_keys.digest(SECRET, SALT)} for name in ("ann", "bob")]
+    keys = "".join(json.dumps(entry) + "\n" for entry in entries)
+    with gateway(TEXT.replace("UPSTREAM", str(upstream.port)), {"keys.jsonl": keys}) as running:
+        yield running
+
+
+def get(place: Gateway, path: str, key: str = "", **headers: str) -> Reply:
+    """Ask with a key."""
+    named = {"x-api-key": api_keys.written(key, SECRET)} if key else {}
+    return ask(
+        place.port, path, headers=named | {n.replace("_", "-"): v for n, v in headers.items()}
+    )
+
+
+def test_each_principal_has_its_own(place: Gateway, upstream: Counting) -> None:
+    """C1, C13: kept for each, given to nobody else; caches further on are told."""
+    for key in ("ann", "bob", ""):
+        assert get(place, "/mine", key).json["me"] == key
+    upstream.forget()
+    for key in ("ann", "bob", ""):
+        reply = get(place, "/mine", key)
+        assert reply.json == {"me": key, "news": "/news"}
+        assert "hit" in reply.headers["cache-status"]
+        private = reply.headers["cache-control"].startswith("private, max-age=")
+        assert private is bool(key)
+    assert not upstream.got
+
+
+def test_a_partial_answer_is_not_kept(place: Gateway, upstream: Counting) -> None:
+    """C13: each request asks again."""
+    for number in range(1, 3):
+        reply = get(place, "/partial")
+        assert reply.headers["x-gateway-partial"] == "ads"
+        assert "hit" not in reply.headers["cache-status"]
+        assert upstream.count("/broken") == number
+
+
+def test_a_view_by_header_is_part_of_the_key(place: Gateway) -> None:
+    """Each shape is kept apart, and told with Vary."""
+    for _ in range(2):
+        assert get(place, "/view").json == {"news": "/news"}
+        small = get(place, "/view", x_view="small")
+        assert small.json == "/news"
+        assert "x-view" in small.headers["vary"]
+
+
+def test_without_a_cache_of_its_own(place: Gateway) -> None:
+    """An answer for somebody is private, for nobody it isn't."""
+    assert get(place, "/uncached", "ann").headers["cache-control"].startswith("private, max-age=")
+    assert get(place, "/uncached").headers["cache-control"].startswith("max-age=")
