@@ -6,6 +6,7 @@ compiled for everything behind the cache.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from extproc.expressions.templates import Template
 from extproc.transformation.plugins import Identity, ResponseBody
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
+    from extproc.aggregation.calls import Call
     from extproc.caching.keys import Part
     from extproc.config.load import Loaded
     from extproc.config.schema import Cache as CacheModel
@@ -98,14 +100,16 @@ def _of_plugin(plugin: Plugin) -> Iterator[Part]:
 
 
 def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
-    plan, calls = plugin.plan, tuple(plugin.plan.calls.values())
+    plan = plugin.plan
+    calls = [one for call in plan.calls.values() for one in _with_fallbacks(call)]
     yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
     selection = plan.selection
     if plan.views:
         yield _view(selection.consumers)
-    headers = [name for call in calls for name in call.credentials]
-    for name in (*headers, *([selection.header] if selection.header else ())):
-        yield f"request.headers.{name}", keys.header(name)
+    if selection.header:
+        yield f"request.headers.{selection.header}", keys.header(selection.header)
+    for name in [name for call in calls for name in call.credentials]:
+        yield f"credentials.{name}", keys.header(name)
     for expression in expressions(plan):
         yield from _of_expression(expression)
     if any(call.send_identity for call in calls):
@@ -113,6 +117,12 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
             yield from _of_expression(expression)
         if plugin.assertion is not None:
             yield from _asserted()
+
+
+def _with_fallbacks(call: Call | None) -> Iterator[Call]:
+    while call is not None:
+        yield call
+        call = call.fallback
 
 
 def _asserted() -> Iterator[Part]:
@@ -131,7 +141,7 @@ def expressions(value: Any) -> Iterator[Expression]:
         yield value.expression
     elif isinstance(value, Template):
         yield from (piece for piece in value.pieces if isinstance(piece, Expression))
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for item in value.values():
             yield from expressions(item)
     elif isinstance(value, list | tuple):

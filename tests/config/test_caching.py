@@ -122,6 +122,34 @@ def test_aggregates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        (
+            "a: {upstream: up, path: /x, method: POST, body: {who: '{principal.subject}'}}",
+            "principal.subject",
+        ),
+        ("a: {upstream: up, path: /x, headers: {x: '{principal.claims.t}'}}", "principal.claims.t"),
+        (
+            "a: {upstream: up, path: /x, required: false, fallback: {upstream: up, path: '/{request.address}'}}",
+            "request.address",
+        ),
+        ("a: {upstream: passing, path: /x}", "credentials.x-api-key"),
+        ("a: {upstream: up, path: /x, when: 'consumer == \"mobile\"'}", "consumer"),
+        (
+            "b: {upstream: up, path: /b}, a: {upstream: up, each: 'b.items[].id', path: '/x/{key}?s={principal.kind}'}",
+            "principal.kind",
+        ),
+    ],
+)
+def test_every_place_of_an_aggregate(calls: str, expected: str, tmp_path: Path) -> None:
+    """Bodies, headers, fallbacks, conditions, keys, forwarded credentials."""
+    aggregate = f"aggregate: {{calls: {{{calls}}}, response: a}}"
+    assert parts(built(tmp_path, f"cache: {{}}, {aggregate}")) == ["accept-language", expected]
+    with pytest.raises(ConfigError):
+        built(tmp_path, f"cache: {{shared: true}}, {aggregate}")
+
+
+@pytest.mark.parametrize(
     ("route", "identity", "problem"),
     [
         ("upstream: up, cache: {shared: true}", USER, "reads principal.subject"),
