@@ -115,18 +115,26 @@ def _facts(folder: Path) -> Facts:
 def _changed(assembly: Assembly, address: str, endpoint: str) -> Assembly:
     """Return the gateway file with another listener and one upstream in the place of all."""
     loaded = assembly.loaded
-    plain = {"endpoints": [endpoint], "tls": None, "health": None, "retries": 0}
+    plain = {"tls": None, "health": None, "retries": 0}
     listener = {"address": address, "redirect": None}
     gateway = loaded.gateway.model_copy(
         update={
             "listener": loaded.gateway.listener.model_copy(update=listener),
             "upstreams": {
-                name: upstream.model_copy(update=plain)
+                name: upstream.model_copy(
+                    update=plain | {"endpoints": [_in_place(endpoint, upstream.endpoints[0])]}
+                )
                 for name, upstream in loaded.gateway.upstreams.items()
             },
         }
     )
     return assemble(replace(loaded, gateway=gateway))
+
+
+def _in_place(endpoint: str, of: str) -> str:
+    """Return an address for the protocol that another one speaks: calls are made by it."""
+    scheme = "grpc" if of.startswith("grpc") else "http"
+    return f"{scheme}://{endpoint.partition('://')[2]}"
 
 
 class StandIn:
