@@ -513,7 +513,9 @@ class TestWhatIsTold:
         )
         assert next(c for c in record["calls"] if c["part"] == "products")["calls"] == 2
         counted = 'extproc_calls_total{outcome="ok",upstream="shop"}'
-        until(lambda: counted in ask(place.admin, "/metrics").body.decode(), "the calls are counted")
+        until(
+            lambda: counted in ask(place.admin, "/metrics").body.decode(), "the calls are counted"
+        )
 
 
 def test_a_large_answer_is_streamed(place: Gateway) -> None:
