@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import shutil
 import socket
 import tempfile
@@ -13,11 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# Below the ports that the kernel gives to connections (32768 and up on Linux), and none twice: what
+# is free now may be somebody's own or another's before it is used.
+_FIRST, _COUNT = 10_000, 22_000
+_NUMBERS = itertools.count(secrets.randbelow(_COUNT))
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    """Return a port that nobody listens on, another each time."""
+    for number in _NUMBERS:
+        port = _FIRST + number % _COUNT
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError  # the numbers don't end
 
 
 @contextmanager
