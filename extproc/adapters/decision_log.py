@@ -84,7 +84,7 @@ class DecisionLog:
     def _lines(self, fields: Iterator[Any]) -> list[bytes]:
         lines = []
         seq, worker = self._seq, self._worker
-        known, time = -1, b""
+        known, time, dumps = -1, b"", orjson.dumps
         for moment, request_id, middle, seconds in zip(fields, fields, fields, fields, strict=True):
             seq += 1
             milliseconds = int(moment * 1000)
@@ -92,7 +92,16 @@ class DecisionLog:
                 known, time = milliseconds, _time(milliseconds)
             lines.append(
                 b'{"time":"%b","seq":%d,"worker":"%b","request_id":%b,%b,"duration_us":%d}\n'
-                % (time, seq, worker, _id(request_id), middle, round(seconds * 1e6))
+                % (
+                    time,
+                    seq,
+                    worker,
+                    dumps(request_id)
+                    if 0 < len(request_id) <= _LONGEST_TEXT and request_id.isascii()
+                    else _id(request_id),
+                    middle,
+                    round(seconds * 1e6),
+                )
             )
         self._seq = seq
         return lines

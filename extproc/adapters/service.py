@@ -15,7 +15,7 @@ from extproc.adapters.wire import decode, encode, override_timeout
 from extproc.adapters.within import done_within
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
-from extproc.core.messages import Answer, Body, Continue, Immediate
+from extproc.core.messages import ANSWERS, Answer, Body, Continue, Immediate
 from extproc.core.verdict import MESSAGE_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
@@ -59,7 +59,7 @@ def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:
         PeerFault: end the stream with an error status.
     """
     answer = exchange.begin(decode(data))
-    if not isinstance(answer, Answer):
+    if not isinstance(answer, ANSWERS):
         answer = start(answer)
         if isinstance(answer, Waiting):
             return answer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.core.chain import BodyMode, Stopped
 from extproc.core.law import Law, Message, Reply, Side
 from extproc.core.messages import (
+    ANSWERS,
     Answer,
     Body,
     BodyAnswer,
@@ -75,7 +76,7 @@ class Exchange:
             PeerFault: the message may not come now; the stream must end with an error status.
         """
         answer = self.begin(event)
-        return answer if isinstance(answer, Answer) else await answer
+        return answer if isinstance(answer, ANSWERS) else await answer
 
     def begin(self, event: Event) -> Answer | Coroutine[Any, Any, Answer]:
         """Take one message.
@@ -96,7 +97,7 @@ class Exchange:
         else:
             self._law.came(*_named(event))
             answer = self._later(event)
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, ANSWERS):
             return self._finally(answer)
         self._law.answered(_reply(answer))
         return answer

@@ -124,3 +124,5 @@ class GiveUp:
 
 
 Answer = Continue | BodyAnswer | TrailersAnswer | Immediate | GiveUp
+ANSWERS = (Continue, Immediate, BodyAnswer, TrailersAnswer, GiveUp)
+"""The same for `isinstance`, which is several times slower with a union."""
