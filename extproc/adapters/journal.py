@@ -20,33 +20,36 @@ _MOST = 255  # of names; a name is cut to as many bytes
 
 
 class Journal:
-    """The worker's end; writing costs one byte in shared memory."""
+    """The worker's end; writing costs one byte in shared memory.
 
-    def __init__(self, path: Path) -> None:
-        path.write_bytes(bytes(_SIZE))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), _SIZE)
+    Attributes:
+        memory: its first byte is the number of the plugin whose hook runs.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
         self._numbers: dict[str, int] = {}
         self._end = 1
+        self.memory = _shared(path) if path is not None else mmap.mmap(-1, _SIZE)
 
-    def armed(self, name: str) -> None:
-        """Record that this plugin's hook runs."""
-        number = self._numbers.get(name)
-        self._memory[0] = self._named(name) if number is None else number
+    def number(self, name: str) -> int:
+        """Return a plugin's number, given when it is first asked for; 0 if none is left."""
+        known = self._numbers.get(name)
+        return self._named(name) if known is None else known
 
     def _named(self, name: str) -> int:
-        """Give a name its number; 0 where none is left."""
         number = len(self._numbers) + 1 if len(self._numbers) < _MOST else 0
         self._numbers[name] = number
         if number:
             text = name.encode()[:_MOST]
-            self._memory[self._end : self._end + 1 + len(text)] = bytes([len(text)]) + text
+            self.memory[self._end : self._end + 1 + len(text)] = bytes([len(text)]) + text
             self._end += 1 + len(text)
         return number
 
-    def disarmed(self) -> None:
-        """Record that no hook runs."""
-        self._memory[0] = 0
+
+def _shared(path: Path) -> mmap.mmap:
+    path.write_bytes(bytes(_SIZE))
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), _SIZE)
 
 
 def running(path: Path) -> str:

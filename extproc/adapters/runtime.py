@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.journal import Journal
 from extproc.adapters.timers import Timers
 from extproc.adapters.within import done_within
 from extproc.core.errors import DeadlinePassed, HookInterrupted
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
     from types import FrameType
 
-    from extproc.adapters.journal import Journal
 
 _monotonic = time.monotonic
 _SIGNAL = signal.SIGUSR1
@@ -43,7 +43,8 @@ class LoopRuntime:
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(self._loop)
         self._main = threading.get_ident()
-        self._journal = journal
+        journal = journal or Journal()
+        self._number, self._running = journal.number, journal.memory
         self._armed: tuple[str, float] | None = None
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._threads: dict[str, int] = {}
@@ -60,8 +61,7 @@ class LoopRuntime:
 
     def arm(self, name: str, seconds: float) -> float:
         """From now on, interrupt the running hook after this long; returns the moment."""
-        if self._journal is not None:
-            self._journal.armed(name)
+        self._running[0] = self._number(name)
         now = _monotonic()
         self._armed = (name, now + seconds)
         return now
@@ -69,8 +69,7 @@ class LoopRuntime:
     def disarm(self) -> float:
         """The hook returned; returns the moment."""
         self._armed = None
-        if self._journal is not None:
-            self._journal.disarmed()
+        self._running[0] = 0
         return _monotonic()
 
     def _watch(self) -> None:

@@ -233,7 +233,7 @@ class ProcessCall(Call):
             return False
         waiting = self._answered(data)
         request = self._exchange.request
-        if request is not None and request.endings is not None and request.cut is None:
+        if request is not None and request.endings is not None:
             request.cut = self._cut
         if waiting is not None:
             self._run(self._wait, waiting)
