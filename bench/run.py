@@ -109,7 +109,7 @@ def main() -> None:
             measured(scenario, 200)  # warm: connections, caches, code
         bare = [s for s in scenarios if s.name.startswith("bare")]
         loaded = [s for s in scenarios if s not in bare]
-        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "same Envoy"}]
+        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "noop, same Envoy"}]
         alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
             for scenario in loaded:
@@ -128,7 +128,7 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
     p50 = {name: statistics.median(times) for name, times in alone.items()}
     yardstick = p50["yardstick"] - p50["bare direct"]
     noop = p50["noop"] - p50["bare origin"]
-    same = p50["same Envoy"] - p50["bare direct"]
+    same = p50["noop, same Envoy"] - p50["bare direct"]
     return {
         "yardstick_added_ms": round(yardstick, 3),
         "noop_added_ms": round(noop, 3),
@@ -201,6 +201,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     origin = _origin(stack)
     token, keys = issuer(stack)
+    places = _Places(folder, origin, keys, options.server)
     empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
     full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
     yard_port, yard_envoy, yard_service = _yardstick(stack, folder, origin)
@@ -217,7 +218,8 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     return [
         Scenario("yardstick", yard_port, direct, requests, [yard_service], yard_envoy),
         Scenario("yardstick, upstream", yard_port, plain, requests, [yard_service], yard_envoy),
-        _served(stack, folder, origin, options.server, requests),
+        _served(stack, places, "noop", "", requests),
+        _served(stack, places, "jwt", bearer, requests),
         ours("noop"),
         ours("jwt", bearer),
         ours("cache"),
@@ -320,34 +322,50 @@ def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, i
     return port, envoy.pid, service.pid
 
 
-def _served(stack: ExitStack, folder: Path, origin: int, server: str, requests: int) -> Scenario:
-    """Return the no-op exchange behind the yardstick's Envoy: the service alone differs."""
-    file, port = _HERE / "noop.yaml", _free_port()
-    places = {"BENCH_PORT": "1", "BENCH_ADMIN": str(_free_port()), "BENCH_ORIGIN": str(origin)}
-    command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", server]
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What the gateway files of the benchmark are filled in with."""
+
+    folder: Path
+    origin: int
+    keys: int
+    server: str
+
+    def environment(self, port: int, admin: int) -> dict[str, str]:
+        """Return the variables."""
+        numbers = {"PORT": port, "ADMIN": admin, "ORIGIN": self.origin, "KEYS": self.keys}
+        return dict(os.environ) | {f"BENCH_{name}": str(n) for name, n in numbers.items()}
+
+
+def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: int) -> Scenario:
+    """Return an exchange behind the yardstick's Envoy, where the service alone differs."""
+    file = _HERE / ("noop.yaml" if name == "noop" else "gateway.yaml")
+    port, admin, folder = _free_port(), _free_port(), places.folder
+    environment = places.environment(1, admin)
+    command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", places.server]
     service = process(
         stack,
-        [*command, "--listen", f"unix:{folder}/s"],
-        env=os.environ | places,
+        [*command, "--listen", f"unix:{folder}/{name}"],
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    key = f"noop@{load_gateway(file, os.environ | places).version}"
+    key = f"{name}@{load_gateway(file, environment).version}"
     config = json.loads((_HERE / "yardstick.json").read_text())
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     filters = manager["typed_config"]["http_filters"]
     filters[0]["typed_config"]["request_attributes"] = [ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE]
     [route] = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
     route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
-    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/s")
-    (folder / "served.json").write_text(text)
-    command = [binary(None), "-c", str(folder / "served.json"), "--disable-hot-restart"]
+    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/{name}")
+    (folder / f"{name}.json").write_text(text)
+    command = [binary(None), "-c", str(folder / f"{name}.json"), "--disable-hot-restart"]
     envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
-    admin = int(places["BENCH_ADMIN"])
-    _until(lambda: _answers(admin, "/readyz") and _answers(port, "/noop"), "the served no-op")
+    _until(lambda: _answers(admin, "/readyz") and _listens(port), f"the served {name}")
     workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
-    request = b"GET /noop HTTP/1.1\r\nhost: bench\r\n\r\n"
-    return Scenario("same Envoy", port, request, requests, [service.pid, *workers], envoy.pid)
+    request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
+    pids = [service.pid, *workers]
+    return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy.pid)
 
 
 def _config(origin: int) -> dict[str, Any]:
@@ -393,6 +411,14 @@ def _fetched(port: int, path: str) -> bytes:
 def _answers(port: int, path: str) -> bool:
     try:
         _fetched(port, path)
+    except OSError:
+        return False
+    return True
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
         return False
     return True
