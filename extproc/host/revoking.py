@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from extproc.host.crew import Crew
 
 _LOOK_EVERY = 0.25
+_TRIES = 4
 _TOKENS_FOR = 30 * 86_400.0
 _KEYS = frozenset({"token", "subject", "before", "authenticator", "for"})
 
@@ -115,6 +116,14 @@ class Revoking:
                 await asyncio.sleep(_LOOK_EVERY)
         finally:
             await self._shared.close()
+
+    async def begin(self, crew: Crew) -> None:
+        """Know what other replicas revoked before anybody is served; Redis has some seconds."""
+        for _ in range(_TRIES):
+            await self.look(crew)
+            if self.well:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def look(self, crew: Crew) -> None:
         """Look once."""

@@ -96,7 +96,7 @@ class Serving:
         server = AdminServer(admin.address, admin.token or new_token(admin.address), self)
         try:
             await self._crew.start()
-            await self._revoking.look(self._crew)
+            await self._revoking.begin(self._crew)
             address = await server.start()
             self._log.info(
                 "serving",

@@ -141,7 +141,7 @@ class Supervisor:
 
     async def _serve(self, copied: Assembly) -> None:
         await self._crew.start()
-        await self._revoking.look(self._crew)
+        await self._revoking.begin(self._crew)
         await self._proxy.start(copied)
         address = await self._admin.start()
         listening = copied.loaded.gateway.listener.address
