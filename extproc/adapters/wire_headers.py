@@ -107,7 +107,7 @@ class Received(Headers):
         return values
 
     def has_any(self, names: tuple[str, ...]) -> bool:
-        """Say whether any of these headers is there: one look at each as it came."""
+        """Say whether any of these headers is there: sought in the text as it came."""
         if self._touched and not self._touched.keys().isdisjoint(names):
             return any(self._find(name) for name in names)
         raw, first = self._raw, self._first
@@ -116,15 +116,6 @@ class Received(Headers):
             if beginning is not None and raw.find(beginning, first) >= 0 and self._find(name):
                 return True
         return False
-
-    def received(self, name: str) -> str:
-        """Return a header's value as it came, the last of several; empty where it is absent.
-
-        Raises:
-            PeerFault: the header is none.
-        """
-        values = self.received_all(name)
-        return values[-1] if values else ""
 
     def request_id(self) -> str:
         """Return `x-request-id`, which Envoy puts behind a client's headers."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from extproc.caching.control import directives
 
 if TYPE_CHECKING:
-    from extproc.caching.control import Directives
     from extproc.core.headers import Headers
 
 _DIGITS = re.compile(r"\d+\Z", re.ASCII)
@@ -84,8 +83,3 @@ def _number(text: str | None, otherwise: float) -> float:
 
 def _no_cache(pragma: str) -> bool:
     return "no-cache" in [part.strip().lower() for part in pragma.split(",")]
-
-
-def forbids_storing(said: Directives) -> bool:
-    """Say whether a request's directives forbid storing its response."""
-    return "no-store" in said

@@ -36,11 +36,6 @@ class Flight:
             return False
         return True
 
-    @property
-    def awaited(self) -> int:
-        """Return how many wait."""
-        return len(self._waiters)
-
     def land(self) -> None:
         """Let all who wait look again."""
         waiters, self._waiters = self._waiters, []

@@ -144,18 +144,10 @@ class ClientConnection(Connection[Head]):
     def _took_piece(self, stream: Asked, payload: bytes) -> bool:
         """Take a piece of a body; False, and nothing has changed, if it may not come like that."""
         size = len(payload)
-        if (
-            stream.head is None
-            or stream.size + size > stream.most
-            or size > stream.credit
-            or size > self._credit
-            or self._owed + size > self._half_window
-            or not stream.remote_open
-        ):
+        if stream.head is None or stream.size + size > stream.most:
             return False
-        self._credit -= size
-        self._owed += size
-        stream.credit -= size
+        if not self._fits(stream, payload):
+            return False
         stream.size += size
         stream.pieces.append(payload)
         return True
@@ -220,17 +212,6 @@ class ClientConnection(Connection[Head]):
         else:
             self._spent()
         return None
-
-    def _account(self, size: int) -> None:
-        """Take bytes off the connection's window, and widen it in time."""
-        self._credit -= size
-        if self._credit < 0:
-            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
-        self._owed += size
-        if self._owed > self._half_window:
-            self.out.control(frames.window_update(0, self._owed))
-            self._credit += self._owed
-            self._owed = 0
 
     def _remote_ended(self, stream: Stream) -> None:
         if stream.local_open and (stream.waiting or stream.closes):

@@ -70,11 +70,8 @@ class Connection(Sending, Generic[T]):
         self._preface_due = True
         self._settings_due = True
         self._block: _Block | None = None
-        self._credit = limits.connection_window
         self._most_streams = limits.streams
         self._stream_window = limits.stream_window
-        self._half_window = limits.connection_window >> 1
-        self._owed = 0
         self._began = self._partial_since = now
         self._on: dict[int, Callable[[int, int, bytes], Event | None]] = {
             Kind.DATA: self._data,
@@ -306,14 +303,7 @@ class Connection(Sending, Generic[T]):
 
     def _data(self, flags: int, stream_id: int, payload: bytes) -> Event | None:
         size = len(payload)
-        self._credit -= size
-        if self._credit < 0:
-            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
-        self._owed += size
-        if self._owed > self._half_window:
-            self.out.control(frames.window_update(0, self._owed))
-            self._credit += self._owed
-            self._owed = 0
+        self._account(size)
         if flags & _PADDED:
             payload = frames.unpadded(payload)
         stream = self.streams.get(stream_id)

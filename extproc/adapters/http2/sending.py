@@ -26,6 +26,9 @@ class Sending:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self._half = limits.stream_window >> 1
+        self._half_window = limits.connection_window >> 1
+        self._credit = limits.connection_window
+        self._owed = 0
         self._idle_frames = Budget(limits.idle_frames)
         self._unanswered = Budget(limits.unanswered)
         self.out = Outbox(limits, self._idle_frames)
@@ -50,6 +53,17 @@ class Sending:
             self.out.control(frames.window_update(stream.id, stream.owed))
             stream.credit += stream.owed
             stream.owed = 0
+
+    def _account(self, size: int) -> None:
+        """Take bytes off the connection's window, and widen it in time."""
+        self._credit -= size
+        if self._credit < 0:
+            raise ConnectionFault(Violation.WINDOW_EXCEEDED)
+        self._owed += size
+        if self._owed > self._half_window:
+            self.out.control(frames.window_update(0, self._owed))
+            self._credit += self._owed
+            self._owed = 0
 
     def send(self, stream: Stream, block: bytes | None, data: bytes, now: float) -> bool:
         """Send data, behind the header block that begins the response.
