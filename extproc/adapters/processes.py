@@ -38,7 +38,8 @@ async def start(
         command: program and arguments.
         environment: all of it.
         descriptors: further file descriptors that the child keeps.
-        output: where its output and errors go, both together; None for this process's own.
+        output: where its output goes, and where its errors go; None for this process's own. With
+            `PIPE` each has a pipe of its own: what a child writes in pieces stays in one piece.
     """
     parent = os.getpid()
     return await asyncio.create_subprocess_exec(
@@ -46,7 +47,7 @@ async def start(
         env=dict(environment),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output,
-        stderr=asyncio.subprocess.STDOUT if output is not None else None,
+        stderr=output,
         pass_fds=tuple(descriptors),
         start_new_session=True,
         limit=_LONGEST_LINE,

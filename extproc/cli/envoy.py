@@ -41,7 +41,6 @@ def envoy(
     from extproc.adapters.system import system_roots
     from extproc.envoy_config.compile import part_of, static
     from extproc.envoy_config.shapes import Facts
-    from extproc.host.crew import decisions_file
 
     loaded = assembly.loaded
     facts = Facts(
@@ -50,7 +49,6 @@ def envoy(
         admin,
         "",
         system_roots(),
-        str(decisions_file(loaded) or "/dev/stdout"),
     )
     bootstrap = static(
         loaded.gateway,

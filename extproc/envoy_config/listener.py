@@ -253,7 +253,7 @@ def _manager(
         ],
         early_header_mutation_extensions=[_strip(gateway.identity_headers)],
         local_reply_config=local_replies(),
-        access_log=access_logs(facts.decisions),
+        access_log=access_logs(),
         http_filters=[
             *(_compressor(name) for name in listener.compression),
             HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest, _asked(gateway)))),

@@ -37,7 +37,6 @@ class Facts:
         folder: where listeners, clusters and routes are kept as files that are replaced; empty
             for a whole static bootstrap.
         roots: file with the certificates that https upstreams are verified against.
-        decisions: where Envoy records requests that the service never judged.
     """
 
     service: tuple[str, ...]
@@ -45,7 +44,6 @@ class Facts:
     admin: str
     folder: str
     roots: str = "/etc/ssl/certs/ca-certificates.crt"
-    decisions: str = "/dev/stdout"
 
 
 def seconds(value: float) -> timedelta:

@@ -4,14 +4,17 @@ Malformed requests, those that no route matches, and those that came while the s
 What the service judged it records itself: an allowed request carries the verdict as metadata, an
 answer made by the service has response code details that begin with `extproc_` or, in the streamed
 form, those that Envoy gives it.
+
+They always go to Envoy's standard output: Envoy writes its buffer piece by piece and not line by
+line, so a file that workers append to as well would get their lines in the middle of Envoy's.
 """
 
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, ExtensionFilter
 from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
-from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from extproc.core.verdict import NAMESPACE
@@ -27,11 +30,11 @@ _UNJUDGED = (
 _DECISIONS = {"deny": "response.code < 500", "error": "response.code >= 500"}
 _FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3f+00:00)%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
+    "request_id": "%REQ(X-REQUEST-ID):512%",
     "route": "%ROUTE_NAME%",
-    "host": "%REQ(:AUTHORITY)%",
-    "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:ORIG_OR_PATH)%",
+    "host": "%REQ(:AUTHORITY):512%",
+    "method": "%REQ(:METHOD):512%",
+    "path": "%PATH(NQ:ORIG_OR_PATH):512%",
     "status": "%RESPONSE_CODE%",
     "by": "envoy",
     "reason": "%RESPONSE_CODE_DETAILS%",
@@ -39,21 +42,19 @@ _FIELDS = {
 }
 
 
-def access_logs(path: str) -> list[AccessLog]:
-    """Return the loggers that write such records to a file."""
-    return [_log(path, decision, when) for decision, when in _DECISIONS.items()]
+def access_logs() -> list[AccessLog]:
+    """Return the loggers that write such records to standard output."""
+    return [_log(decision, when) for decision, when in _DECISIONS.items()]
 
 
-def _log(path: str, decision: str, when: str) -> AccessLog:
+def _log(decision: str, when: str) -> AccessLog:
     expression = ExpressionFilter(expression=f"{_UNJUDGED} && {when}")
     fields = _FIELDS | {"decision": decision}
     form = Struct(fields={name: Value(string_value=text) for name, text in fields.items()})
     return AccessLog(
-        name="envoy.access_loggers.file",
+        name="envoy.access_loggers.stdout",
         filter=AccessLogFilter(
             extension_filter=ExtensionFilter(name=_CEL, typed_config=packed(expression))
         ),
-        typed_config=packed(
-            FileAccessLog(path=path, log_format=SubstitutionFormatString(json_format=form))
-        ),
+        typed_config=packed(StdoutAccessLog(log_format=SubstitutionFormatString(json_format=form))),
     )

@@ -14,6 +14,7 @@ from extproc.adapters.envoy_process import EnvoyAdmin, NotTaken, replace
 from extproc.envoy_config import compile as compiler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from extproc.config.build import Assembly
@@ -34,14 +35,32 @@ class EnvoyFailed(RuntimeError):
 
 
 class Proxy:
-    """One Envoy process and the files it reads."""
+    """One Envoy process and the files it reads.
 
-    def __init__(self, binary: str, folder: Path, facts: Facts, log: Log, concurrency: int) -> None:
+    Args:
+        binary: Envoy's.
+        folder: for the files.
+        facts: what the compiler must know.
+        log: for events.
+        concurrency: Envoy's worker threads.
+        record: takes each decision record that Envoy writes, a line with its end.
+    """
+
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        facts: Facts,
+        log: Log,
+        concurrency: int,
+        record: Callable[[bytes], None],
+    ) -> None:
         self._binary = binary
         self._folder = folder
         self._facts = facts
         self._log = log
         self._concurrency = concurrency
+        self._record = record
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -49,7 +68,7 @@ class Proxy:
         self.restarts = 0
         self.admin = EnvoyAdmin(facts.admin.removeprefix("unix:"))
         self._said: deque[str] = deque(maxlen=3)
-        self._following: asyncio.Task[None] | None = None
+        self._following: asyncio.Future[Any] | None = None
 
     async def start(self, assembly: Assembly) -> None:
         """Write every file, start Envoy, and wait until it serves.
@@ -94,20 +113,22 @@ class Proxy:
             environment=os.environ,
             output=asyncio.subprocess.PIPE,
         )
-        self._following = asyncio.ensure_future(self._follow(self._process))
+        output, errors = self._process.stdout, self._process.stderr
+        assert output is not None and errors is not None  # noqa: S101, PT018 - they were asked for
+        self._following = asyncio.gather(self._take_records(output), self._follow(errors))
 
-    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+    async def _take_records(self, lines: asyncio.StreamReader) -> None:
+        """Hand on Envoy's decision records; what ends without a line's end is half of one."""
+        while (line := await lines.readline()).endswith(b"\n"):
+            self._record(line)
+
+    async def _follow(self, lines: asyncio.StreamReader) -> None:
         """Pass on what Envoy says, and remember the last of it."""
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        while line := await process.stdout.readline():
-            text = line.decode(errors="replace")
-            record = _is_record(text)
-            text = text if record else _without_query(text)
-            stream = sys.stdout if record else sys.stderr
-            if stream is sys.stderr:
-                self._said.append(text.strip())
-            stream.write(text)
-            stream.flush()
+        while line := await lines.readline():
+            text = _without_query(line.decode(errors="replace"))
+            self._said.append(text.strip())
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
     async def _until_ready(self) -> None:
         """Wait until Envoy serves and has seen a healthy worker."""
@@ -213,8 +234,3 @@ def _without_query(line: str) -> str:
     event = line.find('"event":')
     query = line.find("?", event)
     return line if event < 0 or query < 0 else f'{line[:query]}"}}\n'
-
-
-def _is_record(line: str) -> bool:
-    """Say whether a line of Envoy's output is a decision record, and not its log."""
-    return line.startswith("{") and '"by":"envoy"' in line

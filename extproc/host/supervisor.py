@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import envoy_process
 from extproc.adapters.admin import AdminServer, new_token, token_file
+from extproc.adapters.decision_log import Writer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
@@ -123,7 +124,6 @@ class Supervisor:
             f"unix:{folder}/envoy",
             str(folder),
             roots,
-            str(decisions_file(original.loaded) or "/dev/stdout"),
         )
         self._assembly = original
         self._path = path
@@ -131,8 +131,10 @@ class Supervisor:
         revoked = self._revoking.path
         decisions = decisions_option(original.loaded)
         extra = ("--server", self._options.server, "--revocations", str(revoked), *decisions)
+        self._records = Writer(decisions_file(original.loaded))
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
-        self._proxy = Proxy(binary, folder, facts, self._log, self._options.concurrency)
+        threads = self._options.concurrency
+        self._proxy = Proxy(binary, folder, facts, self._log, threads, self._record)
         self._watch = Watch(original.loaded)
         admin = original.loaded.gateway.admin
         self._admin_address = admin.address
@@ -151,6 +153,11 @@ class Supervisor:
         looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
         await self._stop.wait()
         looking.cancel()
+
+    def _record(self, line: bytes) -> None:
+        """Write a decision record of Envoy's beside those of the workers."""
+        outcome = "written" if self._records.put([line]) else "dropped"
+        self._metrics.count("extproc_decision_records_total", (outcome,))
 
     @property
     def version(self) -> str:
@@ -171,6 +178,7 @@ class Supervisor:
             await self._proxy.drain()
         await self._admin.stop()
         await self._proxy.stop()
+        await asyncio.to_thread(self._records.close)
         await self._crew.stop(_WORKERS_STOP_WITHIN)
         token_file(self._admin_address).unlink(missing_ok=True)
         self._log.info("stopped")

@@ -81,7 +81,7 @@ async def _running(prepared: Prepared, binary: str, folder: Path) -> AsyncIterat
     server = LocalServer(Deciding(routes, gate.clock, gate.counts, gate.log, recorder=kept))
     server.listen(f"unix:{folder}/w0")
     await server.start()
-    proxy = Proxy(binary, folder, _facts(folder), JsonLog("test"), 1)
+    proxy = Proxy(binary, folder, _facts(folder), JsonLog("test"), 1, lambda _record: None)
     # What Envoy says would stand among the results; if it doesn't start, the error holds it.
     with redirect_stderr(StringIO()):
         try:
@@ -108,7 +108,6 @@ def _facts(folder: Path) -> Facts:
         f"unix:{folder}/envoy",
         str(folder),
         system_roots(),
-        f"{folder}/decisions.jsonl",
     )
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.client import ask
-from tests.support.processes import ROOT, Gateway, gateway
+from tests.support.processes import ROOT, Gateway, children, gateway
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from examples.shop.processes import Shop
 
@@ -164,6 +164,7 @@ def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
     missing = recorded(place, "/none?secret=canary")
     shown = fields(missing, "by", "decision", "status", "path", "host", "method")
     assert shown == ("envoy", "deny", 404, "/none", "127.0.0.1", "GET")
+    assert len(recorded(place, f"/none/{'b' * 900}")["path"]) == 512
     assert recorded(place, "/token", method="DELETE")["status"] in {401, 405}
     assert place.ask("/a%2fb").status == 400
     until(lambda: ("envoy", 400) in [fields(r, "by", "status") for r in records(place)], "the 400")
@@ -174,6 +175,19 @@ def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
         mine = [r["by"] for r in records(place) if r["request_id"] == request_id]
         assert len(mine) == 1, (target, mine)
     assert "canary" not in (place.folder / "records.jsonl").read_text()
+
+
+def test_only_workers_and_their_parent_write_the_file(place: Gateway) -> None:
+    """Envoy writes its buffer in pieces, between which another's line would land."""
+    assert recorded(place, "/none")["by"] == "envoy"
+    log = place.folder / "records.jsonl"
+
+    def writes(pid: int) -> bool:
+        return log in [fd.readlink() for fd in Path(f"/proc/{pid}/fd").iterdir()]
+
+    parent = place.process.pid
+    writers = {pid for pid in (parent, *children(parent)) if writes(pid)}
+    assert writers == {parent, *place.workers()}
 
 
 def test_no_exchange_is_missing(place: Gateway) -> None:
