@@ -34,8 +34,8 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 	$(BIN)/python -m bench.bursts
 	$(BIN)/python -m bench.calls
 
-cache-suite: $(STAMP)  ## the public HTTP cache tests, by npm, against a gateway
-	$(BIN)/python -m tests.caching.public_suite
+cache-suite: $(STAMP)  ## the public HTTP cache tests against a gateway; by npm, or SUITE=a checkout
+	$(BIN)/python -m tests.caching.public_suite $(if $(SUITE),--suite $(SUITE))
 
 fuzz: $(STAMP)  ## a million mutations of recorded Envoy traffic; --inputs, --seed, --replay
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

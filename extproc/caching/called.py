@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from extproc.caching import making, reuse, storing, validating
 from extproc.caching.asking import NOTHING
+from extproc.caching.invalidation import SAFE, called
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
+from extproc.caching.replicated import MINE, passes
 from extproc.caching.responses import Responses
 from extproc.caching.reuse import Use
 from extproc.caching.selecting import selects
@@ -65,7 +67,7 @@ class CachedCalls:
             UpstreamFault: no usable answer.
         """
         if method != "GET" or body:
-            return self._call(
+            made = self._call(
                 upstream,
                 method,
                 target,
@@ -74,6 +76,7 @@ class CachedCalls:
                 timeout=timeout,
                 max_bytes=max_bytes,
             )
+            return made if method in SAFE else self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
 
         def wanted() -> _Wanted:
@@ -85,15 +88,18 @@ class CachedCalls:
         made = self._call(
             upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
         )
-        through = getattr(made, "through", None)
-        if through is None:
-            return self._passed(made, wanted)
-        through(self._passing(wanted))
-        return made
+        return _through(made, self._passing(wanted))
 
-    async def _passed(self, made: Awaitable[Answered], wanted: Callable[[], _Wanted]) -> Answered:
-        passing = self._passing(wanted)
-        return passing(await made)
+    def _changing(
+        self, made: Awaitable[Answered], upstream: str, method: str, target: str
+    ) -> Awaitable[Answered]:
+        """Make void what an unsafe call changes (RFC 9111 section 4.4)."""
+
+        def changed(answer: Answered) -> Answered:
+            self._responses.mark(called(upstream, method, target, answer))
+            return answer
+
+        return _through(made, changed)
 
     def _passing(self, wanted: Callable[[], _Wanted]) -> Callable[[Answered], Answered]:
         """Return what looks at an answer of which the last one wasn't to be stored."""
@@ -123,13 +129,50 @@ class CachedCalls:
             if flight is None:
                 flight = flights.begin(key)
                 try:
-                    return await self._made(wanted, entry)
+                    return await self._led(wanted, entry, ends)
                 finally:
                     flights.end(flight)
             left = ends - self._monotonic()
             if left <= 0 or not await flight.landed(left):
                 return await self._made(wanted, entry)
             waited = "collapsed"
+
+    async def _led(self, wanted: _Wanted, entry: Entry | None, ends: float) -> Answered:
+        """Make the call, unless replicas have its answer or one of them makes it."""
+        shared = self._responses.shared
+        if shared is None or not shared.trusted:
+            return await self._made(wanted, entry)
+        found = entry
+
+        def use(stored: Entry, waited: bool) -> Answered | None:  # noqa: FBT001 - as `seek` says
+            nonlocal found
+            found = stored
+            self._responses.take(wanted.key, stored)
+            return self._stored(wanted, stored, "collapsed" if waited else "")
+
+        sought = await shared.seek(
+            wanted.key,
+            wanted.headers,
+            self._services.clock,
+            ends,
+            use,
+            leads=True,
+            known=entry is not None,
+        )
+        if sought.answer is not None:
+            return sought.answer
+        flights, ended = self._responses.flights, False
+        if passes(sought.lease):
+            flights.unstorable((wanted.key, self._selecting(wanted)))
+        try:
+            answer = await self._made(wanted, found)
+            ended = True
+            return answer
+        finally:
+            if sought.lease == MINE:
+                # Those who wait for this one needn't, the next time, if nothing came of it.
+                unstorable = ended and flights.passes((wanted.key, self._selecting(wanted)))
+                shared.release(wanted.key, unstorable=unstorable)
 
     def _selecting(self, wanted: _Wanted) -> object:
         return selects(self._responses.varying(wanted.key), wanted.headers)
@@ -234,6 +277,21 @@ class CachedCalls:
         self._responses.keep(wanted.key, entry)
         flights.storable((wanted.key, self._selecting(wanted)))
         return replace(_given(entry, now, "miss"), headers=answer.headers)
+
+
+def _through(
+    made: Awaitable[Answered], look: Callable[[Answered], Answered]
+) -> Awaitable[Answered]:
+    """Look at an answer before whoever waits for it does."""
+    through = getattr(made, "through", None)
+    if through is None:
+        return _looked_at(made, look)
+    through(look)
+    return made
+
+
+async def _looked_at(made: Awaitable[Answered], look: Callable[[Answered], Answered]) -> Answered:
+    return look(await made)
 
 
 class _Wanted:

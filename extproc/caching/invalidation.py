@@ -14,7 +14,8 @@ from extproc.core.plugin import Plugin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from extproc.core.ports import Services
+    from extproc.core.headers import Headers
+    from extproc.core.ports import Answered, Services
     from extproc.core.values import Request, Response
 
 # Methods known to be safe (RFC 9110 section 9.2.1 and the registry); all others may change things.
@@ -22,6 +23,7 @@ SAFE = frozenset(
     {"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"}
 )
 _NO_ERROR = range(200, 400)
+_NOWHERE = "upstream.invalid"
 
 Parameters = frozenset[str] | None
 
@@ -37,7 +39,8 @@ def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> 
     if request.method in SAFE or response.status not in _NO_ERROR:
         return []
     found = []
-    for path, query in _places(request, response):
+    changed = [(request.path, request.query), *told(request.target, response.headers, request.host)]
+    for path, query in changed:
         for parameters in keyed:
             uri = f"{request.scheme}://{request.host}{_target(path, query, parameters)}"
             found.append(Mark(URI, uri))
@@ -46,19 +49,40 @@ def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> 
     return [*found, *[Mark(TAG, group) for group in named]]
 
 
-def _places(request: Request, response: Response) -> Iterator[tuple[str, str]]:
-    """Yield path and query of what may have changed: the target, and where it says so."""
-    yield request.path, request.query
+def called(upstream: str, method: str, target: str, answer: Answered) -> list[Mark]:
+    """Return what the answer to a call makes void among the answers to other calls.
+
+    Args:
+        upstream: its name.
+        method: of the call.
+        target: path and query.
+        answer: what came.
+    """
+    if method in SAFE or answer.status not in _NO_ERROR:
+        return []
+    elsewhere = told(target, answer.headers, _NOWHERE)
+    places = [target, *[_target(path, query, None) for path, query in elsewhere]]
+    return [Mark(URI, f"{upstream}:{place}") for place in places]
+
+
+def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:
+    """Yield path and query of where an answer says that something changed.
+
+    Args:
+        target: of the request, to which references are relative.
+        headers: of the answer.
+        host: of which it may say so, as another origin can't invalidate ours.
+    """
     for name in ("location", "content-location"):
-        value = response.headers.get(name)
+        value = headers.get(name)
         if value is None:
             continue
         try:
-            parts = urlsplit(urljoin(request.target, value))
-            host = parts.hostname
+            parts = urlsplit(urljoin(f"http://{host}{target}", value))
+            named = parts.hostname
         except ValueError:
             continue
-        if host is None or host == request.host:  # another origin can't invalidate ours
+        if named == host:
             yield parts.path or "/", parts.query
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,8 +40,6 @@ class Beyond(Enum):
     LOOK = "look"
 
 
-_FIRST_PAUSE = 0.01  # between two looks, while another replica asks the upstream
-_LONGEST_PAUSE = 0.1
 WAIT = 5.0
 BY_BODY = "cache"  # the name under which a request is handed on until its body is there
 _SAFE = ("GET", "HEAD")
@@ -198,31 +195,31 @@ class Cache(Plugin):
         """Look at what replicas share; wait while another one asks the upstream."""
         shared = self._responses.shared
         assert shared is not None  # noqa: S101 - the caller looked
-        ends = self._services.clock.monotonic() + self.wait
-        pause = _FIRST_PAUSE
-        while True:
-            wants = passage.flight is not None and passage.entry is None
-            found, lease = await shared.look(passage.key, passage.headers, self._now(), lease=wants)
-            if found is not None:
-                answer = self._found(request, passage, found)
-                if answer is not None:
-                    return answer
-                if passage.flight is not None:
-                    lease = await shared.lease(passage.key)
-            if passes(lease) and passage.flight is not None:
-                self._responses.flights.unstorable(passage.place)
-                self._land(passage)
-            passage.leased = lease == MINE
-            left = ends - self._services.clock.monotonic()
-            if passage.leased or not lease or passes(lease) or left <= 0:
-                self._goes(request, passage)
-                return None
-            passage.waited = True
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        clock = self._services.clock
+        sought = await shared.seek(
+            passage.key,
+            passage.headers,
+            clock,
+            clock.monotonic() + self.wait,
+            lambda found, waited: self._found(request, passage, found, waited=waited),
+            leads=passage.flight is not None,
+            known=passage.entry is not None,
+        )
+        if sought.answer is not None:
+            return sought.answer
+        passage.waited |= sought.waited
+        passage.leased = sought.lease == MINE
+        if passes(sought.lease) and passage.flight is not None:
+            self._responses.flights.unstorable(passage.place)
+            self._land(passage)
+        self._goes(request, passage)
+        return None
 
-    def _found(self, request: Request, passage: Passage, found: Entry) -> Response | None:
+    def _found(
+        self, request: Request, passage: Passage, found: Entry, *, waited: bool
+    ) -> Response | None:
         """Take what replicas had; answer with it, if it may be reused."""
+        passage.waited |= waited
         self._responses.take(passage.key, found)
         answer, why = self._reused(request, passage, found)
         if answer is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from extproc.caching import codec
 from extproc.caching.keys import name_of
@@ -12,18 +13,37 @@ from extproc.caching.selecting import normal
 from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from extproc.caching.entry import Entry
     from extproc.caching.keys import type_of_key
     from extproc.core.headers import Headers
-    from extproc.core.ports import Replicas
+    from extproc.core.ports import Clock, Replicas
 
 _LARGEST = 8 << 20
 _LONGEST_FIELD = 1024
 _WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept
 _PASS = "pass"  # noqa: S105 - no password
 MINE = "mine"
+_FIRST_PAUSE = 0.01  # between two looks, while another replica asks the upstream
+_LONGEST_PAUSE = 0.1
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Sought(Generic[Found]):
+    """What came of looking among what replicas share.
+
+    Attributes:
+        answer: made of what was found; None if nothing of use was.
+        lease: who is to ask the upstream then; see `Looked.lease`.
+        waited: another replica asked, and this one waited for it.
+    """
+
+    answer: Found | None
+    lease: str
+    waited: bool
 
 
 class Replicated:
@@ -92,6 +112,47 @@ class Replicated:
         if verdict is Verdict.STALE:
             found.soften(now)
         return found, looked.lease
+
+    async def seek(
+        self,
+        key: type_of_key,
+        headers: Headers,
+        clock: Clock,
+        ends: float,
+        use: Callable[[Entry, bool], Found | None],
+        *,
+        leads: bool,
+        known: bool,
+    ) -> Sought[Found]:
+        """Look, and look again for as long as another replica asks the upstream.
+
+        Args:
+            key: of the request.
+            headers: of the request.
+            clock: of this worker.
+            ends: until when, by the monotonic clock.
+            use: makes an answer of what is stored, or None if it can't be used; it is told
+                whether there was a wait before.
+            leads: whether this worker would ask the upstream for others too.
+            known: whether something is stored here that can be validated.
+        """
+        pause, waited = _FIRST_PAUSE, False
+        while True:
+            wants = leads and not known
+            found, lease = await self.look(key, headers, clock.now(), lease=wants)
+            if found is not None:
+                answer = use(found, waited)
+                if answer is not None:
+                    return Sought(answer, "", waited)
+                known = True
+                if leads:
+                    lease = await self.lease(key)
+            left = ends - clock.monotonic()
+            if lease in {"", MINE} or passes(lease) or left <= 0:
+                return Sought(None, lease, waited)
+            waited = True
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry) -> Verdict:
         verdict = self._marks.judge(entry)

@@ -285,7 +285,11 @@ def _harden(manager: HttpConnectionManager) -> None:
             HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
         ),
     )
-    manager.http_protocol_options = Http1ProtocolOptions(accept_http_10=False)
+    manager.http_protocol_options = Http1ProtocolOptions(
+        accept_http_10=False,
+        # As in HTTP/2; routes say which methods there are.
+        allow_custom_methods=True,
+    )
     manager.http2_protocol_options = Http2ProtocolOptions(
         max_concurrent_streams=100,
         initial_stream_window_size=65_536,

@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
+from extproc.config.schema.shapes import METHOD
 from extproc.core.routes import PathPattern
 from extproc.envoy_config.shapes import exactly, matching
 
@@ -43,6 +44,12 @@ class Refused:
 
     path: str
     allow: tuple[str, ...]
+
+
+def takes(match: Match, method: str) -> bool:
+    """Say whether a route takes a method; any is each that is written as methods are."""
+    methods = methods_of(match)
+    return re.fullmatch(METHOD, method) is not None if methods is None else method in methods
 
 
 def methods_of(match: Match) -> tuple[str, ...] | None:
@@ -140,13 +147,23 @@ def other_methods(path: str, allow: Sequence[str]) -> RouteMatch:
 def route_match(match: Match, methods: Sequence[str] | None) -> RouteMatch:
     """Return the match of a route for some of its methods (None: any)."""
     result = path_match(match.path)
-    if methods is not None:
-        result.headers.append(_method_in(methods))
+    result.headers.append(_any_method() if methods is None else _method_in(methods))
     for name, value in match.headers.items():
         result.headers.append(_header(name.lower(), value))
     for name, value in match.query.items():
         result.query_parameters.append(_query(name, value))
     return result
+
+
+def no_method() -> RouteMatch:
+    """Return the match of what isn't written as a method: `get`, or one that is endlessly long."""
+    method = _any_method()
+    method.invert_match = True
+    return RouteMatch(prefix="", headers=[method])
+
+
+def _any_method() -> HeaderMatcher:
+    return HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=matching(METHOD)))
 
 
 def _method_in(methods: Sequence[str]) -> HeaderMatcher:

@@ -56,6 +56,7 @@ from extproc.envoy_config.matching import (
     hosts,
     in_order,
     methods_of,
+    no_method,
     other_methods,
     refused_methods,
     route_match,
@@ -126,6 +127,7 @@ def _virtual_host(
         for route in routes
         for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
     ]
+    entries.append(_answer(no_method(), 400))
     entries += [_method_refused(refused) for refused in refused_methods(routes) if refused.allow]
     entries.append(_answer(RouteMatch(prefix=""), 404))
     # No other match takes CONNECT (RFC 9110 section 9.3.6), which names a host and no path.

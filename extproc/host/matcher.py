@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from extproc.core.routes import PathPattern
-from extproc.envoy_config.matching import in_order, methods_of
+from extproc.envoy_config.matching import in_order, takes
 
 if TYPE_CHECKING:
     from extproc.config.build import Assembly
@@ -41,10 +41,9 @@ class Matcher:
         if not is_normal(path):
             return None
         for route, pattern in self._ordered:
-            methods = methods_of(route.match)
             if (
                 pattern.matches(path)
-                and (methods is None or request.method in methods)
+                and takes(route.match, request.method)
                 and _host_matches(route.match.host, request.host)
                 and _conditions_hold(route.match, request.headers, query)
             ):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extproc.config.schema.shapes import METHOD
 from extproc.core.routes import PathPattern
 from extproc.envoy_config.matching import (
     ANY_HOST,
@@ -13,6 +15,7 @@ from extproc.envoy_config.matching import (
     methods_of,
     refused_methods,
     serves,
+    takes,
 )
 from extproc.envoy_config.routes import PUBLISHED_AT
 
@@ -105,8 +108,8 @@ def _problem(route: Route, arrival: Arrival) -> str | None:
     match = route.match
     if not PathPattern.parse(match.path).matches(arrival.path):
         return f"the path isn't {match.path}"
-    methods = methods_of(match)
-    if methods is not None and arrival.method not in methods:
+    if not takes(match, arrival.method):
+        methods = methods_of(match) or ("any method in capitals",)
         return f"{arrival.method} isn't among {', '.join(methods)}"
     return _condition_problem(match, arrival)
 
@@ -137,6 +140,9 @@ def _parameters(target: str, name: str) -> list[str]:
 
 
 def _nothing(routes: Sequence[Route], arrival: Arrival, passed_over: tuple[str, ...]) -> NotMatched:
+    if not re.fullmatch(METHOD, arrival.method):
+        why = f"{arrival.method[:40]} isn't written as methods are, in capitals"
+        return NotMatched(400, "direct_response", why, passed_over=passed_over)
     for refused in refused_methods(routes):
         fits = PathPattern.parse(refused.path).matches(arrival.path)
         if refused.allow and fits and arrival.method not in refused.allow:

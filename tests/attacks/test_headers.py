@@ -203,10 +203,20 @@ def test_H10_other_methods_by_header(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/private/x", "/public/x", "/anymethod/x"])
-def test_H11_unknown_methods(place: Place, target: str) -> None:
-    """H11: names are exact and known; others are refused before any route."""
-    methods = ("get", "Get", "FOO", "QUERY", "G" * 4096, "G\x00T", "GET,POST", "PRI")
+def test_H11_what_is_no_method(place: Place, target: str) -> None:
+    """H11: names are exact and in capitals; anything else is refused, also where all are taken."""
+    methods = ("get", "Get", "G" * 4096, "G\x00T", "GET,POST", "GE T", "M_SEARCH", "")
     malformed(place, [request(target, bearer(token()), method=m) for m in methods], BAD_REQUEST)
+
+
+@pytest.mark.parametrize("method", ["FOO", "M-SEARCH", "PRI"])
+def test_H11_unknown_methods(place: Place, method: str) -> None:
+    """H11: denied by default; where a route takes any, the policy judges them."""
+    for target in ("/private/x", "/public/x"):
+        malformed(place, [request(target, bearer(token()), method=method)], frozenset({400, 405}))
+    if method != "PRI":
+        seen = place.get("/anymethod/x", bearer(token()), method=method)
+        denied(place, seen, 403, "no_rule_allows")
 
 
 @pytest.mark.parametrize("method", ["TRACE", "OPTIONS", "PROPFIND", "CONNECT", "MKCOL", "LINK"])

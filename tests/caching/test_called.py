@@ -117,6 +117,48 @@ async def test_other_methods_and_bodies_pass() -> None:
         assert (answer.body, answer.source) == (body, "")
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "said", "asked"),
+    [
+        ("POST", 200, {}, 3),
+        ("DELETE", 204, {}, 3),
+        ("M-SEARCH", 200, {}, 3),
+        ("POST", 303, {}, 3),
+        ("POST", 400, {}, 2),
+        ("POST", 503, {}, 2),
+        ("QUERY", 200, {}, 2),
+        ("OPTIONS", 200, {}, 2),
+    ],
+)
+async def test_unsafe_calls_make_void(method: str, status: int, said: Any, asked: int) -> None:
+    """RFC 9111 section 4.4: what a successful one was about is asked for again."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    await place.get()
+    upstream.status, upstream.headers = status, {"cache-control": "max-age=60"} | said
+    await place.calls.call("catalog", method, "/a", body=b"1")
+    upstream.status = 200
+    await place.get()
+    await place.get()
+    assert len(upstream.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [("/a", 3), ("a", 3), ("../a", 3), ("/b", 2), ("http://elsewhere.test/a", 2), ("http://[", 2)],
+)
+async def test_unsafe_calls_say_where_else(location: str, asked: int) -> None:
+    """The location is void too, where it names no other host."""
+    upstream = Upstream(cache_control="max-age=60")
+    place = Place(upstream)
+    await place.get()
+    upstream.headers = {"cache-control": "max-age=60", "location": location}
+    await place.calls.call("catalog", "POST", "/list")
+    await place.calls.call("other", "POST", "/a")
+    await place.get()
+    assert len(upstream.asked) == asked + 1
+
+
 async def test_vary_selects_among_the_headers_of_the_call() -> None:
     """In their normal form."""
     upstream = Upstream(cache_control="max-age=60", vary="Accept-Language")

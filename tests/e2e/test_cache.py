@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from tests.support.origin import Origin, Says, origin
@@ -40,6 +41,12 @@ routes:
     request: {{headers: {{set: {{x-added: "for {{request.path}}"}}, remove: [x-removed]}}}}
     response: {{headers: {{set: {{x-served-by: gateway}}}}}}
   - {{name: search, match: {{path: /search, methods: [POST]}}, upstream: origin, cache: {{ttl: 1h, methods: [POST]}}}}
+"""
+GRPC = """
+upstreams: {{greeter: {{endpoints: ["grpc://127.0.0.1:{port}"]}}}}
+defaults: {{authentication: none}}
+routes:
+  - {{name: greeter, match: {{path: /test.Greeter/*, methods: [POST]}}, upstream: greeter, cache: {{ttl: 1h, methods: [POST]}}}}
 """
 
 
@@ -345,3 +352,60 @@ def test_interim_responses_are_passed_on_where_nothing_buffers(upstream: Origin)
                 cwd=ROOT,
             )
             assert ("are passed on" in checked.stdout) is passed
+
+
+def test_trailers_pass_unharmed_and_are_not_stored() -> None:
+    """A gRPC answer on a cached route: message, trailing metadata and status, from the upstream."""
+    asked: list[bytes] = []
+
+    def greet(data: bytes, context: Any) -> bytes:
+        asked.append(data)
+        context.send_initial_metadata([("cache-control", "max-age=60")])
+        context.set_trailing_metadata([("x-sum", f"sum-{len(asked)}"), ("x-bytes-bin", b"\0\xff")])
+        if data == b"refused":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not this one")
+        return b"hello " + data
+
+    handlers: dict[str, Any] = {"Greet": grpc.unary_unary_rpc_method_handler(greet)}
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("test.Greeter", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with (
+            gateway(GRPC.format(port=port)) as running,
+            grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+        ):
+            call: Any = channel.unary_unary("/test.Greeter/Greet")
+            for number in (1, 2):
+                answer, told = call.with_call(b"you", timeout=10)
+                assert answer == b"hello you"
+                trailers = dict(told.trailing_metadata())
+                assert (trailers["x-sum"], trailers["x-bytes-bin"]) == (f"sum-{number}", b"\0\xff")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"refused", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert caught.value.details() == "not this one"
+    finally:
+        server.stop(0).wait()
+    assert asked == [b"you", b"you", b"refused"]
+
+
+def test_unknown_methods_and_statuses_pass(running: Gateway, upstream: Origin) -> None:
+    """A method that nobody knows reaches the upstream each time, and makes void what it was about."""
+    upstream.says["/plain/unknown"] = Says({"cache-control": "max-age=60"})
+    assert running.ask("/plain/unknown").body == b"1"
+    assert running.ask("/plain/unknown").body == b"1"
+    for number in (2, 3):
+        assert running.ask("/plain/unknown", method="M-SEARCH").body == str(number).encode()
+    assert running.ask("/plain/unknown").body == b"4"
+    assert [came.method for came in upstream.came if came.target == "/plain/unknown"] == [
+        "GET",
+        "M-SEARCH",
+        "M-SEARCH",
+        "GET",
+    ]
+    upstream.says["/plain/599"] = Says({"cache-control": "max-age=60"}, status=599)
+    assert running.ask("/plain/599").status == 599

@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from extproc.config.schema.shapes import HEADERS, HeaderName, Strict, UrlPath, worded
+from extproc.config.schema.shapes import HEADERS, METHOD, HeaderName, Strict, UrlPath, worded
 from extproc.config.units import Duration, Size, shown
 
 _PART = r"^[a-z][a-z0-9_]{0,62}$"
-_METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _RPC = r"^[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*$"
 # What a name means already: in templates, and in CEL as a type or a word of its own.
 _RESERVED = frozenset(
@@ -84,7 +83,7 @@ PartName = Annotated[
     BeforeValidator(_part_name),
     worded(_PART, "a name of lower-case letters, digits and `_`"),
 ]
-Method = Annotated[str, Field(pattern=_METHOD), worded(_METHOD, "a method in capitals")]
+Method = Annotated[str, Field(pattern=f"^{METHOD}$"), worded(f"^{METHOD}$", "a method in capitals")]
 Statuses = Annotated[
     dict[int, int],
     BeforeValidator(_statuses),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from extproc.config.schema.aggregates import Aggregate
 from extproc.config.schema.shapes import (
     HEADERS,
+    METHOD,
     HeaderName,
     Names,
     Strict,
@@ -21,7 +22,6 @@ from extproc.config.units import Duration, Size, shown
 
 _CLASS = r"^[^:]+:[A-Za-z_]\w*$"
 _HOST = r"^(\*\.)?[a-z0-9.-]+$"
-_METHOD = r"^[A-Z][A-Z-]{0,31}$"
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 _NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 
@@ -32,7 +32,7 @@ def _methods(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         raise ValueError(f"is {shown(value)}, expected a list such as [GET, POST], or any")
     for method in value:
-        if not isinstance(method, str) or not re.fullmatch(_METHOD, method):
+        if not isinstance(method, str) or not re.fullmatch(METHOD, method):
             raise ValueError(f"has {shown(method)}, expected methods in capitals such as GET")
     return value
 
@@ -108,7 +108,7 @@ class Match(Strict):
 
     path: UrlPath = Field(description="Exact, with {name} segments, or ending in /*.")
     methods: Annotated[
-        Literal["any"] | list[Annotated[str, Field(pattern=_METHOD)]] | None,
+        Literal["any"] | list[Annotated[str, Field(pattern=f"^{METHOD}$")]] | None,
         BeforeValidator(_methods),
     ] = Field(None, description="By default GET, HEAD, POST, PUT, PATCH and DELETE.")
     host: Host | None = Field(None, description="Exact, or *. and a suffix.")

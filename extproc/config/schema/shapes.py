@@ -23,6 +23,8 @@ _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):([0-9]{1,5})\Z")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 _PATH = r"^/"
+# `get` isn't GET (RFC 9110 section 9.1), though some upstreams think so.
+METHOD = "[A-Z][A-Z-]{0,31}"
 MOST_PORTS = 65_535
 _LONGEST_SOCKET = 107
 

@@ -1,0 +1,149 @@
+"""Parts of composed answers through a real Envoy: GraphQL ones, and those that replicas share."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.counting import Counting, Got, Say, counting
+from tests.support.processes import Gateway, gateway
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT = """
+store: {redis}
+upstreams: {{parts: {{endpoints: ["http://127.0.0.1:{port}"], identity: none}}}}
+defaults: {{authentication: none}}
+routes:
+  - name: reviews
+    match: {{path: "/reviews/{{id}}"}}
+    aggregate:
+      calls:
+        found:
+          upstream: parts
+          path: /graphql
+          graphql:
+            query: "query($id: ID!, $first: Int) {{ reviews(of: $id, first: $first) {{ text }} }}"
+            variables: {{id: "{{request.params.id}}", first: 3}}
+          required: false
+          default: {{reviews: []}}
+      response: "found.reviews[].text"
+  - name: page
+    match: {{path: "/page/{{id}}"}}
+    aggregate:
+      calls:
+        kept: {{upstream: parts, path: "/kept/{{request.params.id}}"}}
+        other: {{upstream: parts, path: "/kept/other-{{request.params.id}}"}}
+      response: "{{kept: kept, other: other}}"
+  - name: change
+    match: {{path: "/change/{{id}}", methods: [POST]}}
+    aggregate:
+      calls:
+        done: {{upstream: parts, method: POST, path: "/kept/{{request.params.id}}"}}
+      response: "{{done: done}}"
+"""
+
+
+def answer(got: Got) -> Say:
+    """Answer a GraphQL query, or with a lifetime."""
+    if got.path == "/graphql":
+        variables = got.json["variables"]
+        if variables["id"] == "broken":
+            return Say({"data": None, "errors": [{"message": "no such product"}]})
+        texts = [{"text": f"{variables['id']} {n}"} for n in range(variables["first"])]
+        return Say({"data": {"reviews": texts}})
+    return Say(got.path, headers={"cache-control": "max-age=60"})
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Counting]:
+    """Run the upstream."""
+    with counting(answer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """Run a Redis."""
+    with redis_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def replicas(redis: RedisServer, upstream: Counting) -> Iterator[tuple[Gateway, Gateway]]:
+    """Run two gateways on one Redis, the first with two workers; wait until they share."""
+    text = TEXT.format(redis=redis.url, port=upstream.port)
+    with ExitStack() as stack:
+        one = stack.enter_context(gateway(text, workers=2))
+        two = stack.enter_context(gateway(text))
+        for running in (one, two):
+            until(partial(shares, running, upstream), "what is stored is used")
+        yield one, two
+
+
+def shares(running: Gateway, upstream: Counting) -> bool:
+    """Say whether each worker of a gateway takes parts from what is stored."""
+    before = upstream.count("/kept/ready")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: running.ask("/page/ready"), range(16)))
+    return before > 0 and upstream.count("/kept/ready") == before
+
+
+def test_a_graphql_query(replicas: tuple[Gateway, Gateway], upstream: Counting) -> None:
+    """A constant query with variables of the request's; what a client sends stays a value."""
+    strange = 'a"}) { id } #'
+    reply = replicas[0].ask("/reviews/a%22%7D)%20%7B%20id%20%7D%20%23")
+    assert json.loads(reply.body) == [f"{strange} {n}" for n in range(3)]
+    got = upstream.got[-1]
+    assert (got.method, got.headers["content-type"]) == ("POST", "application/json")
+    assert got.json["query"].startswith("query($id: ID!")
+    assert got.json["variables"] == {"id": strange, "first": 3}
+
+
+def test_a_graphql_answer_with_errors(replicas: tuple[Gateway, Gateway]) -> None:
+    """Is a failure: here the part's default stands in, and the answer says so."""
+    reply = replicas[0].ask("/reviews/broken")
+    assert (reply.status, json.loads(reply.body)) == (200, [])
+    assert reply.headers["x-gateway-partial"] == "found"
+
+
+def test_parts_are_shared_by_replicas(
+    replicas: tuple[Gateway, Gateway], upstream: Counting
+) -> None:
+    """Each part is called for once over three workers, and again after a call that changes it."""
+    one, two = replicas
+    page = {"kept": "/kept/x", "other": "/kept/other-x"}
+
+    def asked() -> list[bytes]:
+        with ThreadPoolExecutor(8) as pool:
+            return [r.body for r in pool.map(lambda n: (one, two)[n % 2].ask("/page/x"), range(16))]
+
+    assert {json.dumps(json.loads(body)) for body in asked()} == {json.dumps(page)}
+    assert (upstream.count("/kept/x"), upstream.count("/kept/other-x")) == (1, 1)
+    assert one.ask("/change/x", method="POST").status == 200
+    # What is stored before the change has its place in the order of all replicas may go again.
+    until(lambda: asked() and upstream.count("/kept/x") >= 3, "it is asked for again")
+    until(lambda: upstream.count("/kept/x") == (asked(), upstream.count("/kept/x"))[1], "once")
+    assert upstream.count("/kept/other-x") == 1
+
+
+def test_parts_without_redis(
+    replicas: tuple[Gateway, Gateway], upstream: Counting, redis: RedisServer
+) -> None:
+    """Without it answers are composed all the same, from calls."""
+    redis.kill()
+    try:
+        for number in range(5):
+            reply = replicas[number % 2].ask(f"/page/without-{number}")
+            assert json.loads(reply.body)["kept"] == f"/kept/without-{number}"
+    finally:
+        redis.start()
+    assert upstream.count("/kept/without-0") == 1
