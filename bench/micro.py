@@ -81,11 +81,12 @@ def message(path: str, key: str, extra: dict[str, str]) -> bytes:
         ":path": path,
         ":method": "GET",
         ":scheme": "http",
+        **extra,  # Envoy's own come behind a client's
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "http",
         "x-envoy-external-address": "127.0.0.1",
         "x-request-id": "6bd9f3b4-5b0a-4c0e-9a3b-6a4d5c0e7c11",
-    } | extra
+    }
     for name, value in pairs.items():
         request.request_headers.headers.headers.add(key=name, raw_value=value.encode())
     fields = request.attributes["envoy.filters.http.ext_proc"].fields

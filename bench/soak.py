@@ -114,8 +114,8 @@ class Client:
             sys.exit("the server closed the connection")
         buffer, position, found = self._rest + data, 0, []
         while len(buffer) - position >= frames.HEADER_SIZE:
-            high, low, kind, flags, stream = frames.HEADER.unpack_from(buffer, position)
-            size = high << 8 | low
+            word, flags, stream = frames.HEADER.unpack_from(buffer, position)
+            kind, size = word & 255, word >> 8
             if len(buffer) - position - frames.HEADER_SIZE < size:
                 break
             position += frames.HEADER_SIZE + size

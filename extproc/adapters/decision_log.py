@@ -66,9 +66,32 @@ class DecisionLog:
         self._known: dict[Any, tuple[bytes, Any, Any]] = {}
 
     def record(self, record: Record) -> None:
-        """Take one."""
+        """Take one; what many have in common, all but moment, number and id, is written once."""
+        request, version, decision, status, by, reason, seconds = record
+        facts = request.noted
+        key: Any = (
+            request.path,
+            request.route,
+            request.host,
+            request.method,
+            request.consumer,
+            id(request.principal),
+            version,
+            decision,
+            status,
+            by,
+            reason,
+        )
+        if facts is None:
+            known = self._known.get(key)
+        elif facts.calls is None:
+            key = (key, facts.rule, id(facts.inputs), facts.reason, facts.cache, facts.candidate)
+            known = self._known.get(key)
+        else:
+            known = (_fields(record, facts), None, None)
+        middle = known[0] if known is not None else self._new_middle(key, record)
         collected = self._collected
-        collected += (self._now(), record.request.id, self._middle(record), record.seconds)
+        collected += (self._now(), request.id, middle, seconds)
         if len(collected) >= _BATCH * _FIELDS:
             self.flush()
 
@@ -106,32 +129,8 @@ class DecisionLog:
         self._seq = seq
         return lines
 
-    def _middle(self, record: Record) -> bytes:
-        """Write what many records have in common: all but moment, numbers and request id."""
-        request = record.request
-        facts = request.noted
-        key: Any = (
-            request.path,
-            request.route,
-            request.host,
-            request.method,
-            request.consumer,
-            id(request.principal),
-            record.version,
-            record.decision,
-            record.status,
-            record.by,
-            record.reason,
-        )
-        if facts is not None:
-            if facts.calls is not None:
-                return _fields(record, facts)
-            key = (key, facts.rule, id(facts.inputs), facts.reason, facts.cache, facts.candidate)
-        known = self._known.get(key)
-        return known[0] if known is not None else self._new_middle(key, record)
-
     def _new_middle(self, key: Any, record: Record) -> bytes:
-        """Write it, and remember it where it is short."""
+        """Write what records with a key have in common, and remember it where it is short."""
         request = record.request
         facts = request.noted or _NOTHING
         written = _fields(record, facts)

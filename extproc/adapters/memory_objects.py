@@ -29,6 +29,7 @@ _MOST_COUNTED = 15
 _ROWS = 4
 _FADES_AFTER = 10  # times the width
 _TYPICAL = 512  # bytes for each number of a row
+_UNCOUNTED = 64  # requests that wait to be counted
 _HALVED = bytes(number >> 1 for number in range(256))
 
 type_of_kept = tuple[Any, int]
@@ -111,6 +112,7 @@ class MemoryObjects:
         self._probation = _Segment(0)
         self._protected = _Segment(int(self._main * _PROTECTED))
         self._room = room
+        self._asked: list[Hashable] = []
 
     @property
     def cost(self) -> int:
@@ -122,8 +124,14 @@ class MemoryObjects:
         return sum(len(part.kept) for part in (self._window, self._probation, self._protected))
 
     def get(self, key: Hashable) -> Any | None:
-        """Return an object and count that it was asked for."""
-        self._frequencies.add(key)
+        """Return an object, and remember that it was asked for.
+
+        It is counted when something is to be let in, which is when it matters: while all that is
+        asked for is there, the first of many requests stand for the rest.
+        """
+        asked = self._asked
+        if len(asked) < _UNCOUNTED:
+            asked.append(key)
         kept = self._protected.kept.get(key)
         if kept is not None:
             self._protected.kept.move_to_end(key)
@@ -172,6 +180,9 @@ class MemoryObjects:
             segment.cost = 0
 
     def _shrink(self) -> None:
+        for key in self._asked:
+            self._frequencies.add(key)
+        self._asked.clear()
         while self._window.cost > self._window.most and self._window.kept:
             self._admit(*self._window.oldest())
         while self._protected.cost > self._protected.most:

@@ -45,6 +45,7 @@ class LoopRuntime:
         self._main = threading.get_ident()
         journal = journal or Journal()
         self._number, self._running = journal.number, journal.memory
+        self._numbers: dict[str, int] = {}
         self._armed: tuple[str, float] | None = None
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._threads: dict[str, int] = {}
@@ -61,7 +62,10 @@ class LoopRuntime:
 
     def arm(self, name: str, seconds: float) -> float:
         """From now on, interrupt the running hook after this long; returns the moment."""
-        self._running[0] = self._number(name)
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = self._number(name)
+        self._running[0] = number
         now = _monotonic()
         self._armed = (name, now + seconds)
         return now

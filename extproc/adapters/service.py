@@ -59,6 +59,8 @@ def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:
         PeerFault: end the stream with an error status.
     """
     answer = exchange.begin(decode(data))
+    if type(answer) is Continue and answer.written:
+        return answer.written
     if not isinstance(answer, ANSWERS):
         answer = start(answer)
         if isinstance(answer, Waiting):

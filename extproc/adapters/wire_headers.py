@@ -6,6 +6,7 @@ begins with its key, so finding one by its name is a comparison of bytes.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,8 +27,9 @@ _RAW_VALUE_TAG = 0x1A  # field 3, bytes
 LONGEST_REMEMBERED = 256
 _COLON = ord(":")
 _ONE_BYTE = 0x80  # lengths below this are one byte
-_REQUEST_ID = b"\n\x0cx-request-id\x1a"
-_UUID_SIZE = b"\x24"  # 36 characters
+_UUID = 36  # characters of the ids that Envoy makes
+_REQUEST_ID = b"\n\x0cx-request-id\x1a" + bytes((_UUID,))
+_BEFORE_UUID = len(_REQUEST_ID)
 
 
 def read(raw: bytes) -> tuple[str, str]:
@@ -52,12 +54,43 @@ def read(raw: bytes) -> tuple[str, str]:
     return header.key, header.raw_value.decode("latin-1") or header.value
 
 
+def _value(raw: bytes, start: int, named: int, end: int) -> str:
+    """Return the value of one header.
+
+    Args:
+        raw: bytes with a serialised HeaderValue in them.
+        start: where it starts.
+        named: where its name ends.
+        end: where it ends.
+
+    Raises:
+        PeerFault: it is none.
+        IndexError: the bytes end before.
+    """
+    if named < end and raw[named] == _RAW_VALUE_TAG:
+        length = raw[named + 1]
+        at = named + 2
+        if length >= _ONE_BYTE:  # two bytes, base 128
+            length += (raw[at] - 1) << 7
+            at += 1
+        if at + length == end:
+            return raw[at:end].decode("latin-1")
+    return read(raw[start:end])[1]
+
+
 @lru_cache(maxsize=1024)
 def _beginning(name: str) -> bytes | None:
     """Return how the header with this name begins; None for what is no name."""
     if not name or name[0] == ":" or not name.isascii():
         return None
     return common_pb2.HeaderValue(key=name).SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _beginnings(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """Return what finds where any of these headers may begin."""
+    found = [re.escape(begins) for begins in map(_beginning, names) if begins is not None]
+    return re.compile(b"|".join(found) or b"(?!)")
 
 
 class Received(Headers):
@@ -88,19 +121,26 @@ class Received(Headers):
         if beginning is None:
             return []
         raw, at = self._raw, self._first
-        sought = raw.find(beginning, at)  # most that are asked for are absent
-        values = []
+        sought = raw.find(beginning, at)
+        values: list[str] = []
+        if sought < 0:
+            return values  # most that are asked for are absent
+        named = len(beginning)
         try:
             while sought >= 0:
                 length = raw[at + 1]
                 start = at + 2
                 if length >= _ONE_BYTE:
-                    start, length = _long(raw, at)
+                    if raw[start] < _ONE_BYTE:  # two bytes, base 128
+                        length += (raw[start] - 1) << 7
+                        start += 1
+                    else:
+                        start, length = _long(raw, at)
                 at = start + length
                 if at <= sought:
                     continue
                 if start == sought:
-                    values.append(read(raw[start:at])[1])
+                    values.append(_value(raw, start, start + named, at))
                 sought = raw.find(beginning, at)
         except IndexError as error:
             raise PeerFault("the headers end in the middle") from error
@@ -110,22 +150,17 @@ class Received(Headers):
         """Say whether any of these headers is there: sought in the text as it came."""
         if self._touched and not self._touched.keys().isdisjoint(names):
             return any(self._find(name) for name in names)
-        raw, first = self._raw, self._first
-        for name in names:
-            beginning = _beginning(name)
-            if beginning is not None and raw.find(beginning, first) >= 0 and self._find(name):
-                return True
-        return False
+        if _beginnings(names).search(self._raw, self._first) is None:
+            return False
+        return any(self._find(name) for name in names)
 
     def request_id(self) -> str:
         """Return `x-request-id`, which Envoy puts behind a client's headers."""
-        at = self._raw.rfind(_REQUEST_ID)
-        if at < 0:
-            return ""
-        at += len(_REQUEST_ID)
-        if self._raw[at : at + 1] != _UUID_SIZE:
-            return self.received("x-request-id")
-        return self._raw[at + 1 : at + 1 + _UUID_SIZE[0]].decode("latin-1")
+        raw = self._raw
+        at = raw.rfind(_REQUEST_ID)
+        if at >= 0:
+            return raw[at + _BEFORE_UUID : at + _BEFORE_UUID + _UUID].decode("latin-1")
+        return self.received("x-request-id")
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:

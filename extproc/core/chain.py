@@ -64,6 +64,7 @@ class Chain:
         self._response = self._hooks("on_response")[::-1]
         self._response_body = self._hooks("on_response_body")[::-1]
         self._finish = self._hooks("on_finish")
+        self.has_finish = bool(self._finish)
         seers = [place for place, _, _ in (*self._response, *self._response_body)]
         self._first_to_see = min(seers, default=len(self.guards))
         self.body_readers = frozenset(place for place, _, _ in self._response_body)
@@ -178,11 +179,6 @@ class Chain:
         for place, guard, hook in self._finish:
             request.slot = place
             await _waited(guard.call("finish", hook, request, outcome))
-
-    @property
-    def has_finish(self) -> bool:
-        """Say whether any plugin wants to know of the end."""
-        return bool(self._finish)
 
 
 async def _waited(answer: Any) -> Response | bytes | None:

@@ -213,8 +213,15 @@ class Exchange:
     def _allowed(self, request: Request, route: Route, body: bytes | None = None) -> Continue:
         self._decision = "allow"
         changes, target = request.headers.changes(), request.rewritten
-        if changes is None and target is None and body is None:
-            return route.passes
+        if target is None and body is None:
+            if changes is None:
+                return route.passes
+            if changes.answers is not None:
+                known = changes.answers.get(route.key)
+                if known is None:
+                    known = Continue(Side.REQUEST, changes, verdict=route.key)
+                    changes.answers[route.key] = known
+                return known
         return Continue(Side.REQUEST, changes, target, None, body, route.key)
 
     async def _body_absent(self, request: Request) -> Answer:

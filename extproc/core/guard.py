@@ -110,12 +110,17 @@ class Guard:
             return self._blocked(phase)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             return self._raised(phase, error)
-        if result is not None and inspect.isawaitable(result):
-            return self._waits(phase, result)
+        answer: Answer = None
+        if type(result) is Response:
+            answer = result
+        elif result is not None:
+            if inspect.isawaitable(result):
+                return self._waits(phase, result)
+            answer = self._checked(phase, result)
         if breaker.trial:
             breaker.succeeded()
         self._timers[phase](ended - started)
-        return None if result is None else self._checked(phase, result)
+        return answer
 
     def _in_thread(
         self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]

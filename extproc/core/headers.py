@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from extproc.core.messages import Continue
+
 # RFC 9110 section 5.1 (token) and 5.5 (field values; obs-text is kept as latin-1).
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
@@ -20,13 +22,15 @@ class Changes:
     Envoy removes before it sets, so the two lists can be applied in one answer.
     """
 
-    __slots__ = ("remove", "set")
+    __slots__ = ("answers", "remove", "set")
 
     def __init__(
         self, remove: tuple[str, ...], set_: tuple[tuple[str, tuple[str, ...]], ...]
     ) -> None:
         self.remove = remove
         self.set = set_
+        # Where one object serves many requests: by route the answer that makes these changes.
+        self.answers: dict[str, Continue] | None = None
 
     def __bool__(self) -> bool:
         """Say whether anything changes."""
@@ -57,6 +61,7 @@ class Written:
             tuple([name for name, value in self.pairs if value is None]),
             tuple([(name, (value,)) for name, value in self.pairs if value is not None]),
         )
+        self.changes.answers = {}
 
 
 class Headers:
@@ -79,12 +84,13 @@ class Headers:
         self._values: dict[str, list[str]] = gathered(pairs)
 
     def _find(self, name: str) -> list[str]:
-        values = self._values.get(name)
+        known = self._values
+        values = known.get(name)
         if values is None:
             key = name.lower()
-            values = self._values.get(key)
+            values = known.get(key) if key != name else None
             if values is None:
-                values = self._values[key] = self.received_all(key)
+                values = known[key] = self.received_all(key)
         return values
 
     def _all(self) -> dict[str, list[str]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 
-@dataclass(slots=True)
 class Facts:
     """What plugins say of their part in an exchange.
 
@@ -25,6 +23,7 @@ class Facts:
         calls: what became of each call of an aggregate.
     """
 
+    # Most exchanges leave most of these as they are.
     reason: str = ""
     rule: str = ""
     candidate: tuple[str, str] | None = None
@@ -34,8 +33,7 @@ class Facts:
     calls: list[dict[str, Any]] | None = None
 
 
-@dataclass(slots=True)
-class Record:
+class Record(NamedTuple):
     """One exchange, when the service's part of it is done.
 
     Attributes:

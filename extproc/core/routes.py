@@ -27,11 +27,18 @@ class PathPattern:
         text: as written.
         segments: each literal, or the name of a parameter in braces.
         open_ended: whether a trailing `/*` stands for all that lies below.
+        has_params: whether there is anything to decode.
     """
 
     text: str
     segments: tuple[str, ...]
     open_ended: bool
+    has_params: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look once."""
+        found = any(segment.startswith("{") for segment in self.segments)
+        object.__setattr__(self, "has_params", found)
 
     @classmethod
     def parse(cls, text: str) -> PathPattern:
@@ -59,10 +66,6 @@ class PathPattern:
         fits = len(segments) > count if self.open_ended else len(segments) == count
         return path.startswith("/") and fits and all(map(_segment_matches, self.segments, segments))
 
-    @property
-    def has_params(self) -> bool:
-        """Say whether there is anything to decode."""
-        return any(segment.startswith("{") for segment in self.segments)
 
 
 def _segment_matches(pattern: str, segment: str) -> bool:

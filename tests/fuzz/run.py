@@ -79,9 +79,9 @@ def recorded() -> list[list[Frame]]:
         data = path.read_bytes()[len(frames.PREFACE) :]
         cut, position = [], 0
         while len(data) - position >= frames.HEADER_SIZE:
-            high, low, kind, flags, stream = frames.HEADER.unpack_from(data, position)
+            word, flags, stream = frames.HEADER.unpack_from(data, position)
             position += frames.HEADER_SIZE
-            size = high << 8 | low
+            kind, size = word & 255, word >> 8
             if len(data) - position < size:
                 break
             cut.append((kind, flags, stream, data[position : position + size]))

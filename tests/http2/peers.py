@@ -66,8 +66,8 @@ def cut(buffer: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Read frames: type, flags, stream, payload; fails on bytes that are none."""
     position = 0
     while position < len(buffer):
-        high, low, kind, flags, stream = frames.HEADER.unpack_from(buffer, position)
-        size = high << 8 | low
+        word, flags, stream = frames.HEADER.unpack_from(buffer, position)
+        kind, size = word & 255, word >> 8
         position += frames.HEADER_SIZE + size
         assert position <= len(buffer), "a frame is cut off"
         yield kind, flags, stream, buffer[position - size : position]

@@ -92,8 +92,8 @@ class Raw:
         while True:
             position = 0
             while len(self._heard) - position >= frames.HEADER_SIZE:
-                high, low, of, _, on = frames.HEADER.unpack_from(self._heard, position)
-                end = position + frames.HEADER_SIZE + (high << 8 | low)
+                word, _, on = frames.HEADER.unpack_from(self._heard, position)
+                of, end = word & 255, position + frames.HEADER_SIZE + (word >> 8)
                 if end > len(self._heard):
                     break
                 payload, position = self._heard[position + frames.HEADER_SIZE : end], end

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.limits import Limits
 
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
-_LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
 _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
 _END_BOTH = _END_STREAM | _END_HEADERS
@@ -95,7 +94,7 @@ class ClientConnection(Connection[Head]):
         self._idle_frames.left += _EARNED
         size = len(block)
         flags = _END_HEADERS if body else _END_BOTH
-        header = frames.HEADER.pack(size >> 8, size & 255, _HEADERS, flags, number)
+        header = frames.HEADER.pack(size << 8 | _HEADERS, flags, number)
         self.out.control(header + block)
         if body:
             self.out.data(stream, body, now)
@@ -115,13 +114,14 @@ class ClientConnection(Connection[Head]):
         unpack, streams = frames.HEADER.unpack_from, self.streams
         try:
             while size - position >= frames.HEADER_SIZE:
-                high, low, kind, flags, stream_id = unpack(buffer, position)
-                end = position + frames.HEADER_SIZE + (high << 8 | low)
-                if end - position > _LARGEST:
+                word, flags, stream_id = unpack(buffer, position)
+                kind, start = word & 255, position + frames.HEADER_SIZE
+                end = start + (word >> 8)
+                if end - start > frames.MAX_FRAME:
                     raise ConnectionFault(Violation.FRAME_TOO_LARGE)
                 if end > size:
                     break
-                payload = buffer[position + frames.HEADER_SIZE : end]
+                payload = buffer[start:end]
                 position = end
                 stream_id &= frames.STREAM_MASK
                 if kind == _DATA and flags <= _END_STREAM and payload and self._block is None:

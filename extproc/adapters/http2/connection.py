@@ -30,12 +30,13 @@ T = TypeVar("T")
 
 _DATA, _HEADERS, _RESET = int(Kind.DATA), int(Kind.HEADERS), int(Kind.RST_STREAM)
 _CODE = frames.LONG  # an error code, RFC 9113 section 6.4
+_CODE_SIZE = _CODE.size
 _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
 _PADDED = int(Flag.PADDED)
 _PADDED_OR_PRIORITY = int(Flag.PADDED | Flag.PRIORITY)
 _LAST_CALL_WITHIN = 5.0
-_LARGEST = frames.HEADER_SIZE + frames.MAX_FRAME
+_LARGEST = frames.MAX_FRAME
 _STREAM_MASK = frames.STREAM_MASK
 
 Event = RequestCame[Any] | DataCame | AnswerCame | AnswerTooLarge | StreamEnded | ConnectionEnded
@@ -110,7 +111,7 @@ class Connection(Sending, Generic[T]):
             events.append(self._end(fault.violation))
         return events
 
-    def _frames_of(  # noqa: C901 - see below
+    def _frames_of(  # noqa: C901, PLR0912 - see below
         self, buffer: bytes, position: int, events: list[Event]
     ) -> None:
         """Take frame after frame.
@@ -120,35 +121,39 @@ class Connection(Sending, Generic[T]):
         """
         size = len(buffer)
         unpack = frames.HEADER.unpack_from
-        streams, known = self.streams, self._fields.known
+        streams, known, took = self.streams, self._fields.known, events.append
+        usual = self._block is None and not self._settings_due  # what is below alone changes it
         try:
             while size - position >= 9:  # noqa: PLR2004 - HEADER_SIZE
-                high, low, kind, flags, stream_id = unpack(buffer, position)
-                end = position + 9 + (high << 8 | low)
-                if end - position > _LARGEST:
+                word, flags, stream_id = unpack(buffer, position)
+                start = position + 9
+                end = start + (word >> 8)
+                if end - start > _LARGEST:
                     raise ConnectionFault(Violation.FRAME_TOO_LARGE)
                 if end > size:
                     break
-                payload = buffer[position + 9 : end]
+                payload = buffer[start:end]
                 position = end
-                stream_id &= _STREAM_MASK
-                usual = stream_id if self._block is None and not self._settings_due else 0
-                stream = streams.get(usual)
-                if stream is not None:
-                    if kind == _DATA and not flags and payload and self._fits(stream, payload):
-                        events.append(DataCame(stream, payload, False))  # noqa: FBT003 - no name, see above
+                kind = word & 255
+                if usual:
+                    stream = streams.get(stream_id)
+                    if stream is None:
+                        if kind == _HEADERS and flags == _END_HEADERS and self._may_open(stream_id):
+                            head = known(payload)
+                            if head is not None:
+                                took(RequestCame(self._opened(stream_id), head, False))  # noqa: FBT003 - no name, see above
+                                continue
+                    elif kind == _DATA:
+                        if not flags and payload and self._fits(stream, payload):
+                            took(DataCame(stream, payload, False))  # noqa: FBT003 - as above
+                            continue
+                    elif kind == _RESET and end - start == _CODE_SIZE:
+                        took(self._was_reset(stream, payload))
                         continue
-                    if kind == _RESET and len(payload) == _CODE.size:
-                        events.append(self._was_reset(stream, payload))
-                        continue
-                elif kind == _HEADERS and flags == _END_HEADERS and self._may_open(usual):
-                    head = known(payload)
-                    if head is not None:
-                        events.append(RequestCame(self._opened(usual), head, False))  # noqa: FBT003 - as above
-                        continue
-                event = self._any(kind, flags, stream_id, payload)
+                event = self._any(kind, flags, stream_id & _STREAM_MASK, payload)
                 if event is not None:
-                    events.append(event)
+                    took(event)
+                usual = self._block is None and not self._settings_due
         finally:
             self._rest = buffer[position:] if position < size else b""
             if position and self._block is None:
@@ -176,7 +181,7 @@ class Connection(Sending, Generic[T]):
     def _may_open(self, stream_id: int) -> bool:
         """Say whether a client may open this stream now (RFC 9113 section 5.1.1)."""
         return (
-            stream_id > self._table.last
+            self._table.last < stream_id <= _STREAM_MASK  # above: the reserved bit is set
             and stream_id & 1 == 1
             and self._accepting
             and len(self.streams) < self._most_streams

@@ -13,8 +13,8 @@ MAX_FRAME = 16_384  # what we announce, and the least that a peer must take
 MAX_WINDOW = 2**31 - 1
 STREAM_MASK = 2**31 - 1
 
-# length (16 + 8 bits), type, flags, stream identifier
-HEADER = Struct(">HBBBL")
+# length (24 bits) and type (8), flags, stream identifier
+HEADER = Struct(">LBL")
 LONG = Struct(">L")
 SETTING = Struct(">HL")
 PRIORITY_SIZE = 5
@@ -52,7 +52,7 @@ class Flag(IntFlag):
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """Write one frame."""
     size = len(payload)
-    return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    return HEADER.pack(size << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:

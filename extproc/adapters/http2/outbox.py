@@ -7,7 +7,7 @@ trailers behind it.
 from __future__ import annotations
 
 from collections import deque
-from struct import Struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from extproc.adapters.http2 import frames
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.limits import Budget, Limits
     from extproc.adapters.http2.streams import Stream
 
-_HEADER = Struct(">HBBBL").pack
+_HEADER = frames.HEADER.pack
+_ID = frames.LONG.pack
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 _END_HEADERS = int(Flag.END_HEADERS)
 _END_STREAM = int(Flag.END_STREAM)
@@ -33,10 +34,20 @@ _EARNED = 4
 _FULL = 512
 
 
+@lru_cache(maxsize=4096)
+def _around(block: int, data: int) -> tuple[bytes, bytes]:
+    """Return the headers of a HEADERS and a DATA frame of these sizes, without the stream."""
+    return (
+        _HEADER(block << 8 | _HEADERS, _END_HEADERS, 0)[:-4],
+        _HEADER(data << 8 | _DATA, 0, 0)[:-4],
+    )
+
+
 class Outbox:
     """The bytes for the peer, and the streams whose data waits.
 
     Attributes:
+        initial: what a new stream may send.
         unread: bytes that wait for a window.
         bulk: bytes of large answers among what `take` will give.
     """
@@ -46,16 +57,11 @@ class Outbox:
         self._idle = idle
         self._frames: list[bytes] = []
         self._window = DEFAULT_WINDOW
-        self._initial = DEFAULT_WINDOW
+        self.initial = DEFAULT_WINDOW
         self._max_frame = frames.MAX_FRAME
         self._blocked: dict[int, Stream] = {}
         self.unread = 0
         self.bulk = 0
-
-    @property
-    def initial(self) -> int:
-        """What a new stream may send."""
-        return self._initial
 
     def __bool__(self) -> bool:
         """Say whether there is something to take."""
@@ -75,7 +81,7 @@ class Outbox:
     def headers(self, stream: Stream, block: bytes) -> None:
         """Send a header block that begins a response."""
         size = len(block)
-        header = _HEADER(size >> 8, size & 255, _HEADERS, _END_HEADERS, stream.id)
+        header = _HEADER(size << 8 | _HEADERS, _END_HEADERS, stream.id)
         self._frames.append(header + block)
 
     def response(self, stream: Stream, block: bytes, data: bytes, now: float) -> None:
@@ -91,13 +97,9 @@ class Outbox:
             return
         stream.window -= size
         self._window -= size
-        first = len(block)
-        self._frames += (
-            _HEADER(first >> 8, first & 255, _HEADERS, _END_HEADERS, stream.id),
-            block,
-            _HEADER(size >> 8, size & 255, _DATA, 0, stream.id),
-            data,
-        )
+        first, between = _around(len(block), size)
+        identifier = _ID(stream.id)
+        self._frames += (first, identifier, block, between, identifier, data)
 
     def trailers(self, stream: Stream, block: bytes) -> None:
         """Send a header block that ends the stream, behind what waits."""
@@ -105,14 +107,14 @@ class Outbox:
             stream.trailers = block
             return
         size = len(block)
-        self._frames.append(_HEADER(size >> 8, size & 255, _HEADERS, _END_BOTH, stream.id) + block)
+        self._frames.append(_HEADER(size << 8 | _HEADERS, _END_BOTH, stream.id) + block)
 
     def close(self, stream: Stream) -> None:
         """End the stream without trailers, behind what waits."""
         if stream.waiting:
             stream.closes = True
             return
-        self._frames.append(_HEADER(0, 0, _DATA, _END_STREAM, stream.id))
+        self._frames.append(_HEADER(_DATA, _END_STREAM, stream.id))
 
     def data(self, stream: Stream, data: bytes, now: float) -> None:
         """Send data, or keep it until the windows allow.
@@ -125,7 +127,7 @@ class Outbox:
         if fits and not stream.waiting:
             stream.window -= size
             self._window -= size
-            self._frames.append(_HEADER(size >> 8, size & 255, _DATA, 0, stream.id) + data)
+            self._frames.append(_HEADER(size << 8 | _DATA, 0, stream.id) + data)
             return
         if self.unread + size > self._limits.unread:
             raise StreamFault(Violation.UNREAD)
@@ -169,7 +171,7 @@ class Outbox:
         stream.since = now
         if size >= _FULL:
             self._idle.earn(_EARNED)
-        self._frames.append(_HEADER(size >> 8, size & 255, _DATA, 0, stream.id) + piece)
+        self._frames.append(_HEADER(size << 8 | _DATA, 0, stream.id) + piece)
 
     def forget(self, stream: Stream) -> None:
         """Drop what waits on a stream that has ended."""
@@ -215,8 +217,8 @@ class Outbox:
         Raises:
             ConnectionFault: a window would pass 2^31-1.
         """
-        by = initial - self._initial
-        self._initial = initial
+        by = initial - self.initial
+        self.initial = initial
         for stream in streams:
             if stream.window + by > frames.MAX_WINDOW:
                 raise ConnectionFault(Violation.WINDOW_OVERFLOW)

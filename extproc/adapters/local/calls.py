@@ -81,11 +81,12 @@ class Call(ABC):
             if data:
                 self._begun_to_hear = True
                 # Envoy's messages come one in each DATA frame; everything else is put together.
-                if self._deframer is None and is_one(data, self._peer.limits.message):
+                size, peer = len(data), self._peer
+                if self._deframer is None and is_one(data, size, peer.limits.message):
                     if self.message(data[PREFIX:]):
-                        self._peer.connection.took(self._stream, len(data))
+                        peer.connection.took(self._stream, size)
                     else:
-                        self._wait_with(len(data), len(data) - PREFIX)
+                        self._wait_with(size, size - PREFIX)
                 else:
                     self._fed(data)
             if ended and not self.over:

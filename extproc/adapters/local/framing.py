@@ -9,6 +9,7 @@ from extproc.adapters.local.statuses import CallFault, Status
 
 PREFIX = 5
 _PREFIX = Struct(">BL")
+_read = _PREFIX.unpack_from
 
 
 def framed(message: bytes) -> bytes:
@@ -25,10 +26,9 @@ def framed_again(message: bytes) -> bytes:
     return _framed_again(message) if len(message) <= _SHORT else framed(message)
 
 
-def is_one(data: bytes, most: int) -> bool:
-    """Say whether these bytes are exactly one message, not compressed and not too large."""
-    size = len(data) - PREFIX
-    return 0 <= size <= most and _PREFIX.unpack_from(data) == (0, size)
+def is_one(data: bytes, size: int, most: int) -> bool:
+    """Say whether so many bytes are exactly one message, not compressed and not too large."""
+    return PREFIX <= size <= most + PREFIX and _read(data) == (0, size - PREFIX)
 
 
 class Deframer:

@@ -87,21 +87,25 @@ class Peer(asyncio.Protocol):
             call.gone()
 
     def _handle(self, events: Sequence[Event]) -> None:
-        out = self.connection.out
-        for number, event in enumerate(events):
+        out, rest = self.connection.out, iter(events)
+        for event in rest:
             if type(event) is DataCame:
                 call = event.stream.owner
                 if call is not None:
                     call.data(event.data, ended=event.ended)
             elif type(event) is RequestCame:
                 self._begin(event)
+            elif type(event) is StreamEnded:
+                if event.stream.owner is not None:
+                    self._endings.append(event.stream.owner)
+                continue
             else:
                 self._ended(event)
             if out.bulk > _BULK:
                 self.flush()
                 if self._blocked_since is not None:
                     # A few bytes may ask for large answers: the rest waits with the peer.
-                    self._left = (*events[number + 1 :], *self._left)
+                    self._left = (*rest, *self._left)
                     break
         self._arm()
 
