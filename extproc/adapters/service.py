@@ -7,7 +7,8 @@ of one message in, the bytes of its answers out.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz, wire_log
@@ -34,7 +35,11 @@ ACCESS_LOG_DONE = wire_log.DONE
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
-    """What every exchange of a worker shares."""
+    """What every exchange of a worker shares.
+
+    Attributes:
+        exchange: begins one.
+    """
 
     routes: Routes
     clock: Clock
@@ -42,10 +47,14 @@ class Deciding:
     log: Log
     match: Callable[[Request], Route | None] | None = None
     recorder: Recorder | None = None
+    exchange: Callable[[], Exchange] = field(init=False)
 
-    def exchange(self) -> Exchange:
-        """Begin an exchange."""
-        return Exchange(self.routes.find, self.clock.monotonic, self.observer, self.recorder)
+    def __post_init__(self) -> None:
+        """Put together what begins an exchange."""
+        begin = partial(
+            Exchange, self.routes.find, self.clock.monotonic, self.observer, self.recorder
+        )
+        object.__setattr__(self, "exchange", begin)
 
 
 def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:

@@ -190,10 +190,9 @@ def end_of(raw: bytes, count: int) -> int:
     try:
         for _ in range(count):
             length = raw[at + 1]
-            if length < _ONE_BYTE:
-                at += 2 + length
-            else:
-                start, length = _long(raw, at)
+            at += 2 + length
+            if length >= _ONE_BYTE:
+                start, length = _long(raw, at - 2 - length)
                 at = start + length
     except IndexError:
         return len(raw) + 1

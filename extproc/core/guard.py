@@ -110,17 +110,13 @@ class Guard:
             return self._blocked(phase)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             return self._raised(phase, error)
-        answer: Answer = None
-        if type(result) is Response:
-            answer = result
-        elif result is not None:
-            if inspect.isawaitable(result):
-                return self._waits(phase, result)
-            answer = self._checked(phase, result)
+        plain = result is None or type(result) is Response
+        if not plain and inspect.isawaitable(result):
+            return self._waits(phase, result)
         if breaker.trial:
             breaker.succeeded()
         self._timers[phase](ended - started)
-        return answer
+        return None if result is None else self._checked(phase, result)
 
     def _in_thread(
         self, phase: str, hook: Callable[..., Any], arguments: tuple[Any, ...]

@@ -67,7 +67,6 @@ class PathPattern:
         return path.startswith("/") and fits and all(map(_segment_matches, self.segments, segments))
 
 
-
 def _segment_matches(pattern: str, segment: str) -> bool:
     return bool(segment) if pattern.startswith("{") else pattern == segment
 

@@ -254,7 +254,10 @@ class ProcessCall(Call):
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
         if isinstance(answers, Waiting):
             return answers
-        self._send_all(answers)
+        if len(answers) == 1:
+            self.send(answers[0])
+        else:
+            self._send_all(answers)
         return None
 
     def _send_all(self, messages: tuple[bytes, ...]) -> None:
