@@ -1,7 +1,9 @@
 """What a request costs in the service and in Envoy, beside the yardstick, in one run.
 
 CPU is read from the kernel for every thread of every process, so what else the machine does
-changes it little; rounds are interleaved and medians are shown. Results go to results.json.
+changes it little; rounds are interleaved and medians are shown. Results go to results.json. Where
+there is a C compiler the floor stands beside: a service in C that decodes nothing and answers with
+constant bytes (floor.c), behind the same Envoy as the yardstick.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import Taken, load
+from bench.yardstick import constant_answer
 from extproc.adapters.envoy_process import binary
 from extproc.config.load import load as load_gateway
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, NAMESPACE, ROUTE_ATTRIBUTE
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _CONNECTIONS = 32
 _READY_WITHIN = 30.0
+_FLOOR = "floor (C)"
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ def main() -> None:
             measured(scenario, 200)  # warm: connections, caches, code
         bare = [s for s in scenarios if s.name.startswith("bare")]
         loaded = [s for s in scenarios if s not in bare]
-        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "noop, same Envoy"}]
+        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "noop, same Envoy", _FLOOR}]
         alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
             for scenario in loaded:
@@ -129,7 +133,14 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
     yardstick = p50["yardstick"] - p50["bare direct"]
     noop = p50["noop"] - p50["bare origin"]
     same = p50["noop, same Envoy"] - p50["bare direct"]
-    return {
+    floor = {}
+    if _FLOOR in p50:
+        added = p50[_FLOOR] - p50["bare direct"]
+        floor = {
+            "floor_added_ms": round(added, 3),
+            "floor_of_yardstick": round(added / yardstick, 3),
+        }
+    return floor | {
         "yardstick_added_ms": round(yardstick, 3),
         "noop_added_ms": round(noop, 3),
         "of_yardstick": round(noop / yardstick, 3),
@@ -145,7 +156,7 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
         }
         for s in scenarios
     }
-    yardstick = [r["service_us"] for r in scenarios[0].rounds]
+    (yardstick,) = [[r["service_us"] for r in s.rounds] for s in scenarios if s.name == "yardstick"]
     for scenario in scenarios:
         ratios = [r["service_us"] / y for r, y in zip(scenario.rounds, yardstick, strict=True)]
         figures[scenario.name]["of_yardstick"] = round(statistics.median(ratios), 3)
@@ -193,6 +204,11 @@ def _show(results: dict[str, Any]) -> None:
         f"of it), behind its own, with an upstream, {one['noop_added_ms']:.2f} ms "
         f"({one['of_yardstick']:.2f})"
     )
+    if "floor_added_ms" in one:
+        console.print(
+            f"a service in C that decodes nothing adds {one['floor_added_ms']:.2f} ms "
+            f"({one['floor_of_yardstick']:.2f}): less than that none can"
+        )
 
 
 def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
@@ -216,6 +232,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
     return [
+        *_floor(stack, folder, requests),
         Scenario("yardstick", yard_port, direct, requests, [yard_service], yard_envoy),
         Scenario("yardstick, upstream", yard_port, plain, requests, [yard_service], yard_envoy),
         _served(stack, places, "noop", "", requests),
@@ -366,6 +383,24 @@ def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: 
     request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
     pids = [service.pid, *workers]
     return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy.pid)
+
+
+def _floor(stack: ExitStack, folder: Path, requests: int) -> list[Scenario]:
+    """Return the service in C behind the yardstick's Envoy, if it can be compiled."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return []
+    program = folder / "floor"
+    subprocess.run([compiler, "-O2", "-o", program, _HERE / "floor.c"], check=True)
+    service = process(stack, [str(program), f"{folder}/f", constant_answer().hex()])
+    port, config = _free_port(), json.loads((_HERE / "yardstick.json").read_text())
+    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/f")
+    (folder / "floor.json").write_text(text)
+    command = [binary(None), "-c", str(folder / "floor.json"), "--disable-hot-restart"]
+    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    _until(lambda: _answers(port, "/"), "the floor")
+    direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
+    return [Scenario(_FLOOR, port, direct, requests, [service.pid], envoy.pid)]
 
 
 def _config(origin: int) -> dict[str, Any]:

@@ -14,6 +14,15 @@ from extproc.adapters.messages import ext_proc_pb2 as pb
 _METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
+def constant_answer() -> bytes:
+    """Return its answer, the same to each request."""
+    answer = pb.ProcessingResponse()
+    option = answer.request_headers.response.header_mutation.set_headers.add()
+    option.header.key = "x-yardstick"
+    option.header.raw_value = b"1"
+    return bytes(answer.SerializeToString())
+
+
 async def _process(_iterator: Any, context: Any) -> None:
     while True:
         request = await context.read()

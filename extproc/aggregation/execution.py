@@ -312,14 +312,17 @@ class Execution:
             first.gate.leave()
             first.gate = None
         fault = future.exception()
-        self._count(first, fault, None if fault else future.result())
-        try:
-            if fault is None:
-                self._budget.took(len(future.result().body))
-        except Unusable as failure:
-            for leg in legs:
-                self._failed(leg, failure)
-            return
+        if fault is not None:
+            self._count(first, fault, None)
+        else:
+            answer = future.result()
+            self._count(first, None, answer)
+            try:
+                self._budget.took(len(answer.body))
+            except Unusable as failure:
+                for leg in legs:
+                    self._failed(leg, failure)
+                return
         for leg in legs:
             self._answered(leg, future)
 

@@ -83,7 +83,7 @@ class CachedCalls:
             lowered = Headers([(name.lower(), value) for name, value in headers])
             return _Wanted(key, upstream, target, lowered, timeout, max_bytes, stale_if_error)
 
-        if not self._responses.flights.passes((key, ())) or self._responses.objects.get(key):
+        if not self._responses.flights.passes((key, ())):
             return self._answered(wanted())
         made = self._call(
             upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
@@ -148,6 +148,7 @@ class CachedCalls:
             nonlocal found
             found = stored
             self._responses.take(wanted.key, stored)
+            self._responses.flights.storable((wanted.key, self._selecting(wanted)))
             return self._stored(wanted, stored, "collapsed" if waited else "")
 
         sought = await shared.seek(
@@ -272,8 +273,10 @@ class CachedCalls:
                 largest=_LARGEST,
             )
         if entry is None:
+            self._responses.objects.drop(wanted.key)  # what it is now isn't to be stored
             flights.unstorable((wanted.key, self._selecting(wanted)))
-            return replace(answer, source="miss")
+            answer.source = "miss"
+            return answer
         self._responses.keep(wanted.key, entry)
         flights.storable((wanted.key, self._selecting(wanted)))
         return replace(_given(entry, now, "miss"), headers=answer.headers)

@@ -150,6 +150,8 @@ class _Maker:
 
     def _projection(self, node: Node) -> Shape:
         base, each = self._all(node)
+        if node["children"][1]["type"] == "field":
+            return _projected(base, node["children"][1]["value"])
 
         def shape(value: Any, run: Shaping) -> Any:
             elements = base(value, run)
@@ -211,6 +213,11 @@ class _Maker:
 
     def _multi_select_dict(self, node: Node) -> Shape:
         pairs = [(child["value"], self.of(child["children"][0])) for child in node["children"]]
+        inside = [child["children"][0] for child in node["children"]]
+        if all(one["type"] == "field" for one in inside):
+            names = [child["value"] for child in node["children"]]
+            fields = [one["value"] for one in inside]
+            return _selected(tuple(zip(names, fields, strict=True)))
 
         def shape(value: Any, run: Shaping) -> Any:
             if value is None:
@@ -308,6 +315,31 @@ class _Maker:
             return run.lookup(part, found if isinstance(found, str) else text(found))
 
         return shape
+
+
+def _projected(base: Shape, name: str) -> Shape:
+    """Return `base[].name`, without a call for each element."""
+
+    def shape(value: Any, run: Shaping) -> Any:
+        elements = base(value, run)
+        if not isinstance(elements, list):
+            return None
+        run.spend(len(elements))
+        return [item for e in elements if isinstance(e, dict) and (item := e.get(name)) is not None]
+
+    return shape
+
+
+def _selected(fields: tuple[tuple[str, str], ...]) -> Shape:
+    """Return `{name: field, …}`, without a call for each field."""
+
+    def shape(value: Any, _run: Shaping) -> Any:
+        if isinstance(value, dict):
+            get = value.get
+            return {name: get(field) for name, field in fields}
+        return None if value is None else {name: None for name, _ in fields}
+
+    return shape
 
 
 def _is_false(value: Any) -> bool:

@@ -30,6 +30,7 @@ _NOT_SENT = frozenset(
 _LONGEST = 128  # of a value that is remembered
 _ONE_BYTE = 127  # lengths below fit into one (RFC 7541 section 5.1)
 _PATH = literal(((b":path", b""),))[:-1]
+_LENGTHS = tuple([bytes((size,)) for size in range(_ONE_BYTE)])
 _TIMEOUT = "x-envoy-upstream-rq-timeout-ms"
 
 
@@ -65,12 +66,12 @@ def block(
         raise NotSendable("target")
     path = target.encode("ascii")
     short = len(path)
-    written = (
-        _first(upstream, method, host)
-        + (_PATH + bytes((short,)) + path if short < _ONE_BYTE else literal(((b":path", path),)))
-        + _upstream(upstream + WITH_HOST if host else upstream)
-        + _fields(tuple(headers))
-    )
+    before, told = _around(upstream, method, host)
+    behind = told + _fields(tuple(headers))
+    if short < _ONE_BYTE:
+        written = before + _LENGTHS[short] + path + behind
+    else:
+        written = before[: -len(_PATH)] + literal(((b":path", path),)) + behind
     if size:
         written += _written("content-length", str(size))
     if seconds is not None:
@@ -79,19 +80,18 @@ def block(
 
 
 @lru_cache(maxsize=1024)
-def _upstream(place: str) -> bytes:
-    return literal(((UPSTREAM_HEADER.encode("ascii"), place.encode("ascii")),))
-
-
-@lru_cache(maxsize=1024)
-def _first(upstream: str, method: str, host: str) -> bytes:
-    return literal(
+def _around(upstream: str, method: str, host: str) -> tuple[bytes, bytes]:
+    """Write what stands before the path, up to its name, and the field that names the upstream."""
+    before = literal(
         (
             (b":method", method.encode("ascii")),
             (b":scheme", b"http"),
             (b":authority", (host or upstream).encode("ascii")),
         )
     )
+    place = upstream + WITH_HOST if host else upstream
+    told = literal(((UPSTREAM_HEADER.encode("ascii"), place.encode("ascii")),))
+    return before + _PATH, told
 
 
 def _written(name: str, value: str) -> bytes:

@@ -146,7 +146,7 @@ class Came(Headers):
         """Say whether one of these names is there."""
         if self._values:
             return super().has_any(names)
-        return any(name in names for name, _ in self._fields)
+        return not dict(self._fields).keys().isdisjoint(names)
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:

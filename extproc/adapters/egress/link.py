@@ -46,8 +46,7 @@ class Link(asyncio.Protocol):
     def takes_more(self) -> bool:
         """Say whether a call may be made here."""
         transport = self._transport
-        closing = transport is not None and transport.is_closing()
-        return self.connection.takes_more and not closing
+        return self.connection.takes_more and (transport is None or not transport.is_closing())
 
     @property
     def under_way(self) -> int:

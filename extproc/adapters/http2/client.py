@@ -108,10 +108,16 @@ class ClientConnection(Connection[Head]):
 
     # ---- bytes in
 
-    def _frames_of(self, buffer: bytes, position: int, events: list[Event]) -> None:
-        """Take frame after frame; DATA of an answer that nothing is special about right here."""
+    def _frames_of(  # noqa: C901, PLR0912 - see below
+        self, buffer: bytes, position: int, events: list[Event]
+    ) -> None:
+        """Take frame after frame.
+
+        What answers that nothing is special about are made of is handled right here: a block that
+        came before, pieces of a body, the end. A call for each frame costs as much as its work.
+        """
         size = len(buffer)
-        unpack, streams = frames.HEADER.unpack_from, self.streams
+        unpack, streams, known = frames.HEADER.unpack_from, self.streams, self._fields.known_reply
         try:
             while size - position >= frames.HEADER_SIZE:
                 word, flags, stream_id = unpack(buffer, position)
@@ -123,17 +129,23 @@ class ClientConnection(Connection[Head]):
                     break
                 payload = buffer[start:end]
                 position = end
-                stream_id &= frames.STREAM_MASK
-                if kind == _DATA and flags <= _END_STREAM and payload and self._block is None:
-                    stream = streams.get(stream_id)
-                    if type(stream) is Asked and self._took_piece(stream, payload):
-                        if flags:
-                            self._remote_ended(stream)
-                            events.append(AnswerCame(stream))
-                        else:
-                            self.took(stream, len(payload))
-                        continue
-                event = self._any(kind, flags, stream_id, payload)
+                stream = streams.get(stream_id) if self._block is None else None
+                if type(stream) is Asked:
+                    if kind == _DATA:
+                        if flags <= _END_STREAM and self._took_piece(stream, payload, flags):
+                            if flags:
+                                self._remote_ended(stream)
+                                events.append(AnswerCame(stream))
+                            else:
+                                self.took(stream, len(payload))
+                            continue
+                    elif kind == _HEADERS and flags == _END_HEADERS and stream.head is None:
+                        head = known(payload)
+                        if head is not None and head.status >= _FINAL:
+                            stream.head = head
+                            stream.answered = True
+                            continue
+                event = self._any(kind, flags, stream_id & frames.STREAM_MASK, payload)
                 if event is not None:
                     events.append(event)
         finally:
@@ -141,12 +153,18 @@ class ClientConnection(Connection[Head]):
             if position and self._block is None:
                 self._partial_since = self._now
 
-    def _took_piece(self, stream: Asked, payload: bytes) -> bool:
-        """Take a piece of a body; False, and nothing has changed, if it may not come like that."""
-        size = len(payload)
-        if stream.head is None or stream.size + size > stream.most:
+    def _took_piece(self, stream: Asked, payload: bytes, flags: int) -> bool:
+        """Take a piece of a body, or its end.
+
+        Returns:
+            False, and nothing has changed, if it may not come like that.
+        """
+        if stream.head is None:
             return False
-        if not self._fits(stream, payload):
+        size = len(payload)
+        if not size:
+            return bool(flags) and stream.remote_open
+        if stream.size + size > stream.most or not self._fits(stream, payload):
             return False
         stream.size += size
         stream.pieces.append(payload)

@@ -54,6 +54,10 @@ class ReplyReader(FieldReader["Head"]):
         self._fields: dict[bytes, tuple[str, str]] = {}
         self._blocks: dict[bytes, Head] = {}
 
+    def known_reply(self, block: bytes) -> Head | None:
+        """Return what a block that came before was read as, at the beginning of an answer."""
+        return self._blocks.get(block)
+
     def reply(self, block: bytes) -> Head:
         """Read the block that begins an answer.
 
