@@ -11,7 +11,7 @@ from jwt import PyJWK, PyJWKError
 from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
-from extproc.authentication import known_secrets
+from extproc.authentication import known_secrets, roca
 
 _SMALLEST_RSA = 2048
 _MOST_KEYS = 200
@@ -122,7 +122,12 @@ def _any_algorithm(entry: dict[str, Any]) -> str | None:
 def _algorithms(entry: dict[str, Any], material: Any) -> frozenset[str]:
     """Return what the key may verify: by its kind, narrowed to the `alg` it names."""
     if isinstance(material, rsa.RSAPublicKey):
-        strong = material.key_size >= _SMALLEST_RSA and material.public_numbers().e >= 3  # noqa: PLR2004 - RFC 8017
+        numbers = material.public_numbers()
+        strong = (
+            material.key_size >= _SMALLEST_RSA
+            and numbers.e >= 3  # noqa: PLR2004 - RFC 8017
+            and not roca.is_weak(numbers.n)
+        )
         possible = frozenset(_FAMILIES["RSA"]) if strong else frozenset()
     elif isinstance(material, ec.EllipticCurvePublicKey):
         possible = frozenset(a for a, curve in _CURVES.items() if curve == material.curve.name)

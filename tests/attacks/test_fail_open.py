@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,17 +16,16 @@ import pytest
 from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import load
-from tests.attacks.minting import token
+from tests.attacks.minting import jwk, token
 from tests.attacks.place import Place, allowed, bearer, denied, quiet
 from tests.attacks.wire import Upstream, exchange, request, running
 from tests.e2e.test_reload import r_ok
 from tests.support.places import free_port, short_folder
-from tests.support.processes import ROOT, Gateway, gateway, head
+from tests.support.processes import ROOT, Gateway, children, gateway, head
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Break = Callable[[Path], object]
 
@@ -34,6 +36,17 @@ policies: policies/
 routes:
   - {name: open, match: {path: /open}, upstream: echo, authorization: open}
   - {name: closed, match: {path: /closed}, upstream: echo, authorization: closed}
+"""
+TOKENS = """
+upstreams: {echo: {endpoints: ["http://127.0.0.1:UPSTREAM"]}}
+authentication: {a: {jwt: {issuer: "http://issuer.test", audiences: [shop], jwks: keys.json}}}
+routes:
+  - {name: private, match: {path: /private}, upstream: echo, authentication: a}
+"""
+CLOCK = """
+import time
+now = time.time
+time.time = lambda: now() + HOURS * 3600
 """
 POLICY = """policies:
   open: {rules: [{name: all, allow: 'true'}]}
@@ -116,6 +129,55 @@ def test_F12_a_full_disk_changes_no_decision() -> None:
             assert exchange(started.port, request("/open")).status == 200
             assert exchange(started.port, request("/closed")).status == 401
         assert len(upstream.received) == 20
+
+
+@pytest.mark.parametrize(("hours", "statuses"), [(0, {200}), (1, {401}), (-1, {401})])
+def test_F12_a_clock_that_is_wrong_lets_nobody_in(
+    tmp_path: Path, hours: int, statuses: set[int]
+) -> None:
+    """F12: tokens of ten minutes, under a clock that is an hour off: denied, either way."""
+    (tmp_path / "sitecustomize.py").write_text(CLOCK.replace("HOURS", str(hours)))
+    upstream = Upstream()
+    text = TOKENS.replace("UPSTREAM", str(upstream.port))
+    files = {"keys.json": json.dumps({"keys": [jwk("rsa")]})}
+    with (
+        running(upstream),
+        gateway(text, files, environment={"PYTHONPATH": str(tmp_path)}) as started,
+    ):
+        answers = [exchange(started.port, request("/private", bearer(token()))) for _ in range(5)]
+        assert {answer.status for answer in answers} == statuses
+        assert exchange(started.port, request("/private")).status == 401
+
+
+def test_F12_without_file_descriptors_nobody_gets_in() -> None:
+    """F12: a worker and an Envoy that can open nothing more: decided as before, or denied."""
+    upstream = Upstream()
+    text = REST.replace("UPSTREAM", str(upstream.port))
+    with running(upstream), gateway(text, {"policies/p.yaml": POLICY}) as started:
+        assert exchange(started.port, request("/open")).status == 200
+        everyone = children(started.process.pid)
+        before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in everyone}
+        try:
+            for pid in everyone:
+                used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[pid][1]))
+            for _ in range(20):
+                assert _status(started.port, "/open") in {0, 200, 500, 502, 503, 504}
+                assert _status(started.port, "/closed") in {0, 401, 500, 502, 503, 504}
+        finally:
+            for pid, limit in before.items():
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        until(lambda: _status(started.port, "/open") == 200, "it goes on")
+        assert _status(started.port, "/closed") == 401
+    assert {got.path for got in upstream.received} == {"/open"}
+
+
+def _status(port: int, target: str) -> int:
+    """Return an answer's status; 0 for none."""
+    try:
+        return exchange(port, request(target), seconds=2.0).status
+    except OSError:
+        return 0
 
 
 def _text(change: Callable[[str], str]) -> Break:

@@ -53,6 +53,13 @@ def test_errors_are_neither_true_nor_false(source: str) -> None:
         condition(source).holds(context(n=1))
 
 
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|a)*$", "(.*a){12}b", "^(([a-z])+.)+[A-Z]$"])
+def test_b9_patterns_take_linear_time(pattern: str) -> None:
+    """B9: RE2 in conditions; where patterns are tried by backtracking this would never end."""
+    hostile = context("/" + "a" * 50_000 + "!")
+    assert not condition(f'request.path.substring(1).matches("{pattern}")').holds(hostile)
+
+
 def test_a_repeated_parameter_can_not_be_read_as_one() -> None:
     """H3: the first or the last would both be wrong."""
     reads_a = condition('request.query.a == "1"')

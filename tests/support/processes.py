@@ -77,6 +77,7 @@ def gateway(
     workers: int = 1,
     whole: bool = False,
     options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """Run a gateway until the end of the block.
 
@@ -86,6 +87,7 @@ def gateway(
         workers: how many.
         whole: `text` has its own head, with PORT and ADMIN to be filled in.
         options: of the command.
+        environment: further variables.
     """
     with short_folder() as folder:
         port, admin = free_port(), free_port()
@@ -97,7 +99,7 @@ def gateway(
         (folder / "gateway.yaml").write_text(filled if whole else head(port, admin) + text)
         log = folder / "log"
         with log.open("wb") as output:
-            process = start_run(folder / "gateway.yaml", output, workers, options=options)
+            process = start_run(folder / "gateway.yaml", output, workers, environment, options)
         running = Gateway(port, admin, folder, process, log)
         try:
             until(lambda: _ready(running), f"the gateway serves: {running.said()}", 40)
