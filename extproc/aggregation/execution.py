@@ -65,7 +65,8 @@ class Execution:
         self._gates = gates
         self._budget = Budget(plan.bounds)
         self._loop = asyncio.get_running_loop()
-        self._ends = services.clock.monotonic() + plan.deadline
+        self._cached, self._monotonic = services.cached, services.clock.monotonic
+        self._ends = self._monotonic() + plan.deadline
         self._waits = dict(shape.waits)
         self._states: dict[str, PartState] = {}
         self._left_out: set[str] = set()
@@ -74,7 +75,6 @@ class Execution:
         self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
         self._gated: dict[Leg, Any] = {}
         self._arrived: list[asyncio.Future[Answered]] = []
-        self._values: dict[asyncio.Future[Answered], Any] = {}
         self._wake: asyncio.Future[None] | None = None
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
@@ -118,25 +118,39 @@ class Execution:
             self._timer = self._loop.call_later(max(left, 0.0), self._time_is_over)
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
-        """Gather what came; go on once all is there, or with what something waits for."""
-        arrived = self._arrived
-        arrived.append(future)
-        if len(arrived) == len(self._flying) or self._matters(future):
+        """Take a part for which nothing waits where it arrives; go on with everything else."""
+        if self._taken(future):
+            if not self._flying:
+                self._woken()
+        else:
+            self._arrived.append(future)
             self._woken()
 
-    def _matters(self, future: asyncio.Future[Answered]) -> bool:
-        """Say whether anything can begin or end by what came."""
-        if self._queue or self._gated or future.exception() is not None:
-            return True
+    def _taken(self, future: asyncio.Future[Answered]) -> bool:
+        """Take an answer that is its part, if nothing can begin or end by it."""
         legs = self._flying[future]
-        first, answer = legs[0], future.result()
-        if len(legs) > 1 or first.keys is not None or first.gate is not None:
-            return True
+        leg = legs[0]
+        state, call = leg.part, leg.call
+        part = call.part
+        simple = len(legs) == 1 and leg.keys is None and leg.gate is None and call is state.call
+        if not simple or self._queue or self._shape.then[part] or part in self.parts:
+            return False
+        if future.exception() is not None:
+            return False
+        answer = future.result()
         try:
-            self._values[future] = first.call.kind.read(answer)
+            value = call.kind.read(answer)
+            self._budget.took(len(answer.body))
         except Unusable:
-            return True
-        return bool(self._shape.then[first.part.call.part])
+            return False
+        del self._flying[future]
+        if answer.source and answer.source != "miss":
+            state.outcome = answer.source
+        self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
+        self._freshness.took(answer, self._context.now)
+        self.parts[part] = value
+        self._note(state)
+        return True
 
     def _time_is_over(self) -> None:
         self._late = True
@@ -278,12 +292,12 @@ class Execution:
 
     def _make(self, leg: Leg, outgoing: Outgoing) -> None:
         call = leg.call
-        left = self._ends - self._services.clock.monotonic()
+        left = self._ends - self._monotonic()
         seconds = max(left if call.timeout is None else min(call.timeout, left), _LEAST)
         if outgoing.method not in SAFE:
             self._freshness.unsafe()
         leg.part.made += 1
-        made = self._services.cached(
+        made = self._cached(
             call.upstream,
             outgoing.method,
             outgoing.target,
@@ -335,9 +349,7 @@ class Execution:
         if answer.source and answer.source != "miss":
             leg.part.outcome = answer.source
         try:
-            values = self._values
-            known = values.pop(future) if future in values else leg.call.kind.read(answer)
-            self._came_of(leg, known)
+            self._came_of(leg, leg.call.kind.read(answer))
         except Unusable as failure:
             if failure.status == _NOT_FOUND and leg.keys is not None and leg.call.batch is None:
                 self._leg_done(leg.part)  # of this key there is nothing

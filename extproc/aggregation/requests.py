@@ -19,7 +19,8 @@ DEPTH = "x-gateway-depth"
 """How many aggregations stand behind one another: one that calls itself ends."""
 
 # Headers of the request that go along with each call: to find it again, and for its language.
-_CARRIED = ("x-request-id", "traceparent", "tracestate", "accept-language")
+_REQUEST_ID = "x-request-id"
+_CARRIED = ("traceparent", "tracestate", "accept-language")
 _IDEMPOTENCY = "idempotency-key"
 
 Pairs = tuple[tuple[str, str], ...]
@@ -64,8 +65,9 @@ class Telling:
         self._depth = depth
         self._identity = identity
         self._assertion = assertion
-        get = request.headers.get
-        carried = [(name, value) for name in _CARRIED if (value := get(name)) is not None]
+        headers = request.headers
+        names = (_REQUEST_ID, *_CARRIED) if headers.has_any(_CARRIED) else (_REQUEST_ID,)
+        carried = [(name, value) for name in names if (value := headers.get(name)) is not None]
         self._carried = (*carried, (DEPTH, str(depth + 1)))
         self._told: tuple[Pairs, str] | None = None
         self._known: dict[object, tuple[Pairs, str]] = {}

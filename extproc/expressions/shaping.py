@@ -197,8 +197,10 @@ class _Maker:
             elements = base(value, run)
             if not isinstance(elements, list):
                 return None
-            merged: list[Any] = []
             run.spend(len(elements))
+            if list not in map(type, elements):
+                return elements  # nothing is flattened
+            merged: list[Any] = []
             for element in elements:
                 if isinstance(element, list):
                     run.spend(len(element))

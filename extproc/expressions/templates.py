@@ -96,11 +96,13 @@ class Template:
             NoValue: a hole of the path has none, or would be an empty, `.` or `..` segment.
             MalformedRequest: see `Expression.value`.
         """
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], str):
+            return _constant(self.pieces[0])
         path, parameters = _parted(self.pieces)
         filled = ""
         for piece in path:
             filled += piece if isinstance(piece, str) else _segment(_text(piece, context))
-        if "/." in filled and any(part in {".", ".."} for part in filled.split("/")):
+        if _climbs(filled):
             raise NoValue(self.source)
         if parameters is None:
             return filled
@@ -112,6 +114,23 @@ class Template:
             piece if isinstance(piece, str) else encode(_text(piece, context))
             for piece in self.pieces
         )
+
+
+def _climbs(path: str) -> bool:
+    """Say whether a path has a segment that stands for another one."""
+    return "/." in path and any(part in {".", ".."} for part in path.split("/"))
+
+
+@lru_cache(maxsize=4096)
+def _constant(target: str) -> str:
+    """Return a target without holes as it is.
+
+    Raises:
+        NoValue: as for one with holes.
+    """
+    if _climbs(target.partition("?")[0]):
+        raise NoValue(target)
+    return target
 
 
 @lru_cache(maxsize=4096)

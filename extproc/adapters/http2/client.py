@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.connection import Connection
@@ -117,7 +117,9 @@ class ClientConnection(Connection[Head]):
         came before, pieces of a body, the end. A call for each frame costs as much as its work.
         """
         size = len(buffer)
-        unpack, streams, known = frames.HEADER.unpack_from, self.streams, self._fields.known_reply
+        unpack, known = frames.HEADER.unpack_from, self._fields.known_reply
+        streams = cast("dict[int, Asked]", self.streams)  # nothing else is ever opened here
+        usual = self._block is None  # what is below alone changes it
         try:
             while size - position >= frames.HEADER_SIZE:
                 word, flags, stream_id = unpack(buffer, position)
@@ -129,15 +131,22 @@ class ClientConnection(Connection[Head]):
                     break
                 payload = buffer[start:end]
                 position = end
-                stream = streams.get(stream_id) if self._block is None else None
-                if type(stream) is Asked:
+                stream = streams.get(stream_id) if usual else None
+                if stream is not None:
                     if kind == _DATA:
-                        if flags <= _END_STREAM and self._took_piece(stream, payload, flags):
-                            if flags:
-                                self._remote_ended(stream)
-                                events.append(AnswerCame(stream))
-                            else:
-                                self.took(stream, len(payload))
+                        if payload:
+                            if flags <= _END_STREAM and self._took_piece(stream, payload):
+                                if flags:
+                                    self._remote_ended(stream)
+                                    events.append(AnswerCame(stream))
+                                else:
+                                    self.took(stream, end - start)
+                                continue
+                        elif (
+                            flags == _END_STREAM and stream.remote_open and stream.head is not None
+                        ):
+                            self._remote_ended(stream)
+                            events.append(AnswerCame(stream))
                             continue
                     elif kind == _HEADERS and flags == _END_HEADERS and stream.head is None:
                         head = known(payload)
@@ -148,25 +157,18 @@ class ClientConnection(Connection[Head]):
                 event = self._any(kind, flags, stream_id & frames.STREAM_MASK, payload)
                 if event is not None:
                     events.append(event)
+                usual = self._block is None
         finally:
             self._rest = buffer[position:] if position < size else b""
             if position and self._block is None:
                 self._partial_since = self._now
 
-    def _took_piece(self, stream: Asked, payload: bytes, flags: int) -> bool:
-        """Take a piece of a body, or its end.
-
-        Returns:
-            False, and nothing has changed, if it may not come like that.
-        """
-        if stream.head is None:
+    def _took_piece(self, stream: Asked, payload: bytes) -> bool:
+        """Take a piece of a body; False, and nothing has changed, if it may not come like that."""
+        whole = stream.size + len(payload)
+        if stream.head is None or whole > stream.most or not self._fits(stream, payload):
             return False
-        size = len(payload)
-        if not size:
-            return bool(flags) and stream.remote_open
-        if stream.size + size > stream.most or not self._fits(stream, payload):
-            return False
-        stream.size += size
+        stream.size = whole
         stream.pieces.append(payload)
         return True
 
