@@ -1,8 +1,9 @@
 """One request's calls: each begins when the parts it waits for are there.
 
-Calls are futures, and no call has a task: what comes is gathered, and the one coroutine of the
-exchange goes through it, begins what has become possible, and waits again. So all calls that begin
-together leave together, and whatever an expression costs is counted as this plugin's.
+Calls are futures, and no call has a task. A part that nothing waits for is taken where it arrives;
+for the rest the one coroutine of the exchange goes through what came, begins what has become
+possible, and waits again. So all calls that begin together leave together, and whatever an
+expression costs is counted as this plugin's.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
 from extproc.aggregation.failures import CallFailed, Unusable
-from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
+from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, outcome_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context, EvaluationFailed
-from extproc.expressions.projections import ShapeFailed, key_text
+from extproc.expressions.projections import ShapeFailed
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
@@ -119,11 +120,10 @@ class Execution:
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
         """Take a part for which nothing waits where it arrives; go on with everything else."""
-        if self._taken(future):
-            if not self._flying:
-                self._woken()
-        else:
+        taken = self._taken(future)
+        if not taken:
             self._arrived.append(future)
+        if not (taken and self._flying):
             self._woken()
 
     def _taken(self, future: asyncio.Future[Answered]) -> bool:
@@ -133,12 +133,11 @@ class Execution:
         state, call = leg.part, leg.call
         part = call.part
         simple = len(legs) == 1 and leg.keys is None and leg.gate is None and call is state.call
-        if not simple or self._queue or self._shape.then[part] or part in self.parts:
+        ends = not (self._queue or self._shape.then[part] or part in self.parts)
+        if not simple or not ends or future.exception() is not None:
             return False
-        if future.exception() is not None:
-            return False
-        answer = future.result()
         try:
+            answer = future.result()
             value = call.kind.read(answer)
             self._budget.took(len(answer.body))
         except Unusable:
@@ -181,14 +180,12 @@ class Execution:
             self._queued(state, [Leg(state, call, None, 0)])
             return
         try:
-            state.keys = keys_of(call.each.of(self.parts, self.lookup))
+            legs = state.cut(call.each.of(self.parts, self.lookup))
         except ShapeFailed:
             self._failed(Leg(state, call, None, 0), Unusable("shape"))
             return
-        size = 1 if call.batch is None else call.batch.size
-        cut = list(chunks(state.keys, size))
-        self._queued(state, [Leg(state, call, keys, n) for n, keys in enumerate(cut)])
-        if not cut:
+        self._queued(state, legs)
+        if not legs:
             self._each_done(state)
 
     def _queued(self, state: PartState, legs: list[Leg]) -> None:
@@ -326,17 +323,15 @@ class Execution:
             first.gate.leave()
             first.gate = None
         fault = future.exception()
-        if fault is not None:
-            self._count(first, fault, None)
-        else:
-            answer = future.result()
-            self._count(first, None, answer)
-            try:
-                self._budget.took(len(answer.body))
-            except Unusable as failure:
-                for leg in legs:
-                    self._failed(leg, failure)
-                return
+        answer = None if fault is not None else future.result()
+        labels = (first.call.upstream, outcome_of(fault, answer))
+        self._services.metrics.count("extproc_calls_total", labels)
+        try:
+            self._budget.took(len(answer.body) if answer is not None else 0)
+        except Unusable as failure:
+            for leg in legs:
+                self._failed(leg, failure)
+            return
         for leg in legs:
             self._answered(leg, future)
 
@@ -367,11 +362,8 @@ class Execution:
                 state.outcome = "fallback"
                 self.missing.add(state.call.part)
             self._done(state, value)
-        elif call.batch is None:
-            state.items[key_text(leg.keys[0])] = value
-            self._leg_done(state)
         else:
-            state.items |= joined(call.batch, leg.keys, value)
+            state.gather(leg.keys, value)
             self._leg_done(state)
 
     def _leg_done(self, state: PartState) -> None:
@@ -445,16 +437,11 @@ class Execution:
             future.add_done_callback(_seen)
             if legs[0].gate is not None:
                 legs[0].gate.leave()
-            self._services.metrics.count(
-                "extproc_calls_total", (legs[0].call.upstream, "cancelled")
-            )
+            labels = (legs[0].call.upstream, "cancelled")
+            self._services.metrics.count("extproc_calls_total", labels)
         self._flying.clear()
 
     # ---- what is told
-
-    def _count(self, leg: Leg, fault: BaseException | None, answer: Answered | None) -> None:
-        labels = (leg.call.upstream, outcome_of(fault, answer))
-        self._services.metrics.count("extproc_calls_total", labels)
 
     def _note(self, state: PartState) -> None:
         """Put a part into the decision record."""

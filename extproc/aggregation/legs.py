@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation.joins import chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.projections import key_text
 
@@ -28,6 +29,28 @@ class PartState:
         self.made = 0
         self.failed = False
         self.outcome = "ok"
+
+    def cut(self, value: Any) -> list[Leg]:
+        """Return the calls for the keys among a value: one for each key, or for each chunk.
+
+        Raises:
+            ShapeFailed: something among them is no key.
+        """
+        call = self.call
+        self.keys = keys_of(value)
+        size = 1 if call.batch is None else call.batch.size
+        return [Leg(self, call, keys, n) for n, keys in enumerate(chunks(self.keys, size))]
+
+    def gather(self, keys: list[Key], value: Any) -> None:
+        """Take what came for keys.
+
+        Raises:
+            NotJoinable: the items can't be told apart.
+        """
+        if self.call.batch is None:
+            self.items[key_text(keys[0])] = value
+        else:
+            self.items |= joined(self.call.batch, keys, value)
 
     def noted(self) -> dict[str, Any]:
         """Return what a decision record holds of the part."""
