@@ -104,17 +104,17 @@ class RedisReplicas:
         """Tell what others mark; see `Replicas.follow`."""
         self._heard, self._lost = heard, lost
 
-    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: bool) -> Looked:
+    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: str) -> Looked:
         """Return what is stored, in one round trip; see `Replicas.look`."""
         if not self.trusted:
             return Looked()
         flat = [text.encode("latin-1", "replace") for pair in fields for text in pair]
         arguments = [_LARGEST, self._owner, _LEASE if lease else 0, *flat]
-        found = await self._run("LOOK", [_entry(name), _lease(name)], arguments)
+        found = await self._run("LOOK", [_entry(name), _lease(lease)], arguments)
         if not isinstance(found, list):
             return Looked()
         data, said = found
-        return Looked(data if isinstance(data, bytes) else None, self._took(name, said))
+        return Looked(data if isinstance(data, bytes) else None, self._took(lease, said))
 
     async def lease(self, name: str) -> str:
         """Ask to be the one who asks the upstream; see `Looked.lease`."""
@@ -129,11 +129,11 @@ class RedisReplicas:
             self._leases.add(name)
         return text
 
-    def release(self, name: str, *, unstorable: bool) -> None:
+    def release(self, name: str, *, unshared: bool) -> None:
         """Give a lease back; see `Replicas.release`."""
         if name in self._leases:
             self._leases.discard(name)
-            arguments = [self._owner, _PASS, _PASS_FOR if unstorable else 0]
+            arguments = [self._owner, _PASS, _PASS_FOR if unshared else 0]
             self._soon(lambda: self._run("RELEASE", [_lease(name)], arguments))
 
     def keep(

@@ -10,10 +10,9 @@ from extproc.caching.asking import NOTHING
 from extproc.caching.invalidation import SAFE, called
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
-from extproc.caching.replicated import MINE, passes
+from extproc.caching.replicated import MINE, Place, passes
 from extproc.caching.responses import Responses
 from extproc.caching.reuse import Use
-from extproc.caching.selecting import selects
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered
@@ -83,7 +82,7 @@ class CachedCalls:
             lowered = Headers([(name.lower(), value) for name, value in headers])
             return _Wanted(key, upstream, target, lowered, timeout, max_bytes, stale_if_error)
 
-        if not self._responses.flights.passes((key, ())):
+        if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted())
         made = self._call(
             upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
@@ -115,27 +114,38 @@ class CachedCalls:
 
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
-        waited = ""
+        waited, gave_up = "", not self._responses.trusted
         ends = self._monotonic() + min(wanted.timeout or _LONGEST_WAIT, _LONGEST_WAIT)
         while True:
             entry = self._responses.select(wanted.key, wanted.headers)[0]
             found = self._stored(wanted, entry, waited)
             if found is not None:
                 return found
-            key = (wanted.key, self._selecting(wanted))
-            if flights.passes(key):
+            place = self._place(wanted)
+            if gave_up or flights.passes(place):
                 return await self._made(wanted, entry)
-            flight = flights.joined(key)
+            flight = flights.joined(place)
             if flight is None:
-                flight = flights.begin(key)
-                try:
-                    return await self._led(wanted, entry, ends)
-                finally:
-                    flights.end(flight)
+                return await self._flown(wanted, entry, ends, flights.begin(place))
             left = ends - self._monotonic()
-            if left <= 0 or not await flight.landed(left):
-                return await self._made(wanted, entry)
+            gave_up = left <= 0 or not await flight.is_lost(left)
             waited = "collapsed"
+
+    async def _flown(
+        self, wanted: _Wanted, entry: Entry | None, ends: float, flight: Flight
+    ) -> Answered:
+        """Make the call for all who wait; a call that is given up brings no answer."""
+        end = self._responses.flights.end
+        try:
+            answer = await self._led(wanted, entry, ends)
+        except UpstreamFault:
+            end(flight)
+            raise
+        except BaseException:
+            end(flight, lost=True)
+            raise
+        end(flight)
+        return answer
 
     async def _led(self, wanted: _Wanted, entry: Entry | None, ends: float) -> Answered:
         """Make the call, unless replicas have its answer or one of them makes it."""
@@ -148,23 +158,17 @@ class CachedCalls:
             nonlocal found
             found = stored
             self._responses.take(wanted.key, stored)
-            self._responses.flights.storable((wanted.key, self._selecting(wanted)))
             return self._stored(wanted, stored, "collapsed" if waited else "")
 
+        place = self._place(wanted)
         sought = await shared.seek(
-            wanted.key,
-            wanted.headers,
-            self._services.clock,
-            ends,
-            use,
-            leads=True,
-            known=entry is not None,
+            place, wanted.headers, self._services.clock, ends, use, leads=True
         )
         if sought.answer is not None:
             return sought.answer
         flights, ended = self._responses.flights, False
         if passes(sought.lease):
-            flights.unstorable((wanted.key, self._selecting(wanted)))
+            flights.unshared(place, stored=found is not None)
         try:
             answer = await self._made(wanted, found)
             ended = True
@@ -172,11 +176,11 @@ class CachedCalls:
         finally:
             if sought.lease == MINE:
                 # Those who wait for this one needn't, the next time, if nothing came of it.
-                unstorable = ended and flights.passes((wanted.key, self._selecting(wanted)))
-                shared.release(wanted.key, unstorable=unstorable)
+                unshared = ended and flights.passes(self._place(wanted))
+                shared.release(place, unshared=unshared)
 
-    def _selecting(self, wanted: _Wanted) -> object:
-        return selects(self._responses.varying(wanted.key), wanted.headers)
+    def _place(self, wanted: _Wanted) -> Place:
+        return self._responses.place(wanted.key, wanted.headers)
 
     def _stored(self, wanted: _Wanted, entry: Entry | None, waited: str) -> Answered | None:
         """Return what is stored, if it may be given without a call."""
@@ -253,6 +257,7 @@ class CachedCalls:
             return Answered(entry.status, headers, entry.body, source="miss")
         fresh = making.refreshed(entry, headers, kept, pairs, sent=sent, now=now, stamp=stamp)
         self._responses.keep(wanted.key, fresh)
+        self._responses.came(wanted.key, wanted.headers, fresh)
         return _given(fresh, now, "hit")
 
     def _kept(self, wanted: _Wanted, answer: Answered, sent: float, stamp: Stamp) -> Answered:
@@ -274,11 +279,11 @@ class CachedCalls:
             )
         if entry is None:
             self._responses.objects.drop(wanted.key)  # what it is now isn't to be stored
-            flights.unstorable((wanted.key, self._selecting(wanted)))
+            flights.unshared(self._place(wanted))
             answer.source = "miss"
             return answer
         self._responses.keep(wanted.key, entry)
-        flights.storable((wanted.key, self._selecting(wanted)))
+        self._responses.came(wanted.key, wanted.headers, entry)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
 
 

@@ -1,8 +1,10 @@
 """Collapse: of several requests for the same, one goes to the upstream and the others wait.
 
 A flight ends when its answer is stored, as soon as it is known that it won't be, or when the
-request that made it ends in whatever way; all who wait look again then. What turned out not to be
-storable is remembered, so that nobody waits for it a second time.
+request that made it ends in whatever way; all who wait look again then. Whoever can't use what came
+goes to the upstream without waiting once more: nobody queues. Only where nothing came, as the
+client went away, is it the turn of another one. What turned out not to be for others is remembered,
+so that nobody waits for it a second time.
 """
 
 from __future__ import annotations
@@ -24,24 +26,23 @@ class Flight:
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[bool]] = []
 
-    async def landed(self, seconds: float) -> bool:
-        """Wait for its end; say whether it came in time."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def is_lost(self, seconds: float) -> bool:
+        """Wait for its end, for so long at most; say whether it ended without an answer."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            await asyncio.wait_for(waiter, seconds)
+            return await asyncio.wait_for(waiter, seconds)
         except TimeoutError:
             return False
-        return True
 
-    def land(self) -> None:
+    def land(self, *, lost: bool) -> None:
         """Let all who wait look again."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(lost)
 
 
 class Flights:
@@ -49,12 +50,16 @@ class Flights:
 
     def __init__(self, most_passes: int = _MOST_PASSES) -> None:
         self._flights: dict[Hashable, Flight] = {}
-        self._passes: OrderedDict[Hashable, None] = OrderedDict()
+        self._passes: OrderedDict[Hashable, bool] = OrderedDict()
         self._most_passes = most_passes
 
     def passes(self, key: Hashable) -> bool:
-        """Say whether the last answer turned out not to be storable (hit-for-miss)."""
+        """Say whether the last answer turned out not to be for others (hit-for-miss)."""
         return key in self._passes
+
+    def passes_bare(self, key: Hashable) -> bool:
+        """Say whether it does, and nothing is stored that could be validated."""
+        return self._passes.get(key) is False
 
     def joined(self, key: Hashable) -> Flight | None:
         """Return the flight that is under way."""
@@ -65,19 +70,24 @@ class Flights:
         flight = self._flights[key] = Flight(key)
         return flight
 
-    def end(self, flight: Flight) -> None:
+    def end(self, flight: Flight, *, lost: bool = False) -> None:
         """End it, whatever became of it; a second time is no error."""
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
-        flight.land()
+        flight.land(lost=lost)
 
-    def unstorable(self, key: Hashable) -> None:
-        """Remember that what comes for a key can't be shared, until something can."""
-        self._passes[key] = None
+    def unshared(self, key: Hashable, *, stored: bool = False) -> None:
+        """Remember that what comes for a key is for nobody else, until something is.
+
+        Args:
+            key: of the flight.
+            stored: it is stored all the same, and must be validated each time.
+        """
+        self._passes[key] = stored
         self._passes.move_to_end(key)
         if len(self._passes) > self._most_passes:
             self._passes.popitem(last=False)
 
-    def storable(self, key: Hashable) -> None:
-        """Something for this key was stored."""
+    def shared(self, key: Hashable) -> None:
+        """Something for this key was stored that others can use."""
         self._passes.pop(key, None)

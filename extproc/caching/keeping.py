@@ -50,7 +50,7 @@ class Keeper:
         if entry is None:
             return False
         self.responses.keep(passage.key, entry)
-        self.responses.flights.storable(passage.place)
+        self.responses.came(passage.key, passage.headers, entry)
         return True
 
     def kept(self, passage: Passage, response: Response, now: float) -> storing.Kept:
@@ -85,6 +85,7 @@ class Keeper:
             self.responses.drop(passage.key, entry)
         else:
             self.responses.keep(passage.key, fresh)
+            self.responses.came(passage.key, passage.headers, fresh)
         return fresh
 
     def head(self, passage: Passage, response: Response) -> None:

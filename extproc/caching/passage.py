@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
     from extproc.caching.keys import type_of_key
+    from extproc.caching.replicated import Place
     from extproc.caching.storing import Kept
     from extproc.core.headers import Headers
 
@@ -32,7 +33,8 @@ class Passage:
         place: of the flight, by which what can't be stored is remembered.
         waited: it waited for another.
         passing: what comes can't be shared, as far as is known.
-        gave_up: it waited for as long as it may.
+        gave_up: it waited, and waits no more.
+        came: the upstream's answer has begun.
         sent: when it was forwarded, seconds since the epoch.
         stamp: the newest marks then, of this worker and of all replicas.
         leased: other replicas wait for this one.
@@ -46,6 +48,7 @@ class Passage:
         "answered",
         "asked",
         "by_body",
+        "came",
         "conditions",
         "entry",
         "fields",
@@ -77,10 +80,11 @@ class Passage:
         self.entry: Entry | None = None
         self.conditions = False
         self.flight: Flight | None = None
-        self.place: object = None
+        self.place: Place = ((), ())
         self.waited = False
         self.passing = False
         self.gave_up = False
+        self.came = False
         self.sent = 0.0
         self.stamp = (0, 0)
         self.leased = False

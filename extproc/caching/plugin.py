@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from extproc.caching import answering, conditions, reuse, selecting, validating
+from extproc.caching import answering, conditions, reuse, validating
 from extproc.caching import status as cache_status
 from extproc.caching.asking import asks
 from extproc.caching.behind import Behind
@@ -43,6 +43,7 @@ class Beyond(Enum):
 WAIT = 5.0
 BY_BODY = "cache"  # the name under which a request is handed on until its body is there
 _SAFE = ("GET", "HEAD")
+_PRECONDITIONS = ("if-match", "if-unmodified-since")
 _NOT_MODIFIED = 304
 _GATEWAY_TIMEOUT = 504
 _ERROR = 500
@@ -182,7 +183,7 @@ class Cache(Plugin):
         while isinstance(outcome, Flight):
             left = ends - self._services.clock.monotonic()
             passage.waited = True
-            passage.gave_up = left <= 0 or not await outcome.landed(left)
+            passage.gave_up = left <= 0 or not await outcome.is_lost(left)
             outcome = self._attempt(request, passage)
         return await self._beyond(request, passage) if outcome is Beyond.LOOK else outcome
 
@@ -197,20 +198,19 @@ class Cache(Plugin):
         assert shared is not None  # noqa: S101 - the caller looked
         clock = self._services.clock
         sought = await shared.seek(
-            passage.key,
+            passage.place,
             passage.headers,
             clock,
             clock.monotonic() + self.wait,
             lambda found, waited: self._found(request, passage, found, waited=waited),
             leads=passage.flight is not None,
-            known=passage.entry is not None,
         )
         if sought.answer is not None:
             return sought.answer
         passage.waited |= sought.waited
         passage.leased = sought.lease == MINE
         if passes(sought.lease) and passage.flight is not None:
-            self._responses.flights.unstorable(passage.place)
+            self._responses.flights.unshared(passage.place)
             self._land(passage)
         self._goes(request, passage)
         return None
@@ -281,27 +281,34 @@ class Cache(Plugin):
         if self.wait <= 0 or passage.method != "GET" or passage.asked.no_store:
             return None
         flights = self._responses.flights
-        fields = self._responses.varying(passage.key)
-        passage.place = (passage.key, selecting.selects(fields, passage.headers))
-        passage.passing = flights.passes(passage.place)
-        if passage.gave_up or passage.passing:
+        passage.place = self._responses.place(passage.key, passage.headers)
+        passage.passing = flights.passes(passage.place) or not self._responses.trusted
+        # What comes to a precondition is for nobody else, nor is what comes of others for it.
+        if passage.gave_up or passage.passing or passage.headers.has_any(_PRECONDITIONS):
             return None
         under_way = flights.joined(passage.place)
         if under_way is not None:
-            return None if passage.asked.no_cache else under_way
+            reloads = passage.asked.no_cache or passage.asked.max_age <= 0
+            return None if reloads else under_way
         # One with conditions or a range of its own may get what nobody else can use.
         if passage.entry is not None or not passage.headers.has_any(validating.CONDITIONS):
             passage.flight = flights.begin(passage.place)
-            request.at_end(lambda: self._land(passage))
+            request.at_end(lambda: self._ended(passage))
         return None
 
-    def _land(self, passage: Passage, *, unstorable: bool = False) -> None:
+    def _ended(self, passage: Passage) -> None:
+        """Let go those who still wait: nothing came, or not all of it, or trailers came behind."""
+        if passage.flight is not None and passage.came:
+            self._responses.flights.unshared(passage.place)
+        self._land(passage, unshared=passage.came, lost=not passage.came)
+
+    def _land(self, passage: Passage, *, unshared: bool = False, lost: bool = False) -> None:
         """Let go those who wait for this request, here and on other replicas."""
         if passage.leased and self._responses.shared is not None:
             passage.leased = False
-            self._responses.shared.release(passage.key, unstorable=unstorable)
+            self._responses.shared.release(passage.place, unshared=unshared)
         if passage.flight is not None:
-            self._responses.flights.end(passage.flight)
+            self._responses.flights.end(passage.flight, lost=lost)
             passage.flight = None
 
     def _goes(self, request: Request, passage: Passage) -> None:
@@ -336,6 +343,7 @@ class Cache(Plugin):
             cache_status.say(response.headers, cache_status.forwarded(passage.why))
             response.released.add(request.slot)
             return None
+        passage.came = True
         now = self._now()
         if passage.conditions and passage.entry is not None and response.status == _NOT_MODIFIED:
             return self._not_modified(request, passage, passage.entry, response)
@@ -406,15 +414,17 @@ class Cache(Plugin):
 
     def _not_stored(self, request: Request, passage: Passage, response: Response, why: str) -> None:
         response.released.add(request.slot)
-        flights = self._responses.flights
+        # What came to the client's own conditions, and an error, say nothing of the next answer.
+        own = passage.headers.has_any(validating.CONDITIONS) and not passage.conditions
+        telling = not own and response.status < _ERROR
         if passage.method == "HEAD":
             self._keeper.head(passage, response)
-        elif passage.entry is not None and response.status < _ERROR:
+        elif passage.entry is not None and telling:
             self._responses.drop(passage.key, passage.entry)
-        unstorable = passage.flight is not None and why not in _OF_THIS_TIME
-        if unstorable:
-            flights.unstorable(passage.place)
-        self._land(passage, unstorable=unstorable)
+        unshared = passage.flight is not None and telling and why not in _OF_THIS_TIME
+        if unshared:
+            self._responses.flights.unshared(passage.place)
+        self._land(passage, unshared=unshared)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""

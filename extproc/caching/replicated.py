@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from extproc.caching import codec
 from extproc.caching.keys import name_of
 from extproc.caching.marks import ALL, MOST, Mark, Marks, Verdict
-from extproc.caching.selecting import normal
+from extproc.caching.selecting import Selecting, normal
 from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _LONGEST_FIELD = 1024
 _WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept
 _PASS = "pass"  # noqa: S105 - no password
 MINE = "mine"
+
+Place = tuple["type_of_key", Selecting]
 _FIRST_PAUSE = 0.01  # between two looks, while another replica asks the upstream
 _LONGEST_PAUSE = 0.1
 
@@ -87,7 +89,7 @@ class Replicated:
         self._local.clear()
 
     async def look(
-        self, key: type_of_key, headers: Headers, now: float, *, lease: bool
+        self, key: type_of_key, headers: Headers, now: float, lease: str = ""
     ) -> tuple[Entry | None, str]:
         """Return what is stored, and who is to ask the upstream if nothing is.
 
@@ -95,7 +97,7 @@ class Replicated:
             key: of the request.
             headers: of the request.
             now: seconds since the epoch.
-            lease: whether this worker would ask the upstream.
+            lease: by which this worker would ask the upstream; empty for none.
         """
         name, since = name_of(key), self._local.sequence
         looked = await self._replicas.look(name, _fields(headers), lease=lease)
@@ -115,38 +117,40 @@ class Replicated:
 
     async def seek(
         self,
-        key: type_of_key,
+        place: Place,
         headers: Headers,
         clock: Clock,
         ends: float,
         use: Callable[[Entry, bool], Found | None],
         *,
         leads: bool,
-        known: bool,
     ) -> Sought[Found]:
         """Look, and look again for as long as another replica asks the upstream.
 
+        Who finds nothing of use after such a wait goes too: nobody queues.
+
         Args:
-            key: of the request.
+            place: of the request.
             headers: of the request.
             clock: of this worker.
             ends: until when, by the monotonic clock.
             use: makes an answer of what is stored, or None if it can't be used; it is told
                 whether there was a wait before.
             leads: whether this worker would ask the upstream for others too.
-            known: whether something is stored here that can be validated.
         """
         pause, waited = _FIRST_PAUSE, False
+        wanted = lease_of(place) if leads else ""
         while True:
-            wants = leads and not known
-            found, lease = await self.look(key, headers, clock.now(), lease=wants)
+            found, lease = await self.look(place[0], headers, clock.now(), wanted)
             if found is not None:
                 answer = use(found, waited)
                 if answer is not None:
                     return Sought(answer, "", waited)
-                known = True
-                if leads:
-                    lease = await self.lease(key)
+                if waited:
+                    return Sought(None, "", waited)
+                lease = ""
+            if leads and not lease and self.trusted:
+                lease = await self._replicas.lease(wanted)  # what is there is of no use
             left = ends - clock.monotonic()
             if lease in {"", MINE} or passes(lease) or left <= 0:
                 return Sought(None, lease, waited)
@@ -163,13 +167,13 @@ class Replicated:
                     break
         return verdict
 
-    async def lease(self, key: type_of_key) -> str:
+    async def lease(self, place: Place) -> str:
         """Ask to be the one who asks the upstream."""
-        return await self._replicas.lease(name_of(key))
+        return await self._replicas.lease(lease_of(place))
 
-    def release(self, key: type_of_key, *, unstorable: bool) -> None:
+    def release(self, place: Place, *, unshared: bool) -> None:
         """Give a lease back."""
-        self._replicas.release(name_of(key), unstorable=unstorable)
+        self._replicas.release(lease_of(place), unshared=unshared)
 
     def keep(self, key: type_of_key, entry: Entry, now: float) -> None:
         """Store a response."""
@@ -192,6 +196,12 @@ class Replicated:
         if len(self._own) > MOST:
             self._own = marks = [Mark(ALL)]
         self._replicas.mark([SharedMark(mark.kind, mark.name, mark.soft) for mark in marks])
+
+
+def lease_of(place: Place) -> str:
+    """Return the name of a lease: variants of one key don't wait for each other."""
+    key, selecting = place
+    return name_of(key) if not selecting else name_of((*key, *map(str, selecting)))
 
 
 def passes(lease: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from extproc.caching import ranges
+from extproc.caching import ranges, reuse
+from extproc.caching.asking import NOTHING
 from extproc.caching.flights import Flights
 from extproc.caching.marks import Marks, Verdict
-from extproc.caching.replicated import Replicated
+from extproc.caching.replicated import Place, Replicated
+from extproc.caching.reuse import Use
 from extproc.caching.selecting import selects
 
 if TYPE_CHECKING:
@@ -94,6 +96,18 @@ class Responses:
         self.take(key, entry)
         if self.shared is not None:
             self.shared.keep(key, entry, self._clock.now())
+
+    def came(self, key: type_of_key, headers: Headers, entry: Entry) -> None:
+        """Remember whether others can use what was stored for a request without asking again."""
+        place = self.place(key, headers)
+        if reuse.use(entry, NOTHING, self._clock.now()) is Use.VALIDATE:
+            self.flights.unshared(place, stored=True)
+        else:
+            self.flights.shared(place)
+
+    def place(self, key: type_of_key, headers: Headers) -> Place:
+        """Return what requests have in common that may wait for each other: key and variant."""
+        return key, selects(self.varying(key), headers)
 
     def take(self, key: type_of_key, entry: Entry) -> None:
         """Store a response in this worker."""

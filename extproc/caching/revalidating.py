@@ -59,9 +59,9 @@ class Revalidator:
     async def _leads(self, passage: Passage) -> bool:
         """Say whether no other replica asks already."""
         shared = self.keeper.responses.shared
-        return shared is None or await shared.lease((*passage.key, "stale")) in {"", MINE}
+        return shared is None or await shared.lease(((*passage.key, "stale"), ())) in {"", MINE}
 
     def _lets(self, passage: Passage) -> None:
         shared = self.keeper.responses.shared
         if shared is not None:
-            shared.release((*passage.key, "stale"), unstorable=False)
+            shared.release(((*passage.key, "stale"), ()), unshared=False)

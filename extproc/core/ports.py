@@ -293,20 +293,21 @@ class Replicas(Protocol):
     def sequence(self) -> int:
         """Return the newest mark that is known here."""
 
-    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: bool) -> Looked:
+    async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: str) -> Looked:
         """Return what is stored; in one round trip.
 
         Args:
             name: of the key.
             fields: of the request, by which a variant is selected.
-            lease: whether this replica would ask the upstream if there is nothing.
+            lease: by which this replica would ask the upstream if there is nothing; empty for
+                none.
         """
 
     async def lease(self, name: str) -> str:
         """Ask to be the one who asks the upstream; see `Looked.lease`."""
 
-    def release(self, name: str, *, unstorable: bool) -> None:
-        """Give a lease back; what is unstorable nobody waits for in the next seconds."""
+    def release(self, name: str, *, unshared: bool) -> None:
+        """Give a lease back; what is unshared nobody waits for in the next seconds."""
 
     def keep(
         self, name: str, selecting: Sequence[tuple[str, str | None]], data: bytes, ttl: float

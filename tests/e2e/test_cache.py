@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from tests.support.origin import Origin, Says, origin
+from tests.support.origin import Came, Origin, Says, origin
 from tests.support.processes import ROOT, Gateway, gateway
 from tests.support.waiting import until
 
@@ -123,6 +124,84 @@ def test_what_cannot_be_shared_is_waited_for_once_at_most(
 
     replies = together(running, "/plain/never", when=release)
     assert len({reply.body for reply in replies}) == TOGETHER
+
+
+@pytest.mark.parametrize(
+    ("name", "headers", "client", "bursts"),
+    [
+        ("validated", {"cache-control": "no-cache", "etag": '"v"'}, {}, (TOGETHER - 1, TOGETHER)),
+        ("at-once-stale", {"cache-control": "max-age=0"}, {}, (TOGETHER - 1, TOGETHER)),
+        ("reload", {"cache-control": "max-age=60"}, {"cache-control": "no-cache"}, (TOGETHER,) * 2),
+        ("unmodified", {"cache-control": "max-age=60"}, {"if-match": '"v"'}, (TOGETHER,) * 2),
+        ("refused", {}, {}, (TOGETHER - 1, TOGETHER - 1)),
+    ],
+)
+def test_nobody_queues_for_what_is_not_for_them(
+    running: Gateway,
+    upstream: Origin,
+    name: str,
+    headers: dict[str, str],
+    client: dict[str, str],
+    bursts: tuple[int, int],
+) -> None:
+    """Whoever can't use what another one brought goes to the upstream, all at the same time.
+
+    The next burst doesn't wait at all, but for an error: that says nothing of the next answer.
+    """
+    status = 503 if name == "refused" else 200
+    for at_once in bursts:
+        says = Says(headers, status=status)
+        statuses = burst(running, upstream, f"/plain/{name}", says, client, at_once)
+        assert statuses == {status}
+
+
+def burst(
+    running: Gateway,
+    upstream: Origin,
+    target: str,
+    says: Says,
+    client: dict[str, str],
+    at_once: int,
+) -> set[int]:
+    """Send many requests; wait until so many are at the upstream at once, or all but one behind it.
+
+    Returns:
+        The statuses of their answers.
+    """
+    leads, seen = at_once < TOGETHER, upstream.count(target)
+    first, rest = threading.Event(), threading.Event()
+
+    def answer(_came: Came) -> Says:
+        leader = leads and upstream.count(target) == seen + 1
+        return replace(says, gate=first if leader else rest)
+
+    upstream.says[target] = answer
+    upstream.most.clear()
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        asked = [pool.submit(running.ask, target, headers=client) for _ in range(TOGETHER)]
+        try:
+            if leads:
+                until(lambda: upstream.count(target) == seen + 1, "one came")
+                threading.Event().wait(0.3)  # the others arrive; nothing shows that they have
+                first.set()
+            until(lambda: upstream.most[target] >= at_once, "all others are there at once")
+        finally:
+            first.set()
+            rest.set()
+        return {one.result().status for one in asked}
+
+
+def test_the_answer_to_a_precondition_evicts_nothing(running: Gateway, upstream: Origin) -> None:
+    """A client's own 412 says nothing of what is stored."""
+
+    def says(came: Came) -> Says:
+        refused = "if-match" in came.headers
+        return Says({"cache-control": "max-age=60", "etag": '"v"'}, status=412 if refused else 200)
+
+    upstream.says["/plain/if-match"] = says
+    assert running.ask("/plain/if-match").status == 200
+    assert running.ask("/plain/if-match", headers={"if-match": '"other"'}).status == 412
+    assert "; hit" in running.ask("/plain/if-match").headers["cache-status"]
 
 
 def test_stale_is_given_while_one_validates(running: Gateway, upstream: Origin) -> None:
@@ -357,9 +436,12 @@ def test_interim_responses_are_passed_on_where_nothing_buffers(upstream: Origin)
 def test_trailers_pass_unharmed_and_are_not_stored() -> None:
     """A gRPC answer on a cached route: message, trailing metadata and status, from the upstream."""
     asked: list[bytes] = []
+    together = threading.Barrier(5)
 
     def greet(data: bytes, context: Any) -> bytes:
         asked.append(data)
+        if data == b"all":
+            together.wait(15)
         context.send_initial_metadata([("cache-control", "max-age=60")])
         context.set_trailing_metadata([("x-sum", f"sum-{len(asked)}"), ("x-bytes-bin", b"\0\xff")])
         if data == b"refused":
@@ -367,7 +449,7 @@ def test_trailers_pass_unharmed_and_are_not_stored() -> None:
         return b"hello " + data
 
     handlers: dict[str, Any] = {"Greet": grpc.unary_unary_rpc_method_handler(greet)}
-    server = grpc.server(ThreadPoolExecutor(2))
+    server = grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("test.Greeter", handlers)]
     )
@@ -384,13 +466,18 @@ def test_trailers_pass_unharmed_and_are_not_stored() -> None:
                 assert answer == b"hello you"
                 trailers = dict(told.trailing_metadata())
                 assert (trailers["x-sum"], trailers["x-bytes-bin"]) == (f"sum-{number}", b"\0\xff")
+            # What never can be stored is waited for once at most, then nobody waits.
+            call(b"alone", timeout=10)
+            for data in (b"alone", b"all"):
+                calls = [call.future(data, timeout=20) for _ in range(5)]
+                assert {one.result() for one in calls} == {b"hello " + data}
             with pytest.raises(grpc.RpcError) as caught:
                 call(b"refused", timeout=10)
             assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert caught.value.details() == "not this one"
     finally:
         server.stop(0).wait()
-    assert asked == [b"you", b"you", b"refused"]
+    assert asked == [b"you"] * 2 + [b"alone"] * 6 + [b"all"] * 5 + [b"refused"]
 
 
 def test_unknown_methods_and_statuses_pass(running: Gateway, upstream: Origin) -> None:

@@ -136,6 +136,53 @@ def test_nobody_waits_for_what_cannot_be_shared(
     spread(replicas, "/never", 20, release)
 
 
+def test_variants_do_not_wait_for_each_other(
+    replicas: tuple[Gateway, Gateway], upstream: Origin
+) -> None:
+    """Once it is known by what they differ, each has its own lease."""
+    languages = ("de", "fr", "en", "it", "es", "pt")
+    upstream.says["/languages"] = Says({"cache-control": "max-age=1", "vary": "Accept-Language"})
+    for _ in range(2):
+        for one in replicas:
+            one.ask("/languages", headers={"accept-language": "nl"})
+    gate = threading.Event()
+    upstream.says["/languages"] = Says(
+        {"cache-control": "max-age=60", "vary": "Accept-Language"}, gate=gate
+    )
+    upstream.most.clear()
+    with ThreadPoolExecutor(len(languages)) as pool:
+        asked = [
+            pool.submit(replicas[0].ask, "/languages", headers={"accept-language": language})
+            for language in languages
+        ]
+        try:
+            until(lambda: upstream.most["/languages"] == len(languages), "all are there at once")
+        finally:
+            gate.set()
+        assert {one.result().status for one in asked} == {200}
+
+
+def test_one_request_for_all_after_an_invalidation(
+    replicas: tuple[Gateway, Gateway], upstream: Origin
+) -> None:
+    """What is void in Redis is as good as nothing: one replica asks, the others wait."""
+    upstream.says["/changed"] = Says({"cache-control": "max-age=60"})
+    for one in replicas:
+        assert one.ask("/changed").body == b"1"
+    assert replicas[0].ask("/changed", method="PUT").status == 200
+    gate = threading.Event()
+    upstream.says["/changed"] = Says({"cache-control": "max-age=60"}, gate=gate)
+    threading.Event().wait(0.6)  # all follow: four times a second
+
+    def release() -> None:
+        until(lambda: upstream.count("/changed") == 3, "one came")
+        threading.Event().wait(0.4)  # the others arrive; nothing shows that they have
+        gate.set()
+
+    replies = spread(replicas, "/changed", 20, release)
+    assert {reply.body for reply in replies} == {b"3"}
+
+
 def test_writes_and_purges_reach_the_others_within_a_second(
     replicas: tuple[Gateway, Gateway], upstream: Origin
 ) -> None:
@@ -199,6 +246,20 @@ BREAKS: dict[str, Callable[[RedisServer], object]] = {
 }
 
 
+def nobody_waits(running: Gateway, upstream: Origin) -> None:
+    """Expect that requests don't wait for each other where nothing stored may be given."""
+    gate = threading.Event()
+    upstream.says["/apart"] = Says({"cache-control": "max-age=60"}, gate=gate)
+    upstream.most.clear()
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(running.ask, "/apart") for _ in range(12)]
+        try:
+            until(lambda: upstream.most["/apart"] == len(asked), "all are there at once")
+        finally:
+            gate.set()
+        assert {one.result().status for one in asked} == {200}
+
+
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_redis_costs_hits_and_no_requests(how: str, upstream: Origin) -> None:
     """Under load, and used again afterwards."""
@@ -218,6 +279,7 @@ def test_a_broken_redis_costs_hits_and_no_requests(how: str, upstream: Origin) -
             assert set(result.statuses) == {200}
             assert running.ask("/load").body == b"good"
             if how == "killed":
+                nobody_waits(running, upstream)
                 redis.start()
             redis.go_on()
             until(lambda: shared(running), "what is stored is used again")
