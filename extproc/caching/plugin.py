@@ -209,9 +209,8 @@ class Cache(Plugin):
             return sought.answer
         passage.waited |= sought.waited
         passage.leased = sought.lease == MINE
-        if passes(sought.lease) and passage.flight is not None:
-            self._responses.flights.unshared(passage.place)
-            self._land(passage)
+        if passes(sought.lease):
+            self._land(passage, unshared=True)
         self._goes(request, passage)
         return None
 
@@ -293,14 +292,11 @@ class Cache(Plugin):
         # One with conditions or a range of its own may get what nobody else can use.
         if passage.entry is not None or not passage.headers.has_any(validating.CONDITIONS):
             passage.flight = flights.begin(passage.place)
-            request.at_end(lambda: self._ended(passage))
+            # Whoever still waits then: nothing came, or not all of it, or trailers came behind.
+            request.at_end(
+                lambda: self._land(passage, unshared=passage.came, lost=not passage.came)
+            )
         return None
-
-    def _ended(self, passage: Passage) -> None:
-        """Let go those who still wait: nothing came, or not all of it, or trailers came behind."""
-        if passage.flight is not None and passage.came:
-            self._responses.flights.unshared(passage.place)
-        self._land(passage, unshared=passage.came, lost=not passage.came)
 
     def _land(self, passage: Passage, *, unshared: bool = False, lost: bool = False) -> None:
         """Let go those who wait for this request, here and on other replicas."""
@@ -308,7 +304,10 @@ class Cache(Plugin):
             passage.leased = False
             self._responses.shared.release(passage.place, unshared=unshared)
         if passage.flight is not None:
-            self._responses.flights.end(passage.flight, lost=lost)
+            flights = self._responses.flights
+            if unshared:
+                flights.unshared(passage.place)
+            flights.end(passage.flight, lost=lost)
             passage.flight = None
 
     def _goes(self, request: Request, passage: Passage) -> None:
@@ -421,10 +420,7 @@ class Cache(Plugin):
             self._keeper.head(passage, response)
         elif passage.entry is not None and telling:
             self._responses.drop(passage.key, passage.entry)
-        unshared = passage.flight is not None and telling and why not in _OF_THIS_TIME
-        if unshared:
-            self._responses.flights.unshared(passage.place)
-        self._land(passage, unshared=unshared)
+        self._land(passage, unshared=telling and why not in _OF_THIS_TIME)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""
