@@ -8,7 +8,7 @@ from extproc.authentication.schemes import cookies
 from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.plugin import Plugin
 from extproc.core.principal import ANONYMOUS, Principal
-from extproc.core.values import Response, parse_query
+from extproc.core.values import MalformedRequest, Response, parse_query
 from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
@@ -166,23 +166,51 @@ class HideCredentials(Plugin):
         """Leave out every one, wherever it came from; later plugins don't see it either."""
         if self.cookies:
             self._without_cookies(request)
-        if self.parameters and request.query:
-            self._without_parameters(request)
+        if self.parameters:
+            if request.query:
+                self._without_parameters(request)
+            # A page that was opened with one says so to whatever it asks for.
+            referer = request.headers.get("referer")
+            if referer is not None and "?" in referer:
+                self._without_in_referer(request, referer)
 
     def _without_cookies(self, request: Request) -> None:
-        sent = cookies(request)
-        kept = [pair for pair in sent if pair[0] not in self.cookies]
-        if len(kept) == len(sent):
+        if not any(name in self.cookies for name, _ in cookies(request)):
             return
+        crumbs = ";".join(request.headers.get_all("cookie")).split(";")
+        kept = [
+            crumb
+            for crumb in map(_trimmed, crumbs)
+            if crumb and crumb.partition("=")[0] not in self.cookies
+        ]
         if kept:
-            request.headers["cookie"] = "; ".join(f"{name}={value}" for name, value in kept)
+            request.headers["cookie"] = "; ".join(kept)
         else:
             del request.headers["cookie"]
 
     def _without_parameters(self, request: Request) -> None:
-        hidden = request.queries.keys() & set(self.parameters)
-        if not hidden:
-            return
-        pairs = request.query.split("&")
-        kept = "&".join(p for p in pairs if parse_query(p).keys().isdisjoint(hidden))
-        request.take_query(kept)
+        if not request.queries.keys().isdisjoint(self.parameters):
+            request.take_query(self._kept(request.query))
+
+    def _without_in_referer(self, request: Request, referer: str) -> None:
+        before, _, behind = referer.partition("?")
+        query, mark, fragment = behind.partition("#")
+        try:
+            kept = self._kept(query)
+        except MalformedRequest:
+            kept = ""  # what can't be read may hold one
+        if kept != query:
+            request.headers["referer"] = f"{before}?{kept}{mark}{fragment}" if kept else before
+
+    def _kept(self, query: str) -> str:
+        """Return a query without these parameters.
+
+        Raises:
+            MalformedRequest: it can't be decoded.
+        """
+        pairs = query.split("&")
+        return "&".join(p for p in pairs if parse_query(p).keys().isdisjoint(self.parameters))
+
+
+def _trimmed(crumb: str) -> str:
+    return crumb.strip(" \t")

@@ -28,6 +28,9 @@ class MalformedRequest(ValueError):
     """The request's query or path parameters can't be decoded (invalid UTF-8)."""
 
 
+_SCHEMES = frozenset({"http", "https", ""})  # some ingresses say none over ext_authz
+
+
 class Head:
     """What a request asks for: many requests share one.
 
@@ -50,7 +53,9 @@ class Head:
         self.target = target
         self.path, _, self.query = target.partition("?")
         self.problem = ""
-        if not is_host(host):
+        if scheme not in _SCHEMES:
+            self.problem = "the scheme is neither http nor https"
+        elif not is_host(host):
             self.problem = "the host is not one name"
         elif not is_plain_path(self.path):
             self.problem = "the path has a dot segment with a parameter"

@@ -20,6 +20,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
+    SchemeHeaderTransformation,
     TransportSocket,
     TypedExtensionConfig,
 )
@@ -94,6 +95,7 @@ from extproc.core.verdict import (
     RESPONSE_ATTRIBUTES,
 )
 from extproc.envoy_config.local_replies import local_replies
+from extproc.envoy_config.matching import names_methods
 from extproc.envoy_config.routes import EXT_PROC, RBAC
 from extproc.envoy_config.shapes import (
     EGRESS,
@@ -262,7 +264,11 @@ def _manager(
             _router(),
         ],
     )
-    _harden(manager)
+    _harden(manager, custom_methods=names_methods(gateway.routes))
+    if not listener.trusted_proxies:  # over HTTP/2 clients say what they like; those proxies may
+        manager.scheme_header_transformation = SchemeHeaderTransformation(
+            scheme_to_overwrite="http" if listener.tls is None else "https"
+        )
     if routes is not None:
         manager.route_config = routes
     else:
@@ -272,8 +278,11 @@ def _manager(
     return manager
 
 
-def _harden(manager: HttpConnectionManager) -> None:
-    """Set what an edge needs (Envoy's "configuring as an edge proxy")."""
+def _harden(manager: HttpConnectionManager, *, custom_methods: bool = False) -> None:
+    """Set what an edge needs (Envoy's "configuring as an edge proxy").
+
+    Methods that its parser of HTTP/1.1 doesn't know are work in progress there.
+    """
     manager.normalize_path = True
     manager.merge_slashes = True
     manager.path_with_escaped_slashes_action = (
@@ -286,9 +295,7 @@ def _harden(manager: HttpConnectionManager) -> None:
         ),
     )
     manager.http_protocol_options = Http1ProtocolOptions(
-        accept_http_10=False,
-        # As in HTTP/2; routes say which methods there are.
-        allow_custom_methods=True,
+        accept_http_10=False, allow_custom_methods=custom_methods
     )
     manager.http2_protocol_options = Http2ProtocolOptions(
         max_concurrent_streams=100,

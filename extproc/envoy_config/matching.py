@@ -33,6 +33,17 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 _KIND_OF_SEGMENT = {"literal": 0, "parameter": 1, "rest": 2}
 
 
+# What Envoy's parser of HTTP/1.1 takes by itself; for others it has a setting of its own.
+KNOWN = frozenset(
+    {
+        *("ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK"),
+        *("MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "MSEARCH", "NOTIFY", "OPTIONS"),
+        *("PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT"),
+        *("SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE"),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A path that routes exist for, but not with this method.
@@ -44,6 +55,14 @@ class Refused:
 
     path: str
     allow: tuple[str, ...]
+
+
+def names_methods(routes: Iterable[Route]) -> bool:
+    """Say whether a route takes methods that Envoy's parser of HTTP/1.1 doesn't know."""
+    return any(
+        route.match.methods == "any" or not KNOWN.issuperset(route.match.methods or ())
+        for route in routes
+    )
 
 
 def takes(match: Match, method: str) -> bool:

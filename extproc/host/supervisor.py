@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import envoy_process
 from extproc.adapters.admin import AdminServer, new_token, token_file
-from extproc.adapters.decision_log import Writer
+from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
@@ -132,9 +132,10 @@ class Supervisor:
         decisions = decisions_option(original.loaded)
         extra = ("--server", self._options.server, "--revocations", str(revoked), *decisions)
         self._records = Writer(decisions_file(original.loaded))
+        of_envoy = ProxyRecords(self._records, self._metrics)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
         threads = self._options.concurrency
-        self._proxy = Proxy(binary, folder, facts, self._log, threads, self._record)
+        self._proxy = Proxy(binary, folder, facts, self._log, threads, of_envoy.take)
         self._watch = Watch(original.loaded)
         admin = original.loaded.gateway.admin
         self._admin_address = admin.address
@@ -153,11 +154,6 @@ class Supervisor:
         looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
         await self._stop.wait()
         looking.cancel()
-
-    def _record(self, line: bytes) -> None:
-        """Write a decision record of Envoy's beside those of the workers."""
-        outcome = "written" if self._records.put([line]) else "dropped"
-        self._metrics.count("extproc_decision_records_total", (outcome,))
 
     @property
     def version(self) -> str:

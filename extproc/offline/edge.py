@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters.wire import host_only
 from extproc.core.verdict import CONTROL_HEADERS
+from extproc.envoy_config.matching import KNOWN, names_methods
 from extproc.offline.paths import NoNormalForm, normalised
 from extproc.offline.raw import Message, Rejected
 
@@ -45,19 +46,22 @@ class Edge:
         trusted_proxies: how many set `x-forwarded-for` before this one.
         identity: headers that tell upstreams who is calling, with `-` for what is no letter.
         interim: 1xx responses are passed on, and so is `Expect: 100-continue`.
+        custom_methods: methods are taken that Envoy's parser doesn't know.
     """
 
     scheme: str
     trusted_proxies: int
     identity: frozenset[str]
     interim: bool = False
+    custom_methods: bool = False
 
     @classmethod
     def of(cls, gateway: Gateway, *, interim: bool) -> Edge:
         """Read a gateway file."""
         scheme = "http" if gateway.listener.tls is None else "https"
         identity = frozenset(_NEITHER.sub("-", name) for name in gateway.identity_headers)
-        return cls(scheme, gateway.listener.trusted_proxies, identity, interim)
+        custom = names_methods(gateway.routes)
+        return cls(scheme, gateway.listener.trusted_proxies, identity, interim, custom)
 
     def removes(self, name: str) -> bool:
         """Say whether a header that a client sent is taken off before anything looks at it."""
@@ -126,6 +130,9 @@ def arrive(message: Message, edge: Edge, address: str, request_id: str) -> Arriv
         address: of the connection.
         request_id: that Envoy would make.
     """
+    if message.method not in KNOWN and not edge.custom_methods:
+        why = f"{message.method[:40]} is no method that Envoy knows, and no route names one"
+        return Rejected(400, "http1.codec_error", why)
     target = _target(message, edge)
     if isinstance(target, Rejected):
         return target

@@ -140,6 +140,9 @@ def _parameters(target: str, name: str) -> list[str]:
 
 
 def _nothing(routes: Sequence[Route], arrival: Arrival, passed_over: tuple[str, ...]) -> NotMatched:
+    if arrival.upgrade:
+        why = f"no route switches to {arrival.upgrade}"
+        return NotMatched(400, "upgrade_failed", why, passed_over=passed_over)
     if not re.fullmatch(METHOD, arrival.method):
         why = f"{arrival.method[:40]} isn't written as methods are, in capitals"
         return NotMatched(400, "direct_response", why, passed_over=passed_over)

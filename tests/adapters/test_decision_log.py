@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.adapters import decision_log
-from extproc.adapters.decision_log import DecisionLog, Writer
+from extproc.adapters.decision_log import DecisionLog, ProxyRecords, Writer
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.records import Record
@@ -211,3 +211,18 @@ def test_headers_are_not_in_a_record() -> None:
     one = record()
     one.request.headers = Headers([("authorization", "Bearer canary"), ("cookie", "canary")])
     assert "canary" not in str(written(one))
+
+
+def test_records_of_envoy_are_numbered_and_hold_no_fragment() -> None:
+    """A line that is none is counted as dropped, and leaves a gap."""
+    kept, counts = Kept(), Counts()
+    taker = ProxyRecords(kept, counts)  # type: ignore[arg-type]  # the same two methods
+    lines = [b'{"by":"envoy","path":"/a#access_token=T"}', b'{"by":"en', b"[]", b'{"path":null}']
+    for line in lines:
+        taker.take(line + b"\n")
+    kept.full = True
+    taker.take(lines[0])
+    first, second = map(orjson.loads, kept.lines)
+    assert (first["seq"], first["path"], second["seq"]) == (1, "/a", 4)
+    assert first["worker"] == f"envoy.{os.getpid()}"
+    assert counts.counts["extproc_decision_records_total", ("dropped",)] == 3

@@ -201,3 +201,23 @@ def test_covering(wider: str, narrower: str, *, does: bool) -> None:
     assert covers(wider, narrower) == does
     if does and "*" not in narrower:
         assert PathPattern.parse(wider).matches(narrower.replace("{x}", "q"))
+
+
+@pytest.mark.parametrize(
+    ("methods", "custom"),
+    [("[GET, POST]", False), ("[QUERY]", False), ("[M-SEARCH]", True), ("any", True)],
+)
+def test_methods_that_the_parser_does_not_know(
+    tmp_path: Path, methods: str, *, custom: bool
+) -> None:
+    """Envoy calls taking them work in progress: only where a route does."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        head(1234, 1235) + "upstreams: {a: {endpoints: ['http://127.0.0.1:1']}}\n"
+        "defaults: {authentication: none}\n"
+        f"routes: [{{name: a, match: {{path: /a, methods: {methods}}}, upstream: a}}]\n"
+    )
+    listener = compiled(file)["static_resources"]["listeners"][0]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    options = manager.get("http_protocol_options", {})
+    assert options.get("allow_custom_methods", False) is custom

@@ -171,6 +171,20 @@ async def test_raw_bytes(tmp_path: Path) -> None:
     assert (await one(tmp_path, f"{path}, expect: {{status: 400, by: envoy}}")).passed
 
 
+async def test_upgrades_that_no_route_takes(tmp_path: Path) -> None:
+    """Envoy refuses those before it looks for a route."""
+    for line in ("GET /nowhere HTTP/1.1", "DELETE /products HTTP/1.1"):
+        asked = raw(line, "Host: shop", "Connection: upgrade", "Upgrade: websocket")
+        assert (await one(tmp_path, f"{asked}, expect: {{status: 400, by: envoy}}")).passed
+
+
+async def test_methods_that_no_route_names(tmp_path: Path) -> None:
+    """Are none for Envoy's parser, unless it knows them."""
+    for method, status in (("FOO", 400), ("get", 400), ("PROPFIND", 405)):
+        asked = raw(f"{method} /products HTTP/1.1", "Host: shop")
+        assert (await one(tmp_path, f"{asked}, expect: {{status: {status}, by: envoy}}")).passed
+
+
 MISTAKES = {
     "gateway: gateway.yaml\ntests: []\n": "some_test.yaml:2:8: tests",
     "gateway: gateway.yaml\ntest: []\n": "some_test.yaml:2:1: test: unknown key, did you mean",
