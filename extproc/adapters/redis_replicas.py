@@ -98,6 +98,11 @@ class RedisReplicas:
         """Return the newest mark that is known here."""
         return self._sequence
 
+    @property
+    def generation(self) -> str:
+        """Return which set of data is known here; empty before any is."""
+        return self._generation
+
     def follow(
         self, heard: Callable[[Sequence[SharedMark], int], None], lost: Callable[[], None]
     ) -> None:
@@ -224,7 +229,7 @@ class RedisReplicas:
     async def _poll(self) -> bool:
         """Ask for marks; say whether they are known now."""
         keys = [_PREFIX + name for name in ("gen", "seq", "marks", "floor")]
-        arguments = [secrets.token_hex(8), self._sequence]
+        arguments = [secrets.token_hex(8), self._sequence, self._generation]
         found = await self._run("POLL", keys, arguments, _POLL_WITHIN)
         if not isinstance(found, list):
             return False

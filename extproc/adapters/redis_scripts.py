@@ -2,6 +2,8 @@
 
 Keys of one gateway's stored responses begin with the same prefix. `gen` names this set of data: it
 is another one after a flush or on another server, and then nothing that was learned before holds.
+Where a server comes back with less than it had, `seq` is behind what is known, and it is another
+one too.
 """
 
 from __future__ import annotations
@@ -84,14 +86,14 @@ end
 return made
 """
 
-# KEYS: gen, seq, marks, floor. ARGV: a new gen, the newest mark that is known.
+# KEYS: gen, seq, marks, floor. ARGV: a new gen, the newest mark that is known, and in which gen.
 POLL = """
 local gen = redis.call('GET', KEYS[1])
-if not gen then
+local seq = redis.call('GET', KEYS[2]) or '0'
+if not gen or (gen == ARGV[3] and tonumber(seq) < tonumber(ARGV[2])) then
   local set = redis.pcall('SET', KEYS[1], ARGV[1])
   gen = (type(set) == 'table' and set['ok']) and ARGV[1] or ''
 end
-local seq = redis.call('GET', KEYS[2]) or '0'
 local floor = redis.call('GET', KEYS[4]) or '0'
 if tonumber(seq) <= tonumber(ARGV[2]) then return {gen, seq, floor, {}} end
 return {gen, seq, floor, redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[2], '+inf')}

@@ -13,7 +13,7 @@ import orjson
 
 from extproc.caching.entry import Entry
 
-_MAGIC = b"xpc\x01"  # and the version of this form
+_MAGIC = b"xpc\x02"  # and the version of this form
 _DIGEST = 16
 _LENGTH = 4
 _PAIR = 2
@@ -45,6 +45,7 @@ def written(entry: Entry, name: str) -> bytes:
             entry.uri,
             entry.tags,
             entry.part,
+            entry.generation,
         ]
     )
     content = len(head).to_bytes(_LENGTH, "big") + head + entry.body
@@ -71,7 +72,7 @@ def read(data: bytes, name: str, largest: int) -> Entry | None:
 
 
 def _entry(head: Any, body: bytes) -> Entry:
-    status, headers, numbers, flags, selecting, uri, tags, part = head
+    status, headers, numbers, flags, selecting, uri, tags, part, generation = head
     if not isinstance(status, int) or len(numbers) != _NUMBERS or len(flags) != _PAIR:
         raise TypeError(head)
     came, age, lifetime, while_revalidate, if_error, stamp = numbers
@@ -91,6 +92,7 @@ def _entry(head: Any, body: bytes) -> Entry:
         tuple(map(_text, tags)),
         _part(part),
         int(stamp),
+        generation=_text(generation),
     )
 
 

@@ -37,6 +37,7 @@ class Entry:
         stamp: the newest mark (see `marks.py`) when its request was sent.
         seen: the newest mark it was held against.
         remote: the newest mark of all replicas when its request was sent.
+        generation: in which `remote` was counted; see `Replicas.generation`.
         fresh_until: seconds since the epoch.
         plain: it can be given as it is to every request that has no conditions.
         second: which one `ready` is for.
@@ -60,6 +61,7 @@ class Entry:
     stamp: int = 0
     seen: int = 0
     remote: int = 0
+    generation: str = ""
     fresh_until: float = field(init=False)
     plain: bool = field(init=False)
     second: int = -1

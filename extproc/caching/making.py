@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from extproc.caching.storing import Kept
     from extproc.core.headers import Headers
 
-Stamp = tuple[int, int]  # the newest mark of this worker, and of all replicas
+# The newest mark of this worker and of all replicas, and in which generation those are counted.
+Stamp = tuple[int, int, str]
 _DEFLATED = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's window bits, and its header's kind
 _OF_ENCODING = frozenset({"content-encoding", "content-md5", "digest", "content-digest"})
 
@@ -37,7 +38,7 @@ def made(
     now: float,
     uri: str,
     tags: Sequence[str] = (),
-    stamp: Stamp = (0, 0),
+    stamp: Stamp = (0, 0, ""),
     largest: int = 0,
 ) -> Entry | None:
     """Make a stored response.
@@ -81,7 +82,7 @@ def made(
         part,
         stamp[0],
         stamp[0],
-        stamp[1],
+        *stamp[1:],
     )
 
 
@@ -161,5 +162,5 @@ def refreshed(
         entry.part,
         stamp[0],
         stamp[0],
-        stamp[1],
+        *stamp[1:],
     )

@@ -86,7 +86,7 @@ class Passage:
         self.gave_up = False
         self.came = False
         self.sent = 0.0
-        self.stamp = (0, 0)
+        self.stamp = (0, 0, "")
         self.leased = False
         self.kept: Kept | None = None
         self.fields: Headers = headers

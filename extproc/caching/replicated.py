@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from extproc.caching import codec
 from extproc.caching.keys import name_of
 from extproc.caching.marks import ALL, MOST, Mark, Marks, Verdict
-from extproc.caching.selecting import Selecting, normal
+from extproc.caching.selecting import Selecting, normal, selected
 from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from extproc.core.ports import Clock, Replicas
 
 _LARGEST = 8 << 20
-_LONGEST_FIELD = 1024
 _WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept
 _PASS = "pass"  # noqa: S105 - no password
 MINE = "mine"
@@ -74,6 +73,11 @@ class Replicated:
         """Return the newest mark of all replicas that is known here."""
         return self._replicas.sequence
 
+    @property
+    def generation(self) -> str:
+        """Return which set of data those marks are counted in."""
+        return self._replicas.generation
+
     def _heard(self, marks: Sequence[SharedMark], floor: int) -> None:
         self._marks.raise_floor(floor)
         for shared in marks:
@@ -106,6 +110,9 @@ class Replicated:
         entry = codec.read(looked.data, name, _LARGEST)
         if entry is None:
             self._replicas.drop(name)
+            return None, looked.lease
+        # What was found under a name is held against the request itself.
+        if not selected(entry.selecting, headers):
             return None, looked.lease
         verdict = self._judge(entry)
         if verdict is Verdict.VOID:
@@ -159,6 +166,9 @@ class Replicated:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _judge(self, entry: Entry) -> Verdict:
+        # Of the marks since it was asked for some may have been lost with the rest.
+        if entry.generation != self.generation:
+            return Verdict.VOID
         verdict = self._marks.judge(entry)
         for mark in self._own if verdict is not Verdict.VOID else ():
             if mark.means(entry):
@@ -177,7 +187,7 @@ class Replicated:
 
     def keep(self, key: type_of_key, entry: Entry, now: float) -> None:
         """Store a response."""
-        if entry.part is not None:
+        if entry.part is not None or entry.generation != self.generation:
             return
         name = name_of(key)
         left = entry.fresh_until - now + max(entry.while_revalidate, entry.if_error)
@@ -211,8 +221,4 @@ def passes(lease: str) -> bool:
 
 def _fields(headers: Headers) -> list[tuple[str, str]]:
     """Return the fields by which a variant may be selected, in their normal form."""
-    found = []
-    for name, value in headers.joined().items():
-        if len(value) <= _LONGEST_FIELD:
-            found.append((name, normal(name, value) or ""))
-    return found
+    return [(name, normal(name, value) or "") for name, value in headers.joined().items()]

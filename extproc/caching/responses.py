@@ -11,7 +11,7 @@ from extproc.caching.flights import Flights
 from extproc.caching.marks import Marks, Verdict
 from extproc.caching.replicated import Place, Replicated
 from extproc.caching.reuse import Use
-from extproc.caching.selecting import selects
+from extproc.caching.selecting import selected, selects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Responses:
         if variants is None or not self.trusted:
             return None, "uri-miss"
         for entry in variants:
-            if self._selects(entry, headers) and self._good(key, entry):
+            if selected(entry.selecting, headers) and self._good(key, entry):
                 return entry, ""
         return None, "vary-miss" if self.objects.get(key) is not None else "uri-miss"
 
@@ -68,12 +68,10 @@ class Responses:
     @property
     def stamp(self) -> Stamp:
         """Return the newest marks, of this worker and of all replicas."""
-        return self.marks.sequence, 0 if self.shared is None else self.shared.sequence
-
-    def _selects(self, entry: Entry, headers: Headers) -> bool:
-        if not entry.selecting:
-            return True
-        return entry.selecting == selects([name for name, _ in entry.selecting], headers)
+        shared = self.shared
+        if shared is None:
+            return self.marks.sequence, 0, ""
+        return self.marks.sequence, shared.sequence, shared.generation
 
     def _good(self, key: type_of_key, entry: Entry) -> bool:
         if entry.seen == self.marks.sequence:

@@ -26,7 +26,7 @@ _NO_LISTS = frozenset(
 )
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 _WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z", re.IGNORECASE)
-_LONGEST_REMEMBERED = 256
+_LONGEST = 256  # characters that are compared, and remembered, as they are
 
 Selecting = tuple[tuple[str, str | None], ...]
 
@@ -47,15 +47,28 @@ def selects(fields: Iterable[str], headers: Headers) -> Selecting:
     return tuple([(name, normal(name, headers.get(name))) for name in fields])
 
 
+def selected(selecting: Selecting, headers: Headers) -> bool:
+    """Say whether a request selects what is stored under these values."""
+    return not selecting or selecting == selects([name for name, _ in selecting], headers)
+
+
 def normal(name: str, value: str | None) -> str | None:
-    """Return a field's value in a form that is equal for values that say the same."""
+    """Return a field's value in a form that is equal for values that say the same.
+
+    A digest stands for a long one; no field can hold what it begins with.
+    """
     if value is None:
         return None
     if name in _SECRET:
-        return hashlib.blake2b(value.encode("latin-1"), digest_size=16).hexdigest()
-    if len(value) <= _LONGEST_REMEMBERED:
+        return _digest(value)
+    if len(value) <= _LONGEST:
         return _normal_again(name, value)
-    return _normal(name, value)
+    found = _normal(name, value)
+    return found if len(found) <= _LONGEST else f"\0{_digest(found)}"
+
+
+def _digest(value: str) -> str:
+    return hashlib.blake2b(value.encode("latin-1"), digest_size=16).hexdigest()
 
 
 def _normal(name: str, value: str) -> str:

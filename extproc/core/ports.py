@@ -293,6 +293,10 @@ class Replicas(Protocol):
     def sequence(self) -> int:
         """Return the newest mark that is known here."""
 
+    @property
+    def generation(self) -> str:
+        """Return which set of data the marks are counted in: another one after it was lost."""
+
     async def look(self, name: str, fields: Sequence[tuple[str, str]], *, lease: str) -> Looked:
         """Return what is stored; in one round trip.
 

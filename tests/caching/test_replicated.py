@@ -1,0 +1,180 @@
+"""What workers share over a real Redis: who gets which response, and what is void."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.adapters.redis_replicas import RedisReplicas
+from extproc.caching import making
+from extproc.caching.keys import KeyOf
+from extproc.caching.marks import ALL, Mark
+from extproc.caching.plugin import Cache
+from extproc.caching.responses import Responses
+from extproc.caching.storing import Kept
+from extproc.core.headers import Headers
+from extproc.core.values import Response
+from extproc.testing import Events, Trial
+from tests.support.redis_server import RedisServer, redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+KEY = ("trial@1", "https", "shop", "/a")
+URI = "https://shop/a"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """Run a Redis."""
+    with redis_server() as running:
+        yield running
+
+
+@pytest.fixture
+def redis(server: RedisServer) -> RedisServer:
+    """Begin with nothing in it."""
+    server.client().flushall()
+    return server
+
+
+class Worker:
+    """A worker's cache, and what it knows of the others."""
+
+    def __init__(self, url: str) -> None:
+        self.replicas = RedisReplicas(url, Events())
+        self.trial = Trial(Cache(key=KeyOf("trial@1")))
+        self.trial.replicas = self.replicas
+
+    async def caught_up(self) -> None:
+        """Know all that others said until now."""
+        await self.replicas.written()
+        for _ in range(3):
+            await self.replicas.catch_up()
+        assert self.replicas.trusted
+
+    async def ask(
+        self,
+        upstream: Callable[[Headers, bytes], Response],
+        headers: dict[str, str] | None = None,
+    ) -> str:
+        """Return the body of what a client gets, and let others have it."""
+        response = await self.trial.request("GET", "/a", headers, upstream=upstream)
+        await self.replicas.written()
+        return bytes(response.body or b"").decode("latin-1")
+
+    def purge(self) -> None:
+        """Make all that is stored void, here and elsewhere."""
+        self.trial.services.shared(Responses).mark([Mark(ALL)])
+
+
+@asynccontextmanager
+async def workers(redis: RedisServer, count: int = 2) -> AsyncIterator[list[Worker]]:
+    """Run workers that know each other."""
+    running = [Worker(redis.url) for _ in range(count)]
+    try:
+        for one in running:
+            await one.trial.start()
+            await one.caught_up()
+        yield running
+    finally:
+        for one in running:
+            await one.replicas.close()
+
+
+def by(name: str) -> Callable[[Headers, bytes], Response]:
+    """Return an upstream whose answers depend on a field."""
+
+    def says(headers: Headers, _body: bytes) -> Response:
+        fields = {"cache-control": "max-age=60", "vary": name}
+        return Response(200, fields, (headers.get(name) or "nobody").encode("latin-1"))
+
+    return says
+
+
+@pytest.mark.parametrize("name", ["x-context", "accept-language", "user-agent", "cookie"])
+@pytest.mark.parametrize("length", [10, 255, 256, 257, 1024, 1025, 9000])
+def test_long_fields_select_as_short_ones_do(redis: RedisServer, name: str, length: int) -> None:
+    """The one that asks without, and all that differ at the end alone, get their own."""
+
+    async def run() -> None:
+        upstream = by(name)
+        async with workers(redis) as (one, two):
+            values = [None, *("a" * (length - 2) + end for end in ("-b", "-c", "\xe9"))]
+            for value in values:
+                headers = {} if value is None else {name: value}
+                assert await one.ask(upstream, headers) == (value or "nobody")
+
+            def none(*_: object) -> Response:
+                raise AssertionError("it is there")
+
+            for value in values:
+                headers = {} if value is None else {name: value}
+                assert await two.ask(none, headers) == (value or "nobody")
+
+    asyncio.run(run())
+
+
+def test_what_comes_back_is_held_against_the_request(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a store gives for a request: it isn't given to one that selects another."""
+
+    async def run() -> None:
+        async with workers(redis) as (one, two):
+            await one.ask(by("x-context"), {"x-context": "a"})
+            look = two.replicas.look
+
+            async def looks(name: str, _fields: object, *, lease: str) -> object:
+                return await look(name, [("x-context", "a")], lease=lease)
+
+            monkeypatch.setattr(two.replicas, "look", looks)
+            assert await two.ask(by("x-context"), {"x-context": "b"}) == "b"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["flushed", "behind"])
+def test_what_was_asked_for_in_another_set_of_data_is_void(redis: RedisServer, how: str) -> None:
+    """Marks are counted anew then: a purge means what was under way too."""
+
+    async def run() -> None:
+        async with workers(redis, 3) as (one, two, three):
+            client = redis.client()
+            if how == "behind":
+                one.purge()
+                await one.caught_up()
+            old = {str(key, "ascii"): client.dump(key) for key in client.scan_iter()}
+            for _ in range(6):
+                one.purge()
+                await one.caught_up()
+
+            responses = one.trial.services.shared(Responses)
+            stamp = responses.stamp  # a request goes to the upstream now
+            client.flushall()
+            for key, data in old.items() if how == "behind" else ():
+                client.restore(key, 0, data or b"")
+            for worker in (one, two, three):
+                await worker.caught_up()
+            fields = Headers([("cache-control", "max-age=600")])
+            now, kept = one.trial.clock.now(), Kept(lifetime=600.0)
+            came = making.made(
+                200, fields, b"old", kept, Headers(), sent=now, now=now, uri=URI, stamp=stamp
+            )
+            assert came is not None
+            responses.keep(KEY, came)
+            for worker in (one, two, three):
+                await worker.caught_up()
+            two.purge()
+            for worker in (two, three, one):
+                await worker.caught_up()
+            for worker in (three, one):
+                found = worker.trial.services.shared(Responses).select(KEY, Headers())[0]
+                shared = worker.trial.services.shared(Responses).shared
+                assert found is None
+                assert shared is not None
+                assert await shared.look(KEY, Headers(), now) == (None, "")
+
+    asyncio.run(run())
