@@ -273,7 +273,7 @@ class CachedCalls:
                 wanted.headers,
                 sent=sent,
                 now=now,
-                uri=f"{wanted.upstream}:{wanted.target}",
+                uri=f"{wanted.upstream}:{wanted.target.removesuffix('?')}",
                 stamp=stamp,
                 largest=_LARGEST,
             )

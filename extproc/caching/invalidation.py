@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from extproc.caching.keys import target_with
 from extproc.caching.making import groups
 from extproc.caching.marks import TAG, URI, Mark
+from extproc.caching.parameters import target_with
 from extproc.caching.responses import Responses
 from extproc.core.plugin import Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from extproc.caching.parameters import Parameters
     from extproc.core.headers import Headers
     from extproc.core.ports import Answered, Services
     from extproc.core.values import Request, Response
@@ -24,8 +25,6 @@ SAFE = frozenset(
 )
 _NO_ERROR = range(200, 400)
 _NOWHERE = "upstream.invalid"
-
-Parameters = frozenset[str] | None
 
 
 def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> list[Mark]:
@@ -42,7 +41,7 @@ def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> 
     changed = [(request.path, request.query), *told(request.target, response.headers, request.host)]
     for path, query in changed:
         for parameters in keyed:
-            uri = f"{request.scheme}://{request.host}{_target(path, query, parameters)}"
+            uri = f"{request.scheme}://{request.host}{target_with(parameters, path, query)}"
             found.append(Mark(URI, uri))
     origin = f"{request.scheme}://{request.host}/"
     named = groups(response.headers, "cache-group-invalidation", origin)
@@ -61,7 +60,10 @@ def called(upstream: str, method: str, target: str, answer: Answered) -> list[Ma
     if method in SAFE or answer.status not in _NO_ERROR:
         return []
     elsewhere = told(target, answer.headers, _NOWHERE)
-    places = [target, *[_target(path, query, None) for path, query in elsewhere]]
+    places = [
+        target.removesuffix("?"),
+        *[target_with(None, path, query) for path, query in elsewhere],
+    ]
     return [Mark(URI, f"{upstream}:{place}") for place in places]
 
 
@@ -84,12 +86,6 @@ def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:
             continue
         if named == host:
             yield parts.path or "/", parts.query
-
-
-def _target(path: str, query: str, parameters: Parameters) -> str:
-    if parameters is not None:
-        return target_with(parameters, path, query)
-    return f"{path}?{query}" if query else path
 
 
 class Invalidate(Plugin):

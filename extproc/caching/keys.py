@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from extproc.caching.parameters import target_with
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
@@ -128,24 +130,15 @@ class KeyOf:
         return key
 
     def target(self, request: Request) -> str:
-        """Return path and query with only the parameters that count, in order of their names.
-
-        A parameter is compared as it was sent; the order of different ones says nothing.
-        """
+        """Return path and query with only the parameters that count, as they were sent."""
         if self.parameters is None:
             return request.target
         return target_with(self.parameters, request.path, request.query)
 
     def uri(self, request: Request) -> str:
         """Return the URI whose stored responses an unsafe method invalidates."""
-        return f"{request.scheme}://{request.host}{self.target(request)}"
-
-
-def target_with(parameters: frozenset[str], path: str, query: str) -> str:
-    """Return a path with some parameters of a query."""
-    pairs = [pair for pair in query.split("&") if pair.partition("=")[0] in parameters]
-    pairs.sort(key=lambda pair: pair.partition("=")[0])
-    return f"{path}?{'&'.join(pairs)}"
+        target = target_with(self.parameters, request.path, request.query)
+        return f"{request.scheme}://{request.host}{target}"
 
 
 def name_of(key: type_of_key) -> str:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from extproc.caching.entry import Entry
-    from extproc.caching.invalidation import Parameters
     from extproc.caching.keys import KeyOf, type_of_key
+    from extproc.caching.parameters import Parameters
     from extproc.core.ports import Services
     from extproc.core.values import Request
     from extproc.expressions.templates import Template

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from extproc.caching.keys import target_with
 from extproc.caching.marks import ALL, TAG, URI, Mark
+from extproc.caching.parameters import target_with
 from extproc.core.errors import BadPurge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from extproc.caching.invalidation import Parameters
+    from extproc.caching.parameters import Parameters
 
 _KEYS = frozenset({"tags", "url", "all", "soft"})
 MOST_TAGS = 256
@@ -66,10 +66,6 @@ def _uris(url: Any, keyed: Iterable[Parameters]) -> list[str]:
     if not host or parts.scheme not in {"http", "https"}:
         raise BadPurge("url is no URL such as https://shop.example.com/products?page=1")
     path = parts.path or "/"
-    plain = f"{path}?{parts.query}" if parts.query else path
-    targets = {
-        plain if parameters is None else target_with(parameters, path, parts.query)
-        for parameters in (None, *keyed)
-    }
+    targets = {target_with(parameters, path, parts.query) for parameters in (None, *keyed)}
     named = f"[{host}]" if ":" in host else host
     return [f"{parts.scheme}://{named}{target}" for target in sorted(targets)]
