@@ -107,11 +107,13 @@ class Cache(Plugin):
             self._responses, services.clock, self.key, self.policy, self.tags, self.forwards
         )
         self._revalidator = Revalidator(services, self._keeper, self.behind)
+        # A credential that is in the key makes a request no usual one, whatever its header.
+        self._special = tuple(sorted({*_SPECIAL, *self.key.secrets}))
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer from the store, if what is there may be reused."""
         usual = request.method == "GET" and not request.bodied and not self.bypass
-        if usual and not request.headers.has_any(_SPECIAL):
+        if usual and not request.headers.has_any(self._special):
             variants = self._objects.get(self.key.of(request))
             if variants is not None:
                 entry: Entry = variants[0]

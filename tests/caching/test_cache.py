@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from extproc.caching import purging
 from extproc.caching.behind import Behind
 from extproc.caching.invalidation import Invalidate
 from extproc.caching.keys import INPUTS, KeyOf
@@ -589,3 +590,31 @@ async def test_a_leader_that_ends_without_a_response_strands_nobody() -> None:
     responses = await asyncio.gather(*waiting)
     assert {response.body for response in responses} == {b"1"}
     assert trial.counts.counts["extproc_cache_total", ("trial", "collapsed")] == 2
+
+
+async def test_a_forwarded_credential_of_any_header_is_part_of_the_key() -> None:
+    """One that nobody else's response fits, and whose response fits nobody else."""
+    key = KeyOf("trial@1", secrets=("authorization", "cookie", "x-api-key"))
+    trial = Trial(cache(key=key))
+
+    def upstream(headers: Headers, _body: bytes) -> Response:
+        return Response(200, {}, (headers.get("x-api-key") or "nobody").encode())
+
+    for _ in range(2):
+        for headers in ({}, {"x-api-key": "a"}, {"x-api-key": "b"}):
+            response = await trial.request(headers=headers, upstream=upstream)
+            assert response.body == headers.get("x-api-key", "nobody").encode()
+
+
+@pytest.mark.parametrize("target", ["/a?", "/a", "/a?x=1"])
+@pytest.mark.parametrize("parameters", [None, frozenset[str](), frozenset({"x"})])
+async def test_an_empty_query_is_none(target: str, parameters: frozenset[str] | None) -> None:
+    """For invalidation and for purging, whatever is in the key."""
+    key = KeyOf("trial@1", parameters=parameters)
+    trial, upstream = Trial(cache(key=key, keyed=(parameters,))), Counting()
+    assert await bodies(trial, upstream, target, target) == [b"1", b"1"]
+    await trial.request("PUT", target)
+    assert await bodies(trial, upstream, target) == [b"2"]
+    responses = trial.services.shared(Responses)
+    responses.mark(purging.marks({"url": f"http://shop{target}"}, (parameters,)))
+    assert await bodies(trial, upstream, target) == [b"3"]
