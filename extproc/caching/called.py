@@ -255,8 +255,10 @@ class CachedCalls:
         if kept.why_not:
             self._responses.drop(wanted.key, entry)
             return Answered(entry.status, headers, entry.body, source="miss")
-        fresh = making.refreshed(entry, headers, kept, pairs, sent=sent, now=now, stamp=stamp)
-        self._responses.keep(wanted.key, fresh)
+        fresh = making.refreshed(
+            entry, headers, kept, pairs, wanted.headers, sent=sent, now=now, stamp=stamp
+        )
+        self._responses.keep(wanted.key, fresh, instead=entry)
         self._responses.came(wanted.key, wanted.headers, fresh)
         return _given(fresh, now, "hit")
 

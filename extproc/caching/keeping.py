@@ -79,12 +79,19 @@ class Keeper:
                 whole[name] = headers[name]
         kept = storing.kept(self._asked(passage, "GET"), entry.status, whole, self.policy, now)
         fresh = making.refreshed(
-            entry, whole, kept, pairs, sent=passage.sent, now=now, stamp=passage.stamp
+            entry,
+            whole,
+            kept,
+            pairs,
+            passage.headers,
+            sent=passage.sent,
+            now=now,
+            stamp=passage.stamp,
         )
         if kept.why_not:
             self.responses.drop(passage.key, entry)
         else:
-            self.responses.keep(passage.key, fresh)
+            self.responses.keep(passage.key, fresh, instead=entry)
             self.responses.came(passage.key, passage.headers, fresh)
         return fresh
 

@@ -129,6 +129,7 @@ def refreshed(
     headers: Headers,
     kept: Kept,
     pairs: Pairs,
+    asked: Headers,
     *,
     sent: float,
     now: float,
@@ -141,6 +142,8 @@ def refreshed(
         headers: of the stored response, updated.
         kept: how that is kept.
         pairs: the updated fields, as they are stored.
+        asked: the headers, when it came, of the request that it was confirmed for; they select it
+            from now on, by the fields that it names now.
         sent: when the request was sent, seconds since the epoch.
         now: when the 304 came.
         stamp: the newest marks when the request was sent.
@@ -156,7 +159,7 @@ def refreshed(
         kept.never_stale,
         kept.while_revalidate,
         kept.if_error,
-        entry.selecting,
+        selecting.selects(selecting.varying(headers) or (), asked),
         entry.uri,
         entry.tags,
         entry.part,

@@ -89,8 +89,16 @@ class Responses:
         variants: tuple[Entry, ...] | None = self.objects.get(key)
         return tuple([name for name, _ in variants[0].selecting]) if variants else ()
 
-    def keep(self, key: type_of_key, entry: Entry) -> None:
-        """Store a response in place of the one that the same requests select."""
+    def keep(self, key: type_of_key, entry: Entry, *, instead: Entry | None = None) -> None:
+        """Store a response in place of the one that the same requests select.
+
+        Args:
+            key: of the request.
+            entry: the response.
+            instead: the state it had before; other requests may have selected that.
+        """
+        if instead is not None and instead.selecting != entry.selecting:
+            self.drop(key, instead)
         self.take(key, entry)
         if self.shared is not None:
             self.shared.keep(key, entry, self._clock.now())

@@ -29,6 +29,7 @@ class Upstream:
         self.status = 200
         self.asked: list[list[tuple[str, str]]] = []
         self.failing = False
+        self.confirming: dict[str, str] = {}  # beside its validator
         self.go = asyncio.Event()
         self.go.set()
 
@@ -43,7 +44,7 @@ class Upstream:
             raise UpstreamFault("connect", "gone")
         wanted = dict(headers).get("if-none-match")
         if wanted is not None and wanted == self.headers.get("etag"):
-            return Answered(304, Headers([("etag", wanted)]), b"")
+            return Answered(304, Headers([("etag", wanted), *self.confirming.items()]), b"")
         body = str(len(self.asked)).encode()
         return Answered(self.status, Headers(self.headers.items()), body)
 
@@ -179,6 +180,19 @@ async def test_a_stale_answer_is_validated() -> None:
     again = await place.get()
     assert (again.body, again.lifetime, len(upstream.asked)) == (b"1", 60, 2)
     assert dict(upstream.asked[1])["if-none-match"] == '"x"'
+
+
+async def test_a_304_that_names_other_fields_selects_by_them() -> None:
+    """What it was confirmed for gets it; another call asks for its own."""
+    upstream = Upstream(cache_control="max-age=60", etag='"v"')
+    place = Place(upstream)
+    await place.get(headers=[("accept-language", "de")])
+    place.clock.move(61)
+    upstream.confirming = {"vary": "accept-language"}
+    assert (await place.get(headers=[("accept-language", "de")])).source == "hit"
+    assert (await place.get(headers=[("accept-language", "de")])).source == "hit"
+    assert len(upstream.asked) == 2
+    assert (await place.get(headers=[("accept-language", "fr")])).body == b"3"
 
 
 async def test_a_stored_answer_stands_in_for_an_error() -> None:
