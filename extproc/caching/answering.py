@@ -47,6 +47,17 @@ def answer(entry: Entry, headers: Headers, method: str, now: float) -> Response 
     return whole(entry, now) if entry.part is None else None
 
 
+def all_of(entry: Entry, headers: Headers, now: float) -> Response | None:
+    """Return all that is stored, whatever part or state of it a request asks for.
+
+    Returns:
+        None where that isn't all there is, or can't be read.
+    """
+    if entry.part is not None or not accepts(headers, entry.first("content-encoding")):
+        return None
+    return whole(entry, now)
+
+
 def _part(entry: Entry, headers: Headers, now: float) -> Response | None:
     length = entry.part[2] if entry.part is not None else len(entry.body)
     span = ranges.wanted(headers, length) if ranges.applies(headers, entry, now) else None

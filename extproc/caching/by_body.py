@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from extproc.caching.passage import Passage
     from extproc.core.values import Request, Response
 
+_READ_AS = ("content-type", "content-encoding", "content-language")
+
 
 class LookByBody(Plugin):
-    """Looks when the body is there; its digest is in the key.
+    """Looks when the body is there.
+
+    Its digest is in the key, with the method and what says how the body is to be read: the same
+    bytes as another type are another question.
 
     Attributes:
         cache: stands before this one, and stores what passes.
@@ -31,4 +36,6 @@ class LookByBody(Plugin):
         passage: Passage | None = request.metadata.pop(BY_BODY, None)
         if passage is None:
             return None
-        return self.cache.look(request, passage, ("body", hashlib.sha256(body).hexdigest()))
+        read_as = [passage.headers.get(name) for name in _READ_AS]
+        digest = hashlib.sha256(body).hexdigest()
+        return self.cache.look(request, passage, ("body", request.method, *read_as, digest))

@@ -59,6 +59,8 @@ class Keeper:
             return storing.Kept("error")
         if response.code_details not in {"", "via_upstream"}:
             return storing.Kept("local-reply")
+        if passage.by_body and response.status == storing.PARTIAL:
+            return storing.Kept("status")
         length = response.headers.get("content-length") or "0"
         if length.isdigit() and int(length) > self.policy.largest:
             return storing.Kept("too-large")

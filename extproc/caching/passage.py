@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.caching import answering
 from extproc.caching.asking import NOTHING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from extproc.caching.replicated import Place
     from extproc.caching.storing import Kept
     from extproc.core.headers import Headers
+    from extproc.core.values import Response
 
 
 class Passage:
@@ -92,3 +94,13 @@ class Passage:
         self.fields: Headers = headers
         self.pieces: list[bytes] | None = None
         self.size = 0
+
+    def answer(self, entry: Entry, now: float) -> Response | None:
+        """Return what the request gets of a stored response; see `answering.answer`.
+
+        What is stored by a body is given whole: ranges are for GET (RFC 9110 section 14.2), and
+        304 is for GET and HEAD (section 15.4.5).
+        """
+        if self.by_body:
+            return answering.all_of(entry, self.headers, now)
+        return answering.answer(entry, self.headers, self.method, now)

@@ -265,7 +265,7 @@ class Cache(Plugin):
         found = reuse.use(entry, passage.asked, now)
         if found is Use.VALIDATE or (found is Use.REVALIDATE and passage.by_body):
             return None, "stale" if entry.fresh_until <= now or entry.validate else "request"
-        answer = answering.answer(entry, passage.headers, passage.method, now)
+        answer = passage.answer(entry, now)
         if answer is None:
             return None, "partial"
         passage.answered = True
@@ -368,7 +368,7 @@ class Cache(Plugin):
         self._land(passage)
         self._note(request, "revalidated")
         now = self._now()
-        answer = answering.answer(entry, passage.headers, passage.method, now)
+        answer = passage.answer(entry, now)
         answer = answer or answering.whole(entry, now)
         answer.headers["cache-status"] = cache_status.forwarded(
             passage.why, status=_NOT_MODIFIED, stored=True, collapsed=passage.waited
@@ -382,7 +382,7 @@ class Cache(Plugin):
         now = self._now()
         if not reuse.stands_in(entry, passage.asked, now):
             return None
-        answer = answering.answer(entry, passage.headers, passage.method, now)
+        answer = passage.answer(entry, now)
         if answer is None:
             return None
         self._land(passage)

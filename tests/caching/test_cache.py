@@ -10,6 +10,7 @@ import pytest
 
 from extproc.caching import purging
 from extproc.caching.behind import Behind
+from extproc.caching.by_body import LookByBody
 from extproc.caching.invalidation import Invalidate
 from extproc.caching.keys import INPUTS, KeyOf
 from extproc.caching.marks import ALL, TAG, URI, Mark
@@ -618,3 +619,80 @@ async def test_an_empty_query_is_none(target: str, parameters: frozenset[str] | 
     responses = trial.services.shared(Responses)
     responses.mark(purging.marks({"url": f"http://shop{target}"}, (parameters,)))
     assert await bodies(trial, upstream, target) == [b"3"]
+
+
+async def test_a_304_that_names_other_fields_selects_by_them() -> None:
+    """What it was confirmed for gets it, nobody else (RFC 9111 sections 3.2 and 4.1)."""
+    trial = Trial(cache(None))
+    begun = trial.clock.now()
+
+    def upstream(headers: Headers, _body: bytes) -> Response:
+        language = headers.get("x-lang") or ""
+        fields = {"etag": f'"{language}"', "cache-control": "max-age=10"}
+        if trial.clock.now() > begun:
+            fields["vary"] = "x-lang"
+        if headers.get("if-none-match") != fields["etag"]:
+            return Response(200, fields, language.encode())
+        response = Response(200, fields, b"")
+        response.status = 304
+        return response
+
+    async def body(language: str) -> bytes | None:
+        headers = {"x-lang": language}
+        return (await trial.request(headers=headers, upstream=upstream)).body
+
+    assert (await body("de"), await body("fr")) == (b"de", b"de")  # as it says by itself
+    trial.clock.move(11)
+    assert (await body("de"), await body("fr"), await body("de")) == (b"de", b"fr", b"de")
+
+
+def by_body(*methods: str) -> Trial:
+    """Return a trial of a cache that looks when the body is there."""
+    stores = cache(methods=frozenset(methods))
+    return Trial(stores, LookByBody(cache=stores))
+
+
+async def test_a_body_is_read_as_the_request_says() -> None:
+    """The same bytes by another method, as another type, coding or language: another answer."""
+    trial, upstream = by_body("POST", "QUERY"), Counting()
+    asked = [
+        ("POST", {}),
+        ("QUERY", {}),
+        ("POST", {"content-type": "application/json"}),
+        ("POST", {"content-type": "text/plain"}),
+        ("POST", {"content-encoding": "gzip"}),
+        ("POST", {"content-language": "gzip"}),
+    ]
+    for _ in range(2):
+        for number, (method, headers) in enumerate(asked, 1):
+            response = await trial.request(method, "/a", headers, b"{}", upstream=upstream)
+            assert (number, response.body) == (number, str(number).encode())
+    other = await trial.request("POST", "/a", {}, b"[]", upstream=upstream)
+    assert other.body == str(len(asked) + 1).encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"range": "bytes=0-0"},
+        {"range": "bytes=9-"},
+        {"if-none-match": '"v"'},
+        {"if-none-match": "*"},
+        {"if-modified-since": "Mon, 01 Jan 2024 00:00:00 GMT"},
+    ],
+)
+async def test_what_is_stored_by_a_body_is_given_whole(headers: dict[str, str]) -> None:
+    """Ranges and 304 are for GET and HEAD alone."""
+    trial = by_body("POST")
+    upstream = Counting(etag='"v"', last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
+    await trial.request("POST", "/a", body=b"{}", upstream=upstream)
+    response = await trial.request("POST", "/a", headers, b"{}", upstream=upstream)
+    assert (response.status, response.body, upstream.asked) == (200, b"1", 1)
+
+
+async def test_a_part_of_an_answer_to_a_body_is_not_stored() -> None:
+    """Nobody could ask for it."""
+    trial = by_body("POST")
+    upstream = Counting(206, content_range="bytes 0-0/10", cache_control="max-age=60")
+    await trial.request("POST", "/a", {"range": "bytes=0-0"}, b"{}", upstream=upstream)
+    assert len(trial.objects) == 0
