@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from extproc.caching import answering, conditions, reuse, validating
+from extproc.caching import answering, conditions, reuse, unusual, validating
 from extproc.caching import status as cache_status
 from extproc.caching.asking import asks
 from extproc.caching.behind import Behind
@@ -47,20 +47,6 @@ _PRECONDITIONS = ("if-match", "if-unmodified-since")
 _NOT_MODIFIED = 304
 _GATEWAY_TIMEOUT = 504
 _ERROR = 500
-# What makes a request one that not every stored response fits. A request without any of them is
-# the usual one, and is to cost least.
-_SPECIAL = (
-    "authorization",
-    "cache-control",
-    "cookie",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "pragma",
-    "range",
-)
 # Reasons that say nothing of the next answer to the same request.
 _OF_THIS_TIME = frozenset({"request-no-store", "error", "local-reply"})
 
@@ -107,8 +93,7 @@ class Cache(Plugin):
             self._responses, services.clock, self.key, self.policy, self.tags, self.forwards
         )
         self._revalidator = Revalidator(services, self._keeper, self.behind)
-        # A credential that is in the key makes a request no usual one, whatever its header.
-        self._special = tuple(sorted({*_SPECIAL, *self.key.secrets}))
+        self._special, self._unkeyed = unusual.special(self.key), unusual.unkeyed(self.key)
 
     def on_request(self, request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer from the store, if what is there may be reused."""
@@ -136,10 +121,12 @@ class Cache(Plugin):
 
     def _looked(self, request: Request) -> Response | Awaitable[Response | None] | None:
         by_body = request.method in self.methods
+        why = self._past(request)
+        if not why:
+            unusual.take_off(request, self._unkeyed)
         passage = Passage(Headers(request.headers.items()), request.method, by_body=by_body)
-        request.state.passage = passage
-        passage.why = self._past(request)
-        if passage.why:
+        request.state.passage, passage.why = passage, why
+        if why:
             self._goes(request, passage)
             return None
         if by_body:

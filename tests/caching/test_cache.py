@@ -12,11 +12,12 @@ from extproc.caching import purging
 from extproc.caching.behind import Behind
 from extproc.caching.by_body import LookByBody
 from extproc.caching.invalidation import Invalidate
-from extproc.caching.keys import INPUTS, KeyOf
+from extproc.caching.keys import INPUTS, KeyOf, all_headers, header
 from extproc.caching.marks import ALL, TAG, URI, Mark
 from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
 from extproc.caching.responses import Responses
+from extproc.caching.unusual import UNKEYED
 from extproc.core.headers import Headers
 from extproc.core.plugin import Plugin
 from extproc.core.ports import Answered
@@ -696,3 +697,37 @@ async def test_a_part_of_an_answer_to_a_body_is_not_stored() -> None:
     upstream = Counting(206, content_range="bytes 0-0/10", cache_control="max-age=60")
     await trial.request("POST", "/a", {"range": "bytes=0-0"}, b"{}", upstream=upstream)
     assert len(trial.objects) == 0
+
+
+async def test_c5_what_is_in_no_key_never_reaches_the_upstream() -> None:
+    """C5: by what a request says of itself, unless the key or something behind reads it."""
+    said = dict.fromkeys(UNKEYED, "marker7")
+    trial, upstream = Trial(cache()), Counting()
+    for method in ("GET", "HEAD"):
+        await trial.request(method, f"/{method}", {"x-other": "marker7"} | said, upstream=upstream)
+        assert [name for name in trial.seen if trial.seen[name] == "marker7"] == ["x-other"]
+    assert await bodies(trial, upstream, "/GET") == [b"1"]
+    assert (await trial.request(target="/GET", headers=said, upstream=upstream)).body == b"1"
+    await trial.request("POST", "/GET", said, b"x", upstream=upstream)
+    assert trial.seen["forwarded"] == "marker7"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KeyOf("trial@1", headers=("x-host",)),
+        KeyOf("trial@1", (("request.headers.x-host", header("x-host")),)),
+        KeyOf("trial@1", (("request.headers", all_headers),)),
+    ],
+)
+async def test_what_is_in_the_key_the_upstream_gets(key: KeyOf) -> None:
+    """And so does what a plugin before the cache wrote."""
+
+    class Writes(Plugin):
+        def on_request(self, request: Request) -> None:
+            request.headers["x-scheme"] = "https"
+
+    trial = Trial(Writes(), cache(key=key))
+    for host in ("a", "b"):
+        await trial.request(headers={"x-host": host})
+        assert (trial.seen["x-host"], trial.seen["x-scheme"]) == (host, "https")
