@@ -1,7 +1,7 @@
 """Questions and answers between supervisor and worker: one JSON line each, over a socket pair.
 
-The supervisor asks, the worker answers. When the supervisor is gone the socket ends, and so
-does the worker.
+The supervisor asks, the worker answers; what is to reach the other workers it tells unasked. When
+the supervisor is gone the socket ends, and so does the worker.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from extproc.adapters.siblings import Siblings
+
 _LONGEST_LINE = 16 << 20
 
 
@@ -24,9 +26,21 @@ class WorkerGone(ConnectionError):
 
 
 class Asker:
-    """The supervisor's end."""
+    """The supervisor's end.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    Args:
+        reader: of the socket.
+        writer: of the socket.
+        told: takes what the worker tells unasked.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        told: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._told = told
         self._reader = reader
         self._writer = writer
         self._numbers = itertools.count(1)
@@ -34,9 +48,9 @@ class Asker:
         self._reading = asyncio.ensure_future(self._read())
 
     @classmethod
-    async def open(cls, end: socket.socket) -> Asker:
+    async def open(cls, end: socket.socket, told: Callable[[dict[str, Any]], None]) -> Asker:
         """Take one end of a socket pair."""
-        return cls(*await asyncio.open_unix_connection(sock=end, limit=_LONGEST_LINE))
+        return cls(*await asyncio.open_unix_connection(sock=end, limit=_LONGEST_LINE), told)
 
     async def ask(self, question: str, seconds: float, **details: Any) -> dict[str, Any]:
         """Ask and wait for the answer.
@@ -61,6 +75,9 @@ class Asker:
         try:
             while line := await self._reader.readline():
                 answer = orjson.loads(line)
+                if "tell" in answer:
+                    self._told(answer)
+                    continue
                 future = self._waiting.get(answer.pop("number", 0))
                 if future is not None and not future.done():
                     future.set_result(answer)
@@ -77,16 +94,20 @@ class Asker:
 
 
 async def answer(
-    descriptor: int, handle: Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+    descriptor: int,
+    handle: Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]],
+    siblings: Siblings,
 ) -> None:
     """Answer questions until the supervisor closes its end.
 
     Args:
         descriptor: this worker's end of the socket pair.
         handle: gives the answer to a question and its details.
+        siblings: tell the supervisor what is for other workers.
     """
     end = socket.socket(fileno=descriptor)
     reader, writer = await asyncio.open_unix_connection(sock=end, limit=_LONGEST_LINE)
+    siblings.connect(writer)
     running: set[asyncio.Task[None]] = set()
 
     async def respond(line: bytes) -> None:
@@ -102,3 +123,5 @@ async def answer(
             task.add_done_callback(running.discard)
     except ConnectionError:
         return
+    finally:
+        writer.close()

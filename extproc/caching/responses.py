@@ -12,6 +12,7 @@ from extproc.caching.marks import Marks, Verdict
 from extproc.caching.replicated import Place, Replicated
 from extproc.caching.reuse import Use
 from extproc.caching.selecting import selected, selects
+from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,8 @@ class Responses:
         self._clock = services.clock
         replicas = services.replicas
         self.shared = Replicated(replicas, self.marks) if replicas is not None else None
+        # Where replicas share what is stored, other workers hear from them.
+        self._others = services.others if replicas is None else None
 
     def select(self, key: type_of_key, headers: Headers) -> tuple[Entry | None, str]:
         """Return the stored response that a request selects, the newest first (section 4.1).
@@ -144,12 +147,16 @@ class Responses:
 
         Args:
             marks: what is.
-            told: other replicas know it from elsewhere.
+            told: other workers and replicas know it from elsewhere.
         """
         for mark in marks:
             self.marks.add(mark)
-        if marks and self.shared is not None and not told:
+        if not marks or told:
+            return
+        if self.shared is not None:
             self.shared.mark(marks)
+        elif self._others is not None:
+            self._others([SharedMark(mark.kind, mark.name, mark.soft) for mark in marks])
 
 
 def _completed(before: Entry, entry: Entry) -> Entry:

@@ -413,6 +413,7 @@ class Services:
         lasting: exchanges that go on after they were judged.
         objects: storage of objects in this process, for all versions.
         replicas: stored responses that replicas share; None where there is one store for each.
+        others: tell the gateway's other workers what is void or stale; None where there are none.
     """
 
     call: Callable[..., Awaitable[Answered]]
@@ -427,6 +428,7 @@ class Services:
     lasting: Lasting = field(default_factory=lambda: Lasting(_NothingRevoked().hold))
     objects: Objects = field(default_factory=NoObjects)
     replicas: Replicas | None = None
+    others: Callable[[Sequence[SharedMark]], None] | None = None
     _shared: dict[Any, Any] = field(default_factory=dict)
 
     def shared(self, kind: Callable[[Services], T]) -> T:

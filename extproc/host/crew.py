@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import journal, processes
@@ -67,6 +68,7 @@ class Crew:
         self._threaded: set[str] = set()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._handing_on: set[asyncio.Task[None]] = set()
         self._metrics = folder / "metrics"
         self.places = [
             Place(number, address, folder / f"journal-{number}", processes.Backoff())
@@ -102,7 +104,7 @@ class Crew:
             descriptors=[theirs.fileno()],
         )
         theirs.close()
-        place.asker = await Asker.open(ours)
+        place.asker = await Asker.open(ours, partial(self._told, place))
         try:
             _note(place, await place.asker.ask("ping", _START_WITHIN))
             await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
@@ -223,6 +225,14 @@ class Crew:
         )
         return sum(isinstance(answer, dict) for answer in answers)
 
+    def _told(self, by: Place, said: dict[str, Any]) -> None:
+        """Hand on to the others what one worker made void; to one that starts as well."""
+        askers = [p.asker for p in self.places if p is not by and p.asker is not None]
+        for asker in askers:
+            task = asyncio.ensure_future(_hand_on(asker, said["marks"]))
+            self._handing_on.add(task)
+            task.add_done_callback(self._handing_on.discard)
+
     async def flush(self) -> None:
         """Have every worker write its metrics down."""
         await self._all("flush", _SILENT_FOR)
@@ -255,6 +265,13 @@ class Crew:
             task.cancel()
         running = [place.process for place in self.places if place.process is not None]
         await asyncio.gather(*(processes.stop(process, seconds) for process in running))
+
+
+async def _hand_on(asker: Asker, marks: list[Any]) -> None:
+    try:
+        await asker.ask("marks", _SILENT_FOR, marks=marks)
+    except (WorkerGone, TimeoutError):
+        return  # it comes back with nothing stored, or takes it in when it answers again
 
 
 def _note(place: Place, answer: dict[str, Any]) -> None:

@@ -14,8 +14,9 @@ from extproc.caching.responses import Responses
 from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
+    from extproc.caching.marks import Mark
     from extproc.config.build import Assembly
     from extproc.core.lasting import Lasting
     from extproc.core.ports import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Replicas,
         Revocations,
         Runtime,
+        SharedMark,
         Store,
     )
     from extproc.core.routes import Routes
@@ -48,6 +50,7 @@ class Outside:
     lasting: Lasting
     objects: Objects
     replicas: Replicas | None = None
+    others: Callable[[Sequence[SharedMark]], None] | None = None
     shared: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -121,7 +124,7 @@ class Versions:
 
         Args:
             said: by an operator.
-            told: another worker tells the other replicas.
+            told: another worker tells the other replicas, if there are any.
 
         Raises:
             BadPurge: it can't be understood.
@@ -129,7 +132,15 @@ class Versions:
         keyed = {key for entry in self._in_force.values() for key in entry.assembly.keyed}
         responses: Responses | None = self._outside.shared.get(Responses)
         if responses is not None:
+            # The supervisor tells each worker by itself.
+            told = told or responses.shared is None
             responses.mark(purging.marks(said, keyed), told=told)
+
+    def mark(self, marks: Sequence[Mark]) -> None:
+        """Make void or stale what another worker of this gateway made so."""
+        responses: Responses | None = self._outside.shared.get(Responses)
+        if responses is not None:
+            responses.mark(marks, told=True)
 
     def drop(self, version: str, after: float) -> None:
         """Take a version out of force once its exchanges had time to end, seconds from now."""
@@ -178,6 +189,7 @@ class Versions:
             lasting=outside.lasting,
             objects=outside.objects,
             replicas=outside.replicas,
+            others=outside.others,
             _shared=outside.shared,
         )
         return replace(services, cached=CachedCalls(services).call)

@@ -27,7 +27,9 @@ from extproc.adapters.revocation_file import RevocationFile
 from extproc.adapters.runtime import LoopRuntime
 from extproc.adapters.service import Deciding
 from extproc.adapters.shared_fetcher import SharedFetcher
+from extproc.adapters.siblings import Siblings
 from extproc.adapters.system import JsonLog, SystemClock, capture_logging
+from extproc.caching.marks import Mark
 from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.core.lasting import Lasting
@@ -105,6 +107,7 @@ class Worker:
         shared: Fetcher = self._fetcher
         if options.journal is not None:  # the workers of one gateway have their journals together
             shared = SharedFetcher(self._fetcher, options.journal.parent / "fetched")
+        self._siblings = Siblings()
         self._routes = Routes()
         self._matcher = Matcher(self._routes)
         outside = Outside(
@@ -118,6 +121,7 @@ class Worker:
             self._revoked,
             self._lasting,
             MemoryObjects(),
+            others=self._siblings.tell if options.control is not None else None,
         )
         self._replicas: RedisReplicas | None = None
         self._store: RedisStore | None = None
@@ -179,7 +183,7 @@ class Worker:
         self._versions.share(self._store, self._replicas)
 
     async def _obey(self, descriptor: int) -> None:
-        await control.answer(descriptor, self._answer)
+        await control.answer(descriptor, self._answer, self._siblings)
         self._stopping.set()  # without a supervisor nobody would stop this process
 
     async def _answer(self, question: str, details: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +195,7 @@ class Worker:
             "flush": self._told_to_flush,
             "revocations": self._told_of_revocations,
             "purge": self._told_to_purge,
+            "marks": self._told_of_marks,
         }
         return await answers[question](details)
 
@@ -231,6 +236,11 @@ class Worker:
 
     async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
         self._versions.purge(details["said"], told=details["told"])
+        return {"ok": True}
+
+    async def _told_of_marks(self, details: dict[str, Any]) -> dict[str, Any]:
+        """Take in what another worker made void."""
+        self._versions.mark([Mark(kind, name, soft) for kind, name, soft in details["marks"]])
         return {"ok": True}
 
     def _follow_revocations(self) -> None:

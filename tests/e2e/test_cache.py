@@ -389,6 +389,23 @@ def test_purging_reaches_every_worker(upstream: Origin) -> None:
             assert {reply.body for reply in replies} == {str(options).encode()}
 
 
+def test_a_write_reaches_every_worker(upstream: Origin) -> None:
+    """Soon after the one that served it; what is asked for afterwards is stored by all again."""
+    target = "/plain/workers"
+    with gateway(TEXT.format(port=upstream.port), {"keys.jsonl": ""}, workers=3) as running:
+        for body in (b"a", b"b", b"c"):
+            upstream.says[target] = Says({"cache-control": "max-age=600"}, body=body)
+            running.ask(target, method="PUT", body=b"x")
+            threading.Event().wait(1)  # nothing shows that the others know it
+
+            def all_hit(body: bytes = body) -> bool:
+                replies = together(running, target, 32)
+                assert {reply.body for reply in replies} == {body}
+                return all("; hit" in reply.headers["cache-status"] for reply in replies)
+
+            until(all_hit, "every worker has it")
+
+
 def test_a_purge_needs_the_token(running: Gateway) -> None:
     """C12: like every POST of the administration interface."""
     from tests.support.client import ask  # noqa: PLC0415 - beside its use
