@@ -103,6 +103,10 @@ def kept(asked: Asked, status: int, headers: Headers, policy: Policy, now: float
         return Kept(reason)
     named = lifetime(status, headers, said, now)
     seconds = _seconds(status, named, policy)
+    if named.explicit and must_be_revalidated(said):
+        seconds = min(
+            seconds, named.seconds
+        )  # no policy makes fresh what is stale by its own words
     never_stale = _never_stale(said)
     may_be_stale = not never_stale and (named.explicit or seconds > 0)
     found = Kept(
@@ -160,9 +164,14 @@ def _seconds(status: int, named: Lifetime, policy: Policy) -> float:
     return seconds if policy.max_ttl is None else min(seconds, policy.max_ttl)
 
 
+def must_be_revalidated(said: Directives) -> bool:
+    """Say whether nobody may reuse it past the lifetime it names (sections 5.2.2.2 and 5.2.2.8)."""
+    return "must-revalidate" in said or "proxy-revalidate" in said
+
+
 def _never_stale(said: Directives) -> bool:
     """Say whether stale reuse is forbidden; `s-maxage` says so too (section 5.2.2.10)."""
-    return any(name in said for name in ("must-revalidate", "proxy-revalidate", "s-maxage"))
+    return must_be_revalidated(said) or "s-maxage" in said
 
 
 def _window(said: Directives, name: str, otherwise: float, may_be_stale: bool) -> float:  # noqa: FBT001 - one fact of the response

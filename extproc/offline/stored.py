@@ -103,6 +103,8 @@ def told(
 def _lifetime(status: int, headers: Headers, policy: Policy, now: float) -> str:
     said = of_response(headers)
     named = freshness.lifetime(status, headers, said, now)
+    if named.explicit and storing.must_be_revalidated(said):
+        return f"it names {named.seconds:g} s, and no more is given to what must be revalidated"
     if policy.force_ttl is not None:
         return f"force_ttl gives it {policy.force_ttl:g} s"
     if named.explicit:
