@@ -71,7 +71,7 @@ class RedisReplicas:
         self._generation = ""
         self._sequence = 0
         self._heard: Callable[[Sequence[SharedMark], int], None] | None = None
-        self._lost: Callable[[], None] | None = None
+        self._lost: Callable[[Sequence[SharedMark]], None] | None = None
         self._polled = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._well = True
@@ -104,7 +104,9 @@ class RedisReplicas:
         return self._generation
 
     def follow(
-        self, heard: Callable[[Sequence[SharedMark], int], None], lost: Callable[[], None]
+        self,
+        heard: Callable[[Sequence[SharedMark], int], None],
+        lost: Callable[[Sequence[SharedMark]], None],
     ) -> None:
         """Tell what others mark; see `Replicas.follow`."""
         self._heard, self._lost = heard, lost
@@ -250,7 +252,7 @@ class RedisReplicas:
         self._sequence = 0
         self._own.clear()
         if self._lost is not None:
-            self._lost()
+            self._lost(self._unsaid)
 
     def _hear(self, marks: list[SharedMark], floor: int) -> None:
         if self._heard is not None:

@@ -88,8 +88,11 @@ class Replicated:
             elif mark in self._own:
                 self._own.remove(mark)
 
-    def _lost(self) -> None:
+    def _lost(self, unsaid: Sequence[SharedMark]) -> None:
         self._marks = Marks()
+        # What was said comes back as somebody's or is gone with what it meant: it would never be
+        # known to be among those of all replicas, and hold for all that is ever read.
+        self._own = [Mark(shared.kind, shared.name, shared.soft) for shared in unsaid]
         self._local.clear()
 
     async def look(

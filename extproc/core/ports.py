@@ -325,13 +325,16 @@ class Replicas(Protocol):
         """Tell other replicas, as soon as they can be reached."""
 
     def follow(
-        self, heard: Callable[[Sequence[SharedMark], int], None], lost: Callable[[], None]
+        self,
+        heard: Callable[[Sequence[SharedMark], int], None],
+        lost: Callable[[Sequence[SharedMark]], None],
     ) -> None:
         """Tell what others mark.
 
         Args:
             heard: takes marks in their order, and the sequence below which all is void.
-            lost: nothing that was learned before holds.
+            lost: nothing that was learned before holds; takes the marks made here that nobody
+                was told of.
         """
 
 

@@ -178,3 +178,27 @@ def test_what_was_asked_for_in_another_set_of_data_is_void(redis: RedisServer, h
                 assert await shared.look(KEY, Headers(), now) == (None, "")
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_mark_ends_with_the_data_it_was_made_in(redis: RedisServer, *, known: bool) -> None:
+    """What is stored afterwards is given again, also where the mark was made meanwhile."""
+
+    async def run() -> None:
+        async with workers(redis) as (one, two):
+            if known:
+                one.purge()
+                await one.replicas.written()
+            redis.client().flushall()
+            if not known:
+                one.purge()
+            for worker in (one, two, one):
+                await worker.caught_up()
+            assert await two.ask(by("x-context")) == "nobody"
+            shared = one.trial.services.shared(Responses).shared
+            assert shared is not None
+            key = ("trial@1", "http", "shop", "/a")
+            found, _ = await shared.look(key, Headers(), one.trial.clock.now())
+            assert found is not None
+
+    asyncio.run(run())
