@@ -16,7 +16,15 @@ from extproc.adapters.wire import decode, encode, override_timeout
 from extproc.adapters.within import done_within
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
-from extproc.core.messages import ANSWERS, Answer, Body, Continue, Immediate
+from extproc.core.messages import (
+    ANSWERS,
+    Answer,
+    Body,
+    Continue,
+    Immediate,
+    RequestHeaders,
+)
+from extproc.core.values import Response
 from extproc.core.verdict import MESSAGE_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
@@ -38,6 +46,8 @@ class Deciding:
     """What every exchange of a worker shares.
 
     Attributes:
+        match: finds the route of a request over ext_authz, by the key it came with or by its
+            path: a route, the answer where none may take it, or None for one not in force.
         exchange: begins one.
     """
 
@@ -45,7 +55,7 @@ class Deciding:
     clock: Clock
     observer: Observer
     log: Log
-    match: Callable[[Request], Route | None] | None = None
+    match: Callable[[Request, str], Route | Response | None] | None = None
     recorder: Recorder | None = None
     exchange: Callable[[], Exchange] = field(init=False)
 
@@ -133,12 +143,12 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
         PeerFault: the message is no CheckRequest.
     """
     event, body = wire_authz.decode(data)
-    if not event.route_key and deciding.match is not None:
-        route = deciding.match(event.request)
-        event.route_key = route.key if route is not None else ""
     event.end = not body
     exchange = deciding.exchange()
     try:
+        refusal = _routed(deciding, event)
+        if refusal is not None:
+            return wire_authz.encode(exchange.refuse(event.request, refusal))
         answer = await exchange.receive(event)
         if body and exchange.judges_pieces:
             # The verdict came with the headers; over ext_authz no piece would ever be judged.
@@ -148,6 +158,17 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
         return wire_authz.encode(answer, _sent_and_hidden(exchange))
     finally:
         await exchange.finish()
+
+
+def _routed(deciding: Deciding, event: RequestHeaders) -> Response | None:
+    """Say which route a request takes; returns the answer where none may take it."""
+    if deciding.match is None:
+        return None
+    found = deciding.match(event.request, event.route_key)
+    if isinstance(found, Response):
+        return found
+    event.route_key = found.key if found is not None else ""
+    return None
 
 
 def _sent_and_hidden(exchange: Exchange) -> list[str]:

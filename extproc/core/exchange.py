@@ -125,6 +125,11 @@ class Exchange:
         """Say whether the route's plugins see the request's body in pieces, after the verdict."""
         return self.route is not None and self.route.chain.modes.request_body is BodyMode.STREAMED
 
+    def refuse(self, request: Request, response: Response) -> Immediate:
+        """Answer a request that no route may take, in place of `receive`."""
+        self.request = request
+        return self._answered_here(request, Stopped(0, "", response))
+
     async def finish(self) -> None:
         """Count the exchange, and run every `on_finish`."""
         rest = self.close()

@@ -17,7 +17,8 @@ class RequestHeaders:
 
     Attributes:
         request: what plugins will see; its route isn't known yet.
-        route_key: `route@version`, as Envoy matched it; empty where it doesn't say.
+        route_key: `route@version`, as Envoy matched it; empty where it doesn't say. Over ext_authz
+            an ingress may leave out the version.
         end: no body follows.
     """
 

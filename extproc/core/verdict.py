@@ -39,7 +39,7 @@ REQUEST_ATTRIBUTES = (ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE)
 RESPONSE_ATTRIBUTES = (DETAILS_ATTRIBUTE,)
 
 ROUTE_EXTENSION = "extproc_route"
-"""The context extension by which an ext_authz filter tells the route's key."""
+"""The context extension by which an ext_authz filter tells the route's key, or its name alone."""
 
 MESSAGE_TIMEOUT = 1.0
 """Seconds that Envoy waits for one answer; the service asks for more, once, where it waits."""

@@ -42,12 +42,14 @@ class Serving:
     """Everything `extproc serve` is made of.
 
     An Envoy that someone else runs changes versions when its operator gives it a new
-    configuration, so a version once loaded stays in force until this process ends.
+    configuration, so a version once loaded stays in force until this process ends. Over ext_authz
+    the newest one counts, unless Envoy names another.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
         self._log = JsonLog("serve")
+        self._in_force: set[str] = set()
         self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
         use_folder(self._folder / "metrics")
         self._stop = asyncio.Event()
@@ -96,6 +98,7 @@ class Serving:
         server = AdminServer(admin.address, admin.token or new_token(admin.address), self)
         try:
             await self._crew.start()
+            self._in_force.add(self.version)
             await self._revoking.begin(self._crew)
             address = await server.start()
             self._log.info(
@@ -134,8 +137,7 @@ class Serving:
                 snapshot.take, self._options.gateway, os.environ, self._folder / "versions"
             )
             if original.loaded.version != self.version:
-                async with self._crew.changing:
-                    await self._crew.load(path, copied.loaded.version)
+                await self._load(path, copied.loaded.version)
                 self._assembly = original
                 self._log.warning(
                     "a new version is in force; give Envoy its configuration (extproc envoy)",
@@ -146,6 +148,17 @@ class Serving:
             self._error = str(error)
             self._log.error("reload refused; the running version stays", error=self._error)
         return {"ok": not self._error, "version": self.version, "error": self._error or None}
+
+    async def _load(self, path: Path, version: str) -> None:
+        """Have every worker load a version, or none."""
+        async with self._crew.changing:
+            try:
+                await self._crew.load(path, version)
+            except LoadRefused:
+                if version not in self._in_force:
+                    await self._crew.drop(version, 1.0)
+                raise
+        self._in_force.add(version)
 
     def ready(self) -> bool:
         """Say whether any worker serves."""

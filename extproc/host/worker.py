@@ -213,11 +213,13 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the supervisor decides what it means
             return {"ok": False, "error": str(error)}
         if version != details["version"]:
+            self._matcher.forget(version)
             self._versions.drop(version, 0)
             return {"ok": False, "error": "the file says something else here"}
         return {"ok": True}
 
     async def _drop(self, details: dict[str, Any]) -> dict[str, Any]:
+        self._matcher.forget(details["version"])
         self._versions.drop(details["version"], details["after"])
         return {"ok": True}
 

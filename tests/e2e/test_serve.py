@@ -39,6 +39,12 @@ routes:
 PIECES = """
 from extproc import Plugin
 
+class OnceOnly(Plugin):
+    place: str
+
+    def on_start(self, services):
+        open(self.place, "x").close()
+
 class Pieces(Plugin):
     streaming = True
     def on_request_body(self, request, body):
@@ -96,7 +102,7 @@ def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        for route in ("", f"open@{version}"):
+        for route in ("", "open", f"open@{version}"):
             response = checked(channel, "/open/x", route)
             assert response.status.code == 0
             (option,) = response.ok_response.headers
@@ -108,9 +114,13 @@ def test_ext_authz_and_health(place: tuple[Path, int]) -> None:
         assert checked(channel, "/moved").denied_response.status.code == 500
         assert checked(channel, "/pieces").status.code == 0
         assert checked(channel, "/pieces", body=b"x").denied_response.status.code == 500
-        for path in ("/nowhere", "/open/../x", "/open//x", "/open/%2e%2e/x", "/open/a%2fb"):
-            response = checked(channel, path)
-            assert response.status.code != 0, path
+        for path in ("/open/../x", "/open//x", "/open/%2e%2e/x", "/open/a%2fb", "/%6fpen/x"):
+            for route in ("", "open", f"open@{version}"):
+                assert checked(channel, path, route).denied_response.status.code == 400, path
+        assert checked(channel, "/nowhere").denied_response.status.code == 404
+        assert (
+            checked(channel, "/nowhere", "open").status.code == 0
+        )  # the ingress has its own match
         aggregate = checked(channel, "/sum")
         assert aggregate.denied_response.status.code in {502, 504}  # no Envoy to call through
         unknown: Any = channel.unary_unary("/envoy.service.auth.v3.Authorization/Nothing")
@@ -133,4 +143,52 @@ def test_behind_an_envoy_that_speaks_ext_authz_only(place: tuple[Path, int], ech
     with service(file, f"127.0.0.1:{listen}"), envoy(yaml.safe_load(text), port):
         until(lambda: ask(port, "/open/x").status == 200, "the service answers")
         assert ask(port, "/open/x").sent["x-set"] == "/open/x"
-        assert ask(port, "/nowhere").status == 503
+        nowhere = ask(port, "/nowhere")
+        assert nowhere.status == 404
+        assert nowhere.json["type"] == "urn:extproc:no_route"
+
+
+def refused(channel: grpc.Channel, route: str) -> int:
+    """Return the status that a Check is refused with; 0 where it isn't."""
+    return int(checked(channel, "/open/x", route).denied_response.status.code)
+
+
+def test_an_edited_file_is_what_a_route_without_version_means(place: tuple[Path, int]) -> None:
+    """A route with its version stays what it was; one that isn't in force is 503."""
+    file, _ = place
+    listen = f"127.0.0.1:{free_port()}"
+    old = load(file, {}).version
+    with service(file, listen), grpc.insecure_channel(listen) as channel:
+        assert [refused(channel, route) for route in ("", "open", f"open@{old}")] == [0, 0, 0]
+        policies = "policies: {never: {rules: [{name: no, deny: 'true'}]}}\n"
+        text = file.read_text().replace("name: open,", "name: open, authorization: never,")
+        file.write_text(policies + text)
+        new = load(file, {}).version
+        until(lambda: refused(channel, f"open@{new}") != 503, "the new version is in force")
+        for route in ("", "open", f"open@{new}"):
+            assert refused(channel, route) == 401, route
+        assert refused(channel, f"open@{old}") == 0
+        for route in ("open@other", "nothing", f"nothing@{new}"):
+            assert refused(channel, route) == 503, route
+        file.write_text("broken")
+        until(lambda: "reload refused" in (file.parent / "serve.log").read_text(), "it was read")
+        assert refused(channel, "open") == 401
+
+
+def test_a_version_that_one_worker_refuses_is_in_force_in_none(place: tuple[Path, int]) -> None:
+    """The other one goes back to the version before."""
+    file, _ = place
+    listen = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    taken = file.parent / "taken"
+    with service(file, listen[0], "127.0.0.1:1", listen[1]):
+        plugin = f'plugins: [{{use: "pieces.py:OnceOnly", with: {{place: "{taken}"}}}}], '
+        policies = "policies: {never: {rules: [{name: no, deny: 'true'}]}}\n"
+        text = file.read_text().replace(
+            "name: open,", f"name: open, authorization: never, {plugin}"
+        )
+        file.write_text(policies + text)
+        until(lambda: "reload refused" in (file.parent / "serve.log").read_text(), "it was read")
+        assert taken.exists()
+        for address in listen:
+            with grpc.insecure_channel(address) as channel:
+                assert [refused(channel, route) for route in ("", "open")] == [0, 0]

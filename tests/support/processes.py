@@ -180,10 +180,18 @@ def envoy(config: Any, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def service(
-    file: Path, listen: str, egress: str = "127.0.0.1:1"
+    file: Path, listen: str, egress: str = "127.0.0.1:1", *others: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `extproc serve` until the end of the block; waits until it is ready."""
-    command = [sys.executable, "-m", "extproc", "serve", str(file), "--listen", listen]
+    """Run `extproc serve` until the end of the block; waits until it is ready.
+
+    Args:
+        file: the gateway file.
+        listen: where a worker listens.
+        egress: where calls go out.
+        others: where further workers listen.
+    """
+    command = [sys.executable, "-m", "extproc", "serve", str(file)]
+    command += [part for address in (listen, *others) for part in ("--listen", address)]
     log = file.parent / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
