@@ -155,7 +155,7 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
             answer = Immediate(wire_authz.unsupported())
         elif isinstance(answer, Continue) and answer.verdict is None:
             answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
-        return wire_authz.encode(answer, _sent_and_hidden(exchange))
+        return wire_authz.encode(answer, _sent_and_hidden(exchange), event.request.head.target)
     finally:
         await exchange.finish()
 

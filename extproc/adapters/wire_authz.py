@@ -99,21 +99,26 @@ def _headers(http: ext_authz_pb2.AttributeContext.HttpRequest) -> Headers:
     return Headers((name, value) for name, value in pairs if not name.startswith(":"))
 
 
-def encode(answer: Answer, hidden: Sequence[str] = ()) -> bytes:
+def encode(answer: Answer, hidden: Sequence[str] = (), target: str = "") -> bytes:
     """Write the CheckResponse of an answer to request headers.
 
     Args:
         answer: to a request's headers, or to its body.
         hidden: headers that came and don't go on, unless the answer sets them.
+        target: of the request, as it came.
     """
     if isinstance(answer, Immediate):
         return _denied(answer.response)
     if not _carried(answer):
         return _denied(unsupported())
+    left_out = _left_out(target, answer.target) if answer.target is not None else ()
+    if left_out is None:
+        return _denied(unsupported())
     message = ext_authz_pb2.CheckResponse(status=ext_authz_pb2.Status(code=_OK))
     ok = message.ok_response
     written = {name for name, _ in answer.changes.set} if answer.changes is not None else set()
     ok.headers_to_remove.extend(name for name in hidden if name not in written)
+    ok.query_parameters_to_remove.extend(left_out)
     if answer.changes is not None:
         ok.headers_to_remove.extend(filter(may_set, answer.changes.remove))
         for name, values in answer.changes.set:
@@ -125,13 +130,29 @@ def encode(answer: Answer, hidden: Sequence[str] = ()) -> bytes:
 
 
 def _carried(answer: Answer) -> TypeGuard[Continue | BodyAnswer]:
-    """Say whether ext_authz can do what the answer says: headers, but no body and no path."""
+    """Say whether ext_authz can do what the answer says of a body: nothing."""
     return (
         isinstance(answer, Continue | BodyAnswer)
         and answer.verdict is not None
         and answer.body is None
-        and answer.target is None
     )
+
+
+def _left_out(came: str, goes: str) -> list[str] | None:
+    """Return the query parameters that a target is without; None where it is another in more.
+
+    Envoy takes off each parameter of a name, and compares names as they were sent.
+    """
+    (path, _, query), (new_path, _, new_query) = came.partition("?"), goes.partition("?")
+    pairs, kept = ([pair for pair in text.split("&") if pair] for text in (query, new_query))
+    names = {_name(pair) for pair in kept}
+    if path != new_path or kept != [pair for pair in pairs if _name(pair) in names]:
+        return None
+    return list(dict.fromkeys(name for pair in pairs if (name := _name(pair)) not in names))
+
+
+def _name(pair: str) -> str:
+    return pair.partition("=")[0]
 
 
 def unsupported() -> Response:

@@ -306,6 +306,29 @@ def test_ext_authz_denies_what_it_can_not_carry() -> None:
         assert message.denied_response.status.code in {403, 500}
 
 
+@pytest.mark.parametrize(
+    ("came", "goes", "removed"),
+    [
+        ("/x?token=t&a=1", "/x?a=1", ["token"]),
+        ("/x?token=t", "/x", ["token"]),
+        ("/x?a=1&token=t&&token=u&%74oken&a", "/x?a=1&a", ["token", "%74oken"]),
+        ("/x?token=t&a=1", "/y?a=1", None),
+        ("/x?token=t&a=1", "/x?a=2", None),
+        ("/x?a=1&a=2", "/x?a=1", None),
+        ("/x?a=1&b=2", "/x?b=2&a=1", None),
+        ("/x", "/x?a=1", None),
+    ],
+)
+def test_ext_authz_takes_parameters_off(came: str, goes: str, removed: list[str] | None) -> None:
+    """Where nothing else of the target changes; that it couldn't carry."""
+    answer = Continue(Side.REQUEST, target=goes, verdict="r@v")
+    message = ext_authz_pb2.CheckResponse.FromString(wire_authz.encode(answer, target=came))
+    if removed is None:
+        assert message.denied_response.status.code == 500
+    else:
+        assert list(message.ok_response.query_parameters_to_remove) == removed
+
+
 def test_ext_authz_requests_are_read() -> None:
     """Path with query, raw headers, the route by context extension."""
     message = ext_authz_pb2.CheckRequest()
