@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from extproc.host.crew import Crew
 
 _LOOK_EVERY = 0.25
-_TRIES = 4
+_TRIES = 8
 _TOKENS_FOR = 30 * 86_400.0
 _KEYS = frozenset({"token", "subject", "before", "authenticator", "for"})
 
