@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.caching import making, reuse, storing, validating
 from extproc.caching.asking import NOTHING
-from extproc.caching.invalidation import SAFE, called
+from extproc.caching.invalidation import SAFE, called, uri_of
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
 from extproc.caching.replicated import MINE, Place, passes
@@ -225,7 +225,7 @@ class CachedCalls:
             if validating.confirms(answer.headers, entry):
                 return self._confirmed(wanted, entry, answer, sent, stamp)
             return _given(entry, self._now(), "hit")
-        return self._kept(wanted, answer, sent, stamp)
+        return self._kept(wanted, answer, sent, stamp, entry)
 
     async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
         return await self._call(
@@ -262,8 +262,16 @@ class CachedCalls:
         self._responses.came(wanted.key, wanted.headers, fresh)
         return _given(fresh, now, "hit")
 
-    def _kept(self, wanted: _Wanted, answer: Answered, sent: float, stamp: Stamp) -> Answered:
-        now, flights = self._now(), self._responses.flights
+    def _kept(
+        self,
+        wanted: _Wanted,
+        answer: Answered,
+        sent: float,
+        stamp: Stamp,
+        before: Entry | None = None,
+    ) -> Answered:
+        """Store an answer, or let go what was stored before if it says that it is over."""
+        now = self._now()
         kept = storing.kept(storing.Asked(), answer.status, answer.headers, _POLICY, now)
         entry = None
         if not kept.why_not and answer.status != storing.PARTIAL and len(answer.body) <= _LARGEST:
@@ -275,13 +283,15 @@ class CachedCalls:
                 wanted.headers,
                 sent=sent,
                 now=now,
-                uri=f"{wanted.upstream}:{wanted.target.removesuffix('?')}",
+                uri=uri_of(wanted.upstream, wanted.target),
                 stamp=stamp,
                 largest=_LARGEST,
             )
         if entry is None:
-            self._responses.objects.drop(wanted.key)  # what it is now isn't to be stored
-            flights.unshared(self._place(wanted))
+            if storing.is_telling(answer.status):
+                if before is not None:
+                    self._responses.drop(wanted.key, before)
+                self._responses.flights.unshared(self._place(wanted))
             answer.source = "miss"
             return answer
         self._responses.keep(wanted.key, entry)

@@ -60,11 +60,13 @@ def called(upstream: str, method: str, target: str, answer: Answered) -> list[Ma
     if method in SAFE or answer.status not in _NO_ERROR:
         return []
     elsewhere = told(target, answer.headers, _NOWHERE)
-    places = [
-        target.removesuffix("?"),
-        *[target_with(None, path, query) for path, query in elsewhere],
-    ]
-    return [Mark(URI, f"{upstream}:{place}") for place in places]
+    places = [target, *[target_with(None, path, query) for path, query in elsewhere]]
+    return [Mark(URI, uri_of(upstream, place)) for place in places]
+
+
+def uri_of(upstream: str, target: str) -> str:
+    """Return by what the answers to calls of a target are made void; an empty query is none."""
+    return f"{upstream}:{target.removesuffix('?')}"
 
 
 def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:

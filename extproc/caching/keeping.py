@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request, Response
 
 _NOT_MODIFIED = 304
-_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class Keeper:
         kept = self.kept(passage, response, self.clock.now())
         body = response.body or b""
         if kept.why_not or len(body) > self.policy.largest:
-            if response.status < _ERROR:
+            if storing.is_telling(response.status):
                 self.responses.drop(passage.key, entry)
             return "revalidation-failed"
         passage.kept, passage.pieces, passage.fields = kept, [body], response.headers

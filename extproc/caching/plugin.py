@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from extproc.caching import answering, conditions, reuse, unusual, validating
+from extproc.caching import answering, conditions, reuse, storing, unusual, validating
 from extproc.caching import status as cache_status
 from extproc.caching.asking import asks
 from extproc.caching.behind import Behind
@@ -46,7 +46,6 @@ _SAFE = ("GET", "HEAD")
 _PRECONDITIONS = ("if-match", "if-unmodified-since")
 _NOT_MODIFIED = 304
 _GATEWAY_TIMEOUT = 504
-_ERROR = 500
 # Reasons that say nothing of the next answer to the same request.
 _OF_THIS_TIME = frozenset({"request-no-store", "error", "local-reply"})
 
@@ -404,7 +403,7 @@ class Cache(Plugin):
         response.released.add(request.slot)
         # What came to the client's own conditions, and an error, say nothing of the next answer.
         own = passage.headers.has_any(validating.CONDITIONS) and not passage.conditions
-        telling = not own and response.status < _ERROR
+        telling = not own and storing.is_telling(response.status)
         if passage.method == "HEAD":
             self._keeper.head(passage, response)
         elif passage.entry is not None and telling:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from extproc.caching.policy import Policy
     from extproc.core.headers import Headers
 
+_ERROR = 500
 PARTIAL = 206
 _NOT_MODIFIED = 304
 _FINAL = range(200, 600)
@@ -104,9 +105,8 @@ def kept(asked: Asked, status: int, headers: Headers, policy: Policy, now: float
     named = lifetime(status, headers, said, now)
     seconds = _seconds(status, named, policy)
     if named.explicit and must_be_revalidated(said):
-        seconds = min(
-            seconds, named.seconds
-        )  # no policy makes fresh what is stale by its own words
+        # No policy makes fresh what is stale by its own words.
+        seconds = min(seconds, named.seconds)
     never_stale = _never_stale(said)
     may_be_stale = not never_stale and (named.explicit or seconds > 0)
     found = Kept(
@@ -162,6 +162,11 @@ def _seconds(status: int, named: Lifetime, policy: Policy) -> float:
         return 0.0
     seconds = max(seconds, policy.min_ttl)
     return seconds if policy.max_ttl is None else min(seconds, policy.max_ttl)
+
+
+def is_telling(status: int) -> bool:
+    """Say whether an answer that isn't stored says what becomes of the next; an error doesn't."""
+    return status < _ERROR
 
 
 def must_be_revalidated(said: Directives) -> bool:

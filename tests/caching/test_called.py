@@ -118,6 +118,38 @@ async def test_other_methods_and_bodies_pass() -> None:
         assert (answer.body, answer.source) == (body, "")
 
 
+async def test_an_error_says_nothing_of_the_next_answer() -> None:
+    """What is stored is still validated, and equal calls still collapse."""
+    upstream = Upstream(cache_control="max-age=60", etag='"v"')
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(61)
+    usual, upstream.headers, upstream.status = upstream.headers, {}, 503
+    assert (await place.get()).status == 503
+    upstream.headers, upstream.status = usual, 200
+    upstream.go.clear()
+    calls = [asyncio.ensure_future(place.get()) for _ in range(5)]
+    await _released(upstream, lambda: len(upstream.asked) >= 3)
+    assert {(await call).body for call in calls} == {b"1"}
+    assert [dict(headers).get("if-none-match") for headers in upstream.asked] == [
+        None,
+        '"v"',
+        '"v"',
+    ]
+
+
+async def test_an_answer_that_is_not_to_be_stored_ends_what_is() -> None:
+    """A stored one is over with a success that forbids storing."""
+    upstream = Upstream(cache_control="max-age=60", etag='"v"')
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(61)
+    upstream.headers = {"cache-control": "no-store"}
+    assert (await place.get()).body == b"2"
+    await place.get()
+    assert [dict(headers).get("if-none-match") for headers in upstream.asked] == [None, '"v"', None]
+
+
 @pytest.mark.parametrize(
     ("method", "status", "said", "asked"),
     [
