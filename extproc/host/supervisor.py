@@ -247,6 +247,7 @@ class Supervisor:
 
     async def metrics(self) -> bytes:
         """Return every process's metrics added up."""
+        self._metrics.flush()
         await self._crew.flush()
         return exposition(self._folder / "metrics")
 

@@ -177,6 +177,19 @@ def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
     assert "canary" not in (place.folder / "records.jsonl").read_text()
 
 
+def test_records_of_envoy_are_counted(place: Gateway) -> None:
+    """Beside those of the workers: as many as there are lines."""
+    assert recorded(place, "/none")["by"] == "envoy"
+
+    def counted() -> bool:
+        text = ask(place.admin, "/metrics").body.decode()
+        name = 'extproc_decision_records_total{outcome="written"} '
+        (line,) = [line for line in text.splitlines() if line.startswith(name)]
+        return float(line.removeprefix(name)) == len(records(place))
+
+    until(counted, "every record is counted")
+
+
 def test_only_workers_and_their_parent_write_the_file(place: Gateway) -> None:
     """Envoy writes its buffer in pieces, between which another's line would land."""
     assert recorded(place, "/none")["by"] == "envoy"
