@@ -110,20 +110,29 @@ class Replicated:
         looked = await self._replicas.look(name, _fields(headers), lease=lease)
         if looked.data is None:
             return None, looked.lease
-        entry = codec.read(looked.data, name, _LARGEST)
+        found = self._usable(looked.data, name, headers, now, since)
+        if found is None and lease:
+            return None, await self._replicas.lease(lease)
+        return found, looked.lease
+
+    def _usable(
+        self, data: bytes, name: str, headers: Headers, now: float, since: int
+    ) -> Entry | None:
+        """Return what was stored under a name, if it is for this request and not void."""
+        entry = codec.read(data, name, _LARGEST)
         if entry is None:
             self._replicas.drop(name)
-            return None, looked.lease
+            return None
         # What was found under a name is held against the request itself.
         if not selected(entry.selecting, headers):
-            return None, looked.lease
+            return None
         verdict = self._judge(entry)
         if verdict is Verdict.VOID:
-            return None, looked.lease
+            return None
         found = replace(entry, remote=entry.stamp, stamp=since, seen=since)
         if verdict is Verdict.STALE:
             found.soften(now)
-        return found, looked.lease
+        return found
 
     async def seek(
         self,
@@ -158,9 +167,8 @@ class Replicated:
                     return Sought(answer, "", waited)
                 if waited:
                     return Sought(None, "", waited)
-                lease = ""
-            if leads and not lease and self.trusted:
-                lease = await self._replicas.lease(wanted)  # what is there is of no use
+                if leads:
+                    lease = await self._replicas.lease(wanted)
             left = ends - clock.monotonic()
             if lease in {"", MINE} or passes(lease) or left <= 0:
                 return Sought(None, lease, waited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,20 +11,22 @@ import pytest
 
 from extproc.adapters.redis_replicas import RedisReplicas
 from extproc.caching import making
-from extproc.caching.keys import KeyOf
-from extproc.caching.marks import ALL, Mark
+from extproc.caching.keys import KeyOf, name_of
+from extproc.caching.marks import ALL, Mark, Marks
 from extproc.caching.plugin import Cache
+from extproc.caching.replicated import Place, Replicated, Sought
 from extproc.caching.responses import Responses
 from extproc.caching.storing import Kept
 from extproc.core.headers import Headers
 from extproc.core.values import Response
-from extproc.testing import Events, Trial
+from extproc.testing import Events, ManualClock, Trial
 from tests.support.redis_server import RedisServer, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 KEY = ("trial@1", "https", "shop", "/a")
 URI = "https://shop/a"
+VARIANT = hashlib.sha1(b"", usedforsecurity=False).hexdigest()  # of no selecting field
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,43 @@ def test_a_mark_ends_with_the_data_it_was_made_in(redis: RedisServer, *, known: 
             assert found is not None
 
     asyncio.run(run())
+
+
+class CountedLeases(RedisReplicas):
+    """Counts how often a lease is asked for by itself."""
+
+    asked = 0
+
+    async def lease(self, name: str) -> str:
+        """Count, and ask."""
+        self.asked += 1
+        return await super().lease(name)
+
+
+async def test_a_redis_that_is_silent_is_waited_for_once(redis: RedisServer) -> None:
+    """Without an answer nothing is asked for a second time; void data is as good as none."""
+    replicas = CountedLeases(redis.url, Events())
+    shared = Replicated(replicas, Marks())
+    clock = ManualClock()
+    try:
+        await replicas.catch_up()
+        place: Place = (KEY, ())
+
+        async def sought() -> str:
+            headers = Headers()
+            now = clock.monotonic()
+            found: Sought[bool] = await shared.seek(
+                place, headers, clock, now, lambda *_: None, leads=True
+            )
+            return found.lease
+
+        redis.client().hset(f"extproc:1:r:{name_of(KEY)}", mapping={"vary": "", VARIANT: "none"})
+        assert await sought() == "mine"
+        assert replicas.asked == 1
+        shared.release(place, unshared=False)
+        redis.pause()
+        assert await sought() == ""
+        assert replicas.asked == 1
+    finally:
+        redis.go_on()
+        await replicas.close()
