@@ -11,8 +11,16 @@ line, so a file that workers append to as well would get their lines in the midd
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, ExtensionFilter
-from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLog,
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    ExtensionFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 from envoy_data_plane.google.protobuf import Struct, Value
@@ -27,7 +35,7 @@ _UNJUDGED = (
     " && response.code_details != 'ext_proc_local_response'"
 )
 # A denial is the client's to change, an error isn't (RFC 9110 section 15.5 and 15.6).
-_DECISIONS = {"deny": "response.code < 500", "error": "response.code >= 500"}
+_DECISIONS = {"deny": (ComparisonFilterOp.LE, 499), "error": (ComparisonFilterOp.GE, 500)}
 _FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3f+00:00)%",
     "request_id": "%REQ(X-REQUEST-ID):512%",
@@ -44,17 +52,21 @@ _FIELDS = {
 
 def access_logs() -> list[AccessLog]:
     """Return the loggers that write such records to standard output."""
-    return [_log(decision, when) for decision, when in _DECISIONS.items()]
+    return [_log(decision, op, status) for decision, (op, status) in _DECISIONS.items()]
 
 
-def _log(decision: str, when: str) -> AccessLog:
-    expression = ExpressionFilter(expression=f"{_UNJUDGED} && {when}")
+def _log(decision: str, op: ComparisonFilterOp, status: int) -> AccessLog:
+    limit = RuntimeUInt32(default_value=status, runtime_key=f"{NAMESPACE}.unjudged.{decision}")
+    # Both are asked about every request: the number first, which costs next to nothing.
+    of_status = AccessLogFilter(
+        status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=limit))
+    )
+    expression = packed(ExpressionFilter(expression=_UNJUDGED))
+    unjudged = AccessLogFilter(extension_filter=ExtensionFilter(name=_CEL, typed_config=expression))
     fields = _FIELDS | {"decision": decision}
     form = Struct(fields={name: Value(string_value=text) for name, text in fields.items()})
     return AccessLog(
         name="envoy.access_loggers.stdout",
-        filter=AccessLogFilter(
-            extension_filter=ExtensionFilter(name=_CEL, typed_config=packed(expression))
-        ),
+        filter=AccessLogFilter(and_filter=AndFilter(filters=[of_status, unjudged])),
         typed_config=packed(StdoutAccessLog(log_format=SubstitutionFormatString(json_format=form))),
     )
