@@ -30,6 +30,8 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
+from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryHostPredicate
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CertificateValidationContextTrustChainVerification,
@@ -90,7 +92,7 @@ def service_cluster(facts: Facts) -> Cluster:
         connect_timeout=seconds(0.25),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         load_assignment=_assignment(SERVICE_CLUSTER, [address(at) for at in facts.service]),
-        typed_extension_protocol_options=_protocol(http2=True),
+        typed_extension_protocol_options=_protocol(http2=True, retries=_on_another_worker()),
         circuit_breakers=_open_breakers(),
         common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
         # A worker that died is left out at once, and back as soon as it is healthy.
@@ -174,7 +176,27 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _protocol(*, http2: bool) -> dict[str, AnyMessage]:
+def _on_another_worker() -> RetryPolicy:
+    """Retry on another worker what no worker has begun to judge; hooks may act, once.
+
+    Here and not with the gRPC service: Envoy reads that one anew for each exchange, and uses it
+    for streams of configuration alone.
+    """
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request",
+        num_retries=3,
+        # A dead worker has the fewest requests, so it would be picked again.
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts",
+                typed_config=packed(PreviousHostsPredicate()),
+            )
+        ],
+        host_selection_retry_max_attempts=5,
+    )
+
+
+def _protocol(*, http2: bool, retries: RetryPolicy | None = None) -> dict[str, AnyMessage]:
     if http2:
         explicit = HttpProtocolOptionsExplicitHttpConfig(
             http2_protocol_options=Http2ProtocolOptions()
@@ -183,7 +205,8 @@ def _protocol(*, http2: bool) -> dict[str, AnyMessage]:
         explicit = HttpProtocolOptionsExplicitHttpConfig(
             http_protocol_options=Http1ProtocolOptions()
         )
-    return {_HTTP_OPTIONS: packed(HttpProtocolOptions(explicit_http_config=explicit))}
+    options = HttpProtocolOptions(explicit_http_config=explicit, retry_policy=retries)
+    return {_HTTP_OPTIONS: packed(options)}
 
 
 def _open_breakers() -> CircuitBreakers:

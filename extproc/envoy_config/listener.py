@@ -18,8 +18,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
-    RetryPolicy,
-    RetryPolicyRetryHostPredicate,
     SchemeHeaderTransformation,
     TransportSocket,
     TypedExtensionConfig,
@@ -73,9 +71,6 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     HeaderMutation,
-)
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import (
-    PreviousHostsPredicate,
 )
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -356,18 +351,7 @@ def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
     """Return the ext_proc filter: off by itself, each route switches on what it needs."""
     skip, none = ProcessingModeHeaderSendMode.SKIP, ProcessingModeBodySendMode.NONE
     return ExternalProcessor(
-        grpc_service=GrpcService(
-            envoy_grpc=GrpcServiceEnvoyGrpc(
-                cluster_name=SERVICE_CLUSTER,
-                retry_policy=RetryPolicy(
-                    retry_on="connect-failure,refused-stream,unavailable,reset",
-                    num_retries=3,
-                    # A dead worker has the fewest requests, so it would be picked again.
-                    retry_host_predicate=[_another_worker()],
-                    host_selection_retry_max_attempts=5,
-                ),
-            )
-        ),
+        grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVICE_CLUSTER)),
         failure_mode_allow=False,
         allow_mode_override=True,
         processing_mode=ProcessingMode(
@@ -388,13 +372,6 @@ def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
         route_cache_action=ExternalProcessorRouteCacheAction.RETAIN,
         mutation_rules=HeaderMutationRules(),
         status_on_error=HttpStatus(code=StatusCode(503)),
-    )
-
-
-def _another_worker() -> RetryPolicyRetryHostPredicate:
-    return RetryPolicyRetryHostPredicate(
-        name="envoy.retry_host_predicates.previous_hosts",
-        typed_config=packed(PreviousHostsPredicate()),
     )
 
 

@@ -6,13 +6,20 @@ import asyncio
 import os
 import signal
 import threading
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from tests.support.bad_services import bad_service
 from tests.support.client import ask
 from tests.support.load import during
-from tests.support.processes import children, gateway
+from tests.support.mutants import without_health
+from tests.support.places import free_port, short_folder
+from tests.support.processes import children, envoy, gateway, head, printed_envoy, service
 from tests.support.waiting import until
 
 PLAIN = """
@@ -41,6 +48,34 @@ def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
     # Each of the eight loops has at most one request in a worker's hands.
     if failed > 8:
         pytest.fail("\n".join([str(result.statuses), *said]), pytrace=False)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_no_worker_has_begun_goes_to_another(echo: int, *, begun: bool) -> None:
+    """And what one has begun, which may have acted, isn't judged a second time."""
+    judged = 0
+
+    async def fails(context: Any, _data: bytes) -> bool:
+        nonlocal judged
+        judged += 1
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        return False
+
+    with short_folder() as folder, ExitStack() as stack:
+        port, file = free_port(), folder / "gateway.yaml"
+        file.write_text(head(port, free_port()) + PLAIN.format(echo=echo))
+        places = [f"unix:{folder}/{name}" for name in ("one", "gone")]
+        options = [part for place in places for part in ("--service", place)]
+        ports = ["--egress", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}"]
+        config = without_health(printed_envoy(file, *options, *ports))
+        stack.enter_context(service(file, places[0]))
+        if begun:
+            stack.enter_context(bad_service(places[1], fails))
+        stack.enter_context(envoy(config, port))
+        statuses = Counter(ask(port, "/x").status for _ in range(40))
+    assert statuses[200] + statuses[503] == 40
+    assert statuses[503] == judged
+    assert bool(judged) is begun
 
 
 def test_a_paused_worker_is_replaced(echo: int) -> None:

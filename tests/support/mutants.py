@@ -1,4 +1,4 @@
-"""Envoy configurations with a guard taken out: the control of a test that something is refused."""
+"""Envoy configurations with a guard taken out: another one is left alone, or shown to be needed."""
 
 from __future__ import annotations
 
@@ -33,4 +33,14 @@ def failing_open(config: Any) -> Any:
     for http_filter in _manager(mutant)["http_filters"]:
         if http_filter["name"] == _EXT_PROC:
             http_filter["typed_config"]["failure_mode_allow"] = True
+    return mutant
+
+
+def without_health(config: Any) -> Any:
+    """Take out what Envoy learns of workers that are gone, so that retries are all there is."""
+    mutant = copy.deepcopy(config)
+    for cluster in mutant["static_resources"]["clusters"]:
+        if cluster["name"] == "extproc":
+            cluster.pop("health_checks")
+            cluster.pop("outlier_detection")
     return mutant
