@@ -120,6 +120,8 @@ class Execution:
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
         """Take a part for which nothing waits where it arrives; go on with everything else."""
+        if future not in self._flying:
+            return  # given up when the event loop had been told of it already
         taken = self._taken(future)
         if not taken:
             self._arrived.append(future)
@@ -147,8 +149,7 @@ class Execution:
             state.outcome = answer.source
         self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
         self._freshness.took(answer, self._context.now)
-        self.parts[part] = value
-        self._note(state)
+        self._done(state, value)
         return True
 
     def _time_is_over(self) -> None:

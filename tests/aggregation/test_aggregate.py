@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +16,14 @@ from extproc.aggregation.views import Selection
 from extproc.core.errors import UpstreamFault
 from extproc.core.plugin import Plugin
 from extproc.core.principal import Principal
+from extproc.core.values import Request
 from extproc.expressions.projections import Projection
 from extproc.expressions.templates import template
 from extproc.testing import Trial, answered
+from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
-    from extproc.core.values import Request
+    from extproc.core.ports import Answered
 
 PARTS = ("profile", "orders", "ads")
 
@@ -136,6 +140,32 @@ async def test_a_path_without_a_value_fails_its_call() -> None:
     subject.outside.answers["profile/users/1"] = answered(b"{}")
     assert (await subject.request()).status == 502
     assert not any(name.startswith("orders") for name, _ in subject.outside.calls)
+
+
+async def test_an_answer_to_an_exchange_that_has_ended() -> None:
+    """The event loop may have been told of it before: nobody is there to take it."""
+    loop = asyncio.get_running_loop()
+    under_way: list[asyncio.Future[Answered]] = []
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+
+    def cached(*_arguments: object, **_options: object) -> asyncio.Future[Answered]:
+        under_way.append(loop.create_future())
+        return under_way[-1]
+
+    both = plan(
+        [call("orders", "/orders"), call("ads", "/ads")], Projection("[ads, orders]"), {}, 1.0
+    )
+    subject = Aggregate(plan=both, gates={})
+    subject.on_start(replace(Trial().services, cached=cached))
+    exchange = asyncio.ensure_future(subject.answer(Request(), None))
+    await until_async(lambda: len(under_way) == 2)
+    exchange.cancel()
+    for future in under_way:
+        future.set_result(answered(b"{}"))
+    await asyncio.wait([exchange])
+    await asyncio.sleep(0)
+    assert reported == []
 
 
 async def test_credentials_do_not_go_along() -> None:
