@@ -328,15 +328,27 @@ def _immediate(answer: Immediate) -> bytes:
 
 
 def _written(response: Response) -> bytes:
+    pairs = tuple(response.headers.items())
+    size = sum([len(name) + len(value) for name, value in pairs])
+    begin = _begun if size <= _LONGEST_CHANGES else _begun.__wrapped__
+    message = pb.ProcessingResponse.FromString(begin(response.status, response.reason, pairs))
+    if response.body:
+        message.immediate_response.body = response.body
+    return message.SerializeToString()
+
+
+@lru_cache(maxsize=1024)
+def _begun(status: int, reason: str, pairs: tuple[tuple[str, str], ...]) -> bytes:
+    """Return an immediate answer without its body: many have the rest in common."""
     message = pb.ProcessingResponse()
     immediate = message.immediate_response
-    immediate.status.code = response.status
-    immediate.details = f"{NAMESPACE}_{response.reason or 'answered'}"
-    immediate.body = response.body or b""
-    for name in response.headers:
+    immediate.status.code = status
+    immediate.details = f"{NAMESPACE}_{reason or 'answered'}"
+    known: set[str] = set()
+    for name, value in pairs:
         if may_set(name):
-            for place, value in enumerate(response.headers.get_all(name)):
-                _set(immediate.headers, name, value, append=place > 0)
+            _set(immediate.headers, name, value, append=name in known)
+            known.add(name)
     return message.SerializeToString()
 
 

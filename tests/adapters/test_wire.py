@@ -229,6 +229,19 @@ def test_immediate_responses() -> None:
     ]
 
 
+@pytest.mark.parametrize("length", [1, 2000])
+def test_what_immediate_responses_have_in_common_is_written_once(length: int) -> None:
+    """Whose status, reason and headers are equal share these alone, not the body."""
+    headers = {"content-type": "text/plain", "x-long": "a" * length}
+    bodies = [b"first", b"", b"second"]
+    answers = [written(Immediate(Response(200, headers, body))) for body in bodies]
+    assert [answer.immediate_response.body for answer in answers] == bodies
+    known = {answer.immediate_response.headers.SerializeToString() for answer in answers}
+    assert len(known) == 1
+    other = written(Immediate(Response(200, headers | {"x-long": "b" * length}, b"first")))
+    assert other.immediate_response.headers.SerializeToString() not in known
+
+
 def test_a_body_without_a_type_takes_the_streamed_form() -> None:
     """Envoy's local reply would call it text/plain."""
     head, rest = encode(Immediate(Response(200, {}, b"raw"), streamed=True))
