@@ -77,17 +77,13 @@ class CachedCalls:
             )
             return made if method in SAFE else self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
-
-        def wanted() -> _Wanted:
-            lowered = Headers([(name.lower(), value) for name, value in headers])
-            return _Wanted(key, upstream, target, lowered, timeout, max_bytes, stale_if_error)
-
+        wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error)
         if not self._responses.flights.passes_bare((key, ())):
-            return self._answered(wanted())
+            return self._answered(wanted)
         made = self._call(
             upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
         )
-        return _through(made, self._passing(wanted))
+        return _through(made, _Passing(self, wanted, self._now(), self._responses.stamp))
 
     def _changing(
         self, made: Awaitable[Answered], upstream: str, method: str, target: str
@@ -99,18 +95,6 @@ class CachedCalls:
             return answer
 
         return _through(made, changed)
-
-    def _passing(self, wanted: Callable[[], _Wanted]) -> Callable[[Answered], Answered]:
-        """Return what looks at an answer of which the last one wasn't to be stored."""
-        stamp, sent = self._responses.stamp, self._now()
-
-        def passing(answer: Answered) -> Answered:
-            if answer.headers.has_any(_LASTING):
-                return self._kept(wanted(), answer, sent, stamp)
-            answer.source = "miss"
-            return answer
-
-        return passing
 
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
@@ -225,7 +209,7 @@ class CachedCalls:
             if validating.confirms(answer.headers, entry):
                 return self._confirmed(wanted, entry, answer, sent, stamp)
             return _given(entry, self._now(), "hit")
-        return self._kept(wanted, answer, sent, stamp, entry)
+        return self.kept(wanted, answer, sent, stamp, entry)
 
     async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
         return await self._call(
@@ -262,7 +246,7 @@ class CachedCalls:
         self._responses.came(wanted.key, wanted.headers, fresh)
         return _given(fresh, now, "hit")
 
-    def _kept(
+    def kept(
         self,
         wanted: _Wanted,
         answer: Answered,
@@ -317,25 +301,60 @@ async def _looked_at(made: Awaitable[Answered], look: Callable[[Answered], Answe
 class _Wanted:
     """One call."""
 
-    __slots__ = ("headers", "key", "max_bytes", "stale_if_error", "target", "timeout", "upstream")
+    __slots__ = (
+        "_headers",
+        "_pairs",
+        "key",
+        "max_bytes",
+        "stale_if_error",
+        "target",
+        "timeout",
+        "upstream",
+    )
 
     def __init__(
         self,
         key: tuple[str, ...],
         upstream: str,
         target: str,
-        headers: Headers,
+        pairs: Sequence[tuple[str, str]],
         timeout: float | None,
         max_bytes: int | None,
         stale_if_error: float,
     ) -> None:
+        self.key = key
         self.upstream = upstream
         self.target = target
-        self.headers = headers
         self.timeout = timeout
         self.max_bytes = max_bytes
         self.stale_if_error = stale_if_error
-        self.key = key
+        self._pairs = pairs
+        self._headers: Headers | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """Return what the call sends; a call of which nothing is stored is never asked."""
+        if self._headers is None:
+            self._headers = Headers([(name.lower(), value) for name, value in self._pairs])
+        return self._headers
+
+
+class _Passing:
+    """Looks at the answer to a call of which the last one's wasn't to be stored."""
+
+    __slots__ = ("_calls", "_sent", "_stamp", "_wanted")
+
+    def __init__(self, calls: CachedCalls, wanted: _Wanted, sent: float, stamp: Stamp) -> None:
+        self._calls = calls
+        self._wanted = wanted
+        self._sent = sent
+        self._stamp = stamp
+
+    def __call__(self, answer: Answered) -> Answered:
+        if answer.headers.has_any(_LASTING):
+            return self._calls.kept(self._wanted, answer, self._sent, self._stamp)
+        answer.source = "miss"
+        return answer
 
 
 def _plain(headers: Headers) -> Headers:

@@ -15,6 +15,7 @@ import pytest
 from extproc.adapters.egress.blocks import NotSendable, block
 from extproc.adapters.egress.call import Came
 from extproc.adapters.egress.caller import EgressCaller
+from extproc.adapters.http2.replies import Head
 from extproc.adapters.timers import Timers
 from extproc.core.errors import UpstreamFault
 from tests.support.places import short_folder
@@ -184,7 +185,8 @@ async def test_a_call_leaves_no_cycle(place: Place) -> None:
 
 def test_headers_as_they_came() -> None:
     """What isn't put into order reads and is changed like what is."""
-    came = Came((("a", "1"), ("b", "2"), ("a", "3")))
+    head = Head(200, (("a", "1"), ("b", "2")), names=frozenset({"a", "b"}))
+    came = Came(head.followed_by([("a", "3")]))
     assert came.has_any(("b",))
     assert not came.has_any(("c",))
     assert came.get("A") == "1, 3"

@@ -37,12 +37,18 @@ class Call(asyncio.Future[Answered]):
         timer: its timeout; None without one.
     """
 
-    link: Link | None = None
-    stream: Asked | None = None
-    timer: Entry | None = None
-    repeatable = True
-    _prompt: Callable[[Call], None] | None = None
-    _through: Callable[[Answered], Answered] | None = None
+    # Slots: a future's own dictionary would cost as much as all else that is made for a call.
+    __slots__ = (
+        "_prompt",
+        "_through",
+        "block",
+        "link",
+        "most",
+        "repeatable",
+        "sent",
+        "stream",
+        "timer",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
@@ -51,6 +57,12 @@ class Call(asyncio.Future[Answered]):
         self.block = block
         self.sent = sent
         self.most = most
+        self.repeatable = True
+        self.link: Link | None = None
+        self.stream: Asked | None = None
+        self.timer: Entry | None = None
+        self._prompt: Callable[[Call], None] | None = None
+        self._through: Callable[[Answered], Answered] | None = None
 
     def through(self, change: Callable[[Answered], Answered]) -> None:
         """Let an answer that is still to come pass through a function before it is told."""
@@ -119,14 +131,13 @@ class Call(asyncio.Future[Answered]):
 def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
     if head.size > _HEADERS:
         raise UpstreamFault("too_large", f"the answer's headers are larger than {_HEADERS} bytes")
-    fields = head.fields
     if trailers:
         # gRPC's status comes in trailers; of others' nothing is taken over (RFC 9110 6.5.1).
-        fields += tuple([f for f in trailers if f[0] in _OF_GRPC])
+        head = head.followed_by([f for f in trailers if f[0] in _OF_GRPC])
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if head.coding:
         body = decoded(head.coding, body, most)
-    return Answered(head.status, Came(fields), body)
+    return Answered(head.status, Came(head), body)
 
 
 class Came(Headers):
@@ -134,24 +145,24 @@ class Came(Headers):
 
     _complete = False
 
-    def __init__(self, fields: Fields) -> None:
-        self._fields = fields
+    def __init__(self, head: Head) -> None:
+        self._head = head
         self._values = {}
 
     def received_all(self, name: str) -> list[str]:
         """Return the values of a name in lower case, in order."""
-        return [value for known, value in self._fields if known == name]
+        return [value for known, value in self._head.fields if known == name]
 
     def has_any(self, names: tuple[str, ...]) -> bool:
         """Say whether one of these names is there."""
         if self._values:
             return super().has_any(names)
-        return not dict(self._fields).keys().isdisjoint(names)
+        return not self._head.names.isdisjoint(names)
 
     def _all(self) -> dict[str, list[str]]:
         if not self._complete:
             known = self._values
-            self._values = gathered(self._fields)
+            self._values = gathered(self._head.fields)
             self._values.update(known)
             self._complete = True
         return self._values

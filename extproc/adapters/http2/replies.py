@@ -35,12 +35,19 @@ class Head(NamedTuple):
         fields: names in lower case.
         size: of all names and values together.
         coding: the value of `content-encoding`; empty without one.
+        names: of the fields, each once.
     """
 
     status: int
     fields: tuple[tuple[str, str], ...]
     size: int = 0
     coding: str = ""
+    names: frozenset[str] = frozenset()
+
+    def followed_by(self, more: list[tuple[str, str]]) -> Head:
+        """Return a head with further fields behind its own."""
+        names = self.names.union([name for name, _ in more])
+        return self._replace(fields=(*self.fields, *more), names=names)
 
 
 class ReplyReader(FieldReader["Head"]):
@@ -206,4 +213,5 @@ def _arranged(fields: list[tuple[str, str]]) -> Head:
             raise StreamFault(Violation.MALFORMED)
     size = sum(len(name) + len(value) for name, value in fields)
     codings = [value for name, value in fields if name == "content-encoding"]
-    return Head(status, tuple(fields), size, ", ".join(codings))
+    names = frozenset([name for name, _ in fields])
+    return Head(status, tuple(fields), size, ", ".join(codings), names)
