@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.kinds import Json
+from extproc.expressions.conditions import EvaluationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from extproc.aggregation.bodies import Body
     from extproc.aggregation.kinds import Kind
-    from extproc.expressions.conditions import Condition
+    from extproc.expressions.conditions import Condition, Context
     from extproc.expressions.projections import Projection
     from extproc.expressions.templates import Template
 
@@ -85,6 +86,13 @@ class Call:
     max_bytes: int | None = None
     send_identity: bool = True
     credentials: tuple[str, ...] = ()
+
+    def is_wanted(self, context: Context) -> bool:
+        """Say whether it is made at all; an error is not true."""
+        try:
+            return self.when is None or self.when.holds(context)
+        except EvaluationFailed:
+            return False
 
     def names(self) -> Iterator[str]:
         """Yield every name that the call reads; some are parts."""

@@ -18,7 +18,7 @@ from extproc.aggregation.failures import CallFailed, Unusable
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, outcome_of
 from extproc.core.errors import UpstreamFault
-from extproc.expressions.conditions import Context, EvaluationFailed
+from extproc.expressions.conditions import Context
 from extproc.expressions.projections import ShapeFailed
 from extproc.expressions.templates import NoValue
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from extproc.aggregation.budget import Gate
-    from extproc.aggregation.calls import Call
     from extproc.aggregation.freshness import Freshness
     from extproc.aggregation.joins import Items, Key
     from extproc.aggregation.plan import Plan, Shape
@@ -174,7 +173,7 @@ class Execution:
         """Begin a part whose needs are there; its calls join the queue."""
         call = self._plan.calls[part]
         state = self._states[part] = PartState(call, None)
-        if call.when is not None and not self._holds(call):
+        if call.when is not None and not call.is_wanted(self._context):
             self._leave_out(state)
             return
         if call.each is None:
@@ -192,14 +191,6 @@ class Execution:
     def _queued(self, state: PartState, legs: list[Leg]) -> None:
         state.legs = state.open = len(legs)
         self._queue.extend(legs)
-
-    def _holds(self, call: Call) -> bool:
-        """An error is not true."""
-        assert call.when is not None  # noqa: S101 - the caller looked
-        try:
-            return call.when.holds(self._context)
-        except EvaluationFailed:
-            return False
 
     def _with_keys(self, keys: list[Key]) -> Context:
         known = self._context
