@@ -1,9 +1,10 @@
 """What a request costs in the service and in Envoy, beside the yardstick, in one run.
 
 CPU is read from the kernel for every thread of every process, so what else the machine does
-changes it little; rounds are interleaved and medians are shown. Results go to results.json. Where
-there is a C compiler the floor stands beside: a service in C that decodes nothing and answers with
-constant bytes (floor.c), behind the same Envoy as the yardstick.
+changes it little. Many short rounds are interleaved; ratios are between scenarios of one round, and
+medians of all rounds are shown. Results go to results.json. Where there is a C compiler the floor
+stands beside: a service in C that decodes nothing and answers with constant bytes (floor.c), behind
+the same Envoy as the yardstick.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _HERE = Path(__file__).parent
 _CONNECTIONS = 32
 _READY_WITHIN = 30.0
 _FLOOR = "floor (C)"
+_YARDSTICK = _HERE / "yardstick.json"
 
 
 @dataclass(slots=True)
@@ -102,8 +104,8 @@ def measured(
 def main() -> None:
     """Measure, print, write."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--requests", type=int, default=3000)
+    arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--requests", type=int, default=1200)
     arguments.add_argument("--server", default="local", choices=("local", "grpcio"))
     arguments.add_argument("--output", type=Path, default=_HERE / "results.json")
     options = arguments.parse_args()
@@ -156,11 +158,10 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
         }
         for s in scenarios
     }
-    (yardstick,) = [[r["service_us"] for r in s.rounds] for s in scenarios if s.name == "yardstick"]
-    for scenario in scenarios:
-        ratios = [r["service_us"] / y for r, y in zip(scenario.rounds, yardstick, strict=True)]
-        figures[scenario.name]["of_yardstick"] = round(statistics.median(ratios), 3)
-    rps = figures["noop"]["rps"] / figures["yardstick, upstream"]["rps"]
+    rounds = {s.name: s.rounds for s in scenarios}
+    for name, taken in rounds.items():
+        figures[name]["of_yardstick"] = round(_of(taken, rounds["yardstick"], "service_us"), 3)
+    rps = _of(rounds["noop"], rounds["yardstick, upstream"], "rps")
     return {
         "command": "make bench",
         "server": options.server,
@@ -171,6 +172,12 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
         "scenarios": figures,
         "noop_rps_of_yardstick": round(rps, 2),
     }
+
+
+def _of(some: list[dict[str, float]], others: list[dict[str, float]], name: str) -> float:
+    """Return the median of what one is of the other in the same round."""
+    pairs = zip(some, others, strict=True)
+    return statistics.median([one[name] / other[name] for one, other in pairs])
 
 
 def _show(results: dict[str, Any]) -> None:
@@ -326,17 +333,21 @@ def gateway_of(
     return port, envoy, [started.pid, *workers]
 
 
+def _envoy(stack: ExitStack, config: dict[str, Any], at: str) -> tuple[int, int]:
+    """Run an Envoy whose service listens at a path; return its port and process id."""
+    port, file = _free_port(), Path(f"{at}.json")
+    file.write_text(json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", at))
+    command = [binary(None), "-c", str(file), "--disable-hot-restart", "--concurrency", "1"]
+    started = process(stack, [*command, "--log-level", "error"])
+    _until(lambda: _listens(port), f"the Envoy of {file.stem}")
+    return port, started.pid
+
+
 def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
-    address, port = f"unix:{folder}/y", _free_port()
-    service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), address])
-    config = _config(origin)
-    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/y")
-    (folder / "envoy.json").write_text(text)
-    command = [binary(None), "-c", str(folder / "envoy.json"), "--disable-hot-restart"]
-    command += ["--concurrency", "1", "--log-level", "error"]
-    envoy = process(stack, command)
+    service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), f"unix:{folder}/y"])
+    port, envoy = _envoy(stack, _config(origin), f"{folder}/y")
     _until(lambda: _answers(port, "/"), "the yardstick")
-    return port, envoy.pid, service.pid
+    return port, envoy, service.pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +368,7 @@ class _Places:
 def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: int) -> Scenario:
     """Return an exchange behind the yardstick's Envoy, where the service alone differs."""
     file = _HERE / ("noop.yaml" if name == "noop" else "gateway.yaml")
-    port, admin, folder = _free_port(), _free_port(), places.folder
+    admin, folder = _free_port(), places.folder
     environment = places.environment(1, admin)
     command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", places.server]
     service = process(
@@ -368,21 +379,18 @@ def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: 
         stderr=subprocess.DEVNULL,
     )
     key = f"{name}@{load_gateway(file, environment).version}"
-    config = json.loads((_HERE / "yardstick.json").read_text())
-    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    filters = manager["typed_config"]["http_filters"]
+    config = json.loads(_YARDSTICK.read_text())
+    manager = _manager(config)
+    filters = manager["http_filters"]
     filters[0]["typed_config"]["request_attributes"] = [ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE]
-    [route] = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
+    [route] = manager["route_config"]["virtual_hosts"][0]["routes"]
     route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
-    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/{name}")
-    (folder / f"{name}.json").write_text(text)
-    command = [binary(None), "-c", str(folder / f"{name}.json"), "--disable-hot-restart"]
-    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
-    _until(lambda: _answers(admin, "/readyz") and _listens(port), f"the served {name}")
+    port, envoy = _envoy(stack, config, f"{folder}/{name}")
+    _until(lambda: _answers(admin, "/readyz"), f"the served {name}")
     workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
     request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
     pids = [service.pid, *workers]
-    return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy.pid)
+    return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy)
 
 
 def _floor(stack: ExitStack, folder: Path, requests: int) -> list[Scenario]:
@@ -393,21 +401,16 @@ def _floor(stack: ExitStack, folder: Path, requests: int) -> list[Scenario]:
     program = folder / "floor"
     subprocess.run([compiler, "-O2", "-o", program, _HERE / "floor.c"], check=True)
     service = process(stack, [str(program), f"{folder}/f", constant_answer().hex()])
-    port, config = _free_port(), json.loads((_HERE / "yardstick.json").read_text())
-    text = json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", f"{folder}/f")
-    (folder / "floor.json").write_text(text)
-    command = [binary(None), "-c", str(folder / "floor.json"), "--disable-hot-restart"]
-    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
+    port, envoy = _envoy(stack, json.loads(_YARDSTICK.read_text()), f"{folder}/f")
     _until(lambda: _answers(port, "/"), "the floor")
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
-    return [Scenario(_FLOOR, port, direct, requests, [service.pid], envoy.pid)]
+    return [Scenario(_FLOOR, port, direct, requests, [service.pid], envoy)]
 
 
 def _config(origin: int) -> dict[str, Any]:
     """Return the yardstick's Envoy: `/direct` is answered by itself, all else by the origin."""
-    config: dict[str, Any] = json.loads((_HERE / "yardstick.json").read_text())
-    filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-    host = filters[0]["typed_config"]["route_config"]["virtual_hosts"][0]
+    config: dict[str, Any] = json.loads(_YARDSTICK.read_text())
+    host = _manager(config)["route_config"]["virtual_hosts"][0]
     host["routes"][0]["match"] = {"path": "/direct"}
     host["routes"].append({"match": {"prefix": "/"}, "route": {"cluster": "origin"}})
     place = {"socket_address": {"address": "127.0.0.1", "port_value": origin}}
@@ -420,15 +423,17 @@ def _config(origin: int) -> dict[str, Any]:
 
 def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
     """Return the port of the same Envoy without a service."""
-    port, config = _free_port(), _config(origin)
-    filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-    del filters[0]["typed_config"]["http_filters"][0]
+    config = _config(origin)
+    del _manager(config)["http_filters"][0]
     del config["static_resources"]["clusters"][0]
-    (folder / "bare.json").write_text(json.dumps(config).replace('"PORT"', str(port)))
-    command = [binary(None), "-c", str(folder / "bare.json"), "--disable-hot-restart"]
-    envoy = process(stack, [*command, "--concurrency", "1", "--log-level", "error"])
-    _until(lambda: _answers(port, "/direct"), "the bare Envoy")
-    return port, envoy.pid
+    return _envoy(stack, config, f"{folder}/bare")
+
+
+def _manager(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the connection manager of a configuration."""
+    chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
+    manager: dict[str, Any] = chain["filters"][0]["typed_config"]
+    return manager
 
 
 def _free_port() -> int:
