@@ -41,23 +41,31 @@ _CLOSE_WITHIN = 3.0
 
 
 class DecisionLog:
-    """A recorder that never waits; call `flush` now and then.
+    """A recorder that never waits.
 
     Args:
         worker: the number of this worker.
         writer: takes batches.
         now: seconds since the epoch.
         observer: where written and dropped records are counted.
+        soon: told when there is something to flush, once until then; whole batches need no word.
     """
 
     def __init__(
-        self, worker: int, writer: Writer, now: Callable[[], float], observer: Observer
+        self,
+        worker: int,
+        writer: Writer,
+        now: Callable[[], float],
+        observer: Observer,
+        soon: Callable[[], object] | None = None,
     ) -> None:
         # A process that takes a worker's place counts anew; its id tells the two apart.
         self._worker = f"{worker}.{os.getpid()}".encode()
         self._writer = writer
         self._now = now
         self._observer = observer
+        self._soon = soon or _never
+        self._told = False
         self._seq = 0
         # Of each record its moment, request id, middle and seconds, one behind the other: what a
         # batch has in common is written faster than the same line by line, and no exchange is
@@ -91,12 +99,19 @@ class DecisionLog:
             known = (_fields(record, facts), None, None)
         middle = known[0] if known is not None else self._new_middle(key, record)
         collected = self._collected
+        if not self._told:
+            self._told = True
+            self._soon()
         collected += (self._now(), request.id, middle, seconds)
         if len(collected) >= _BATCH * _FIELDS:
-            self.flush()
+            self._hand_on()
 
     def flush(self) -> None:
         """Hand what was collected to the writer."""
+        self._told = False
+        self._hand_on()
+
+    def _hand_on(self) -> None:
         if not self._collected:
             return
         collected, self._collected = self._collected, []
@@ -145,6 +160,10 @@ class DecisionLog:
         """Write what is left."""
         self.flush()
         self._writer.close()
+
+
+def _never() -> None:
+    """Leave it to whole batches and the end."""
 
 
 def _time(milliseconds: int) -> bytes:

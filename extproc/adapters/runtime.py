@@ -2,7 +2,8 @@
 
 A hook that blocks the loop can't be seen by the loop, so a thread watches: while a hook runs
 it is armed, and past its deadline the thread sends the main thread a signal whose handler
-raises `HookInterrupted`, but only if that same hook is still armed. Sleeps, locks and sockets
+raises `HookInterrupted`, but only if that same hook is still armed. After a second without any hook
+it rests until there is one, so that an idle worker sleeps. Sleeps, locks and sockets
 are interrupted by the signal itself (PEP 475 retries a call only if the handler returns); a
 pure loop between two bytecodes. C code that keeps the interpreter lock can't be interrupted;
 the supervisor sees the worker's health check fail, and reads from the journal which plugin was
@@ -33,11 +34,16 @@ if TYPE_CHECKING:
 _monotonic = time.monotonic
 _SIGNAL = signal.SIGUSR1
 _TICK = 0.02
+_QUIET = 50  # ticks without a hook, after which the watchdog rests
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
 
 
 class LoopRuntime:
-    """The runtime of one worker process; make it in the main thread, on the running loop."""
+    """The runtime of one worker process; make it in the main thread, on the running loop.
+
+    Attributes:
+        resting: nothing is watched until the next hook wakes the watchdog.
+    """
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,6 +57,9 @@ class LoopRuntime:
         self._threads: dict[str, int] = {}
         self._interrupted: dict[str, float] = {}
         self._stopped = threading.Event()
+        self._ran = False  # a hook, since the last tick
+        self._wanted = threading.Event()
+        self.resting = False
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         signal.signal(_SIGNAL, self._interrupt)
         self._watchdog.start()
@@ -59,6 +68,7 @@ class LoopRuntime:
     def close(self) -> None:
         """Stop watching."""
         self._stopped.set()
+        self._wanted.set()
 
     def arm(self, name: str, seconds: float) -> float:
         """From now on, interrupt the running hook after this long; returns the moment."""
@@ -68,6 +78,9 @@ class LoopRuntime:
         self._running[0] = number
         now = _monotonic()
         self._armed = (name, now + seconds)
+        self._ran = True
+        if self.resting:
+            self._wanted.set()
         return now
 
     def disarm(self) -> float:
@@ -77,10 +90,28 @@ class LoopRuntime:
         return _monotonic()
 
     def _watch(self) -> None:
+        quiet = 0
         while not self._stopped.wait(_TICK):
             armed = self._armed
             if armed is not None and time.monotonic() > armed[1]:
                 signal.pthread_kill(self._main, _SIGNAL)
+            quiet = 0 if self._ran else quiet + 1
+            self._ran = False
+            if quiet >= _QUIET:
+                self._rest()
+                quiet = 0
+
+    def _rest(self) -> None:
+        """Wait for the next hook.
+
+        A hook arms and marks itself before it looks whether anybody rests, so one that begins
+        right now is either seen here or sees that it has to wake.
+        """
+        self._wanted.clear()
+        self.resting = True
+        if self._armed is None and not self._ran and not self._stopped.is_set():
+            self._wanted.wait()
+        self.resting = False
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         armed = self._armed

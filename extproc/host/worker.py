@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Fetcher, Log
 
 _FLUSH_EVERY = 0.5
-_DECISIONS_EVERY = 0.1
+_DECISIONS_WITHIN = 0.1
 GRACE = 3.0
 # An exchange leaves no cycles, so the collector has next to nothing to find.
 _COLLECT = (50_000, 20, 50)
@@ -127,7 +127,11 @@ class Worker:
         self._store: RedisStore | None = None
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(
-            options.number, Writer(options.decisions), clock.now, self._metrics
+            options.number,
+            Writer(options.decisions),
+            clock.now,
+            self._metrics,
+            self._flush_decisions_soon,
         )
         deciding = Deciding(
             self._routes, clock, self._metrics, self.log, self._matcher.match, self._decisions
@@ -142,7 +146,6 @@ class Worker:
         await self._server.start()
         async with AsyncExitStack() as stack:
             self._background(stack, self._flush())
-            self._background(stack, self._hand_on_decisions())
             if self._options.control is not None:
                 self._background(stack, self._obey(self._options.control))
             self._on_signals()
@@ -249,10 +252,8 @@ class Worker:
         if self._revocations is not None:
             self._revocations.follow(self._revoked)
 
-    async def _hand_on_decisions(self) -> None:
-        while True:
-            await asyncio.sleep(_DECISIONS_EVERY)
-            self._decisions.flush()
+    def _flush_decisions_soon(self) -> None:
+        asyncio.get_running_loop().call_later(_DECISIONS_WITHIN, self._decisions.flush)
 
     async def _flush(self) -> None:
         while True:

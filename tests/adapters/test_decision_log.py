@@ -104,6 +104,23 @@ def test_any_text_is_one_json_line(host: str, path: str, subject: str, value: st
     assert orjson.loads(line)["decision"] == "allow"
 
 
+def test_a_flush_is_asked_for_once_until_there_is_one() -> None:
+    """An idle worker has nothing to look after; whole batches leave by themselves."""
+    kept, asked = Kept(), []
+    log = DecisionLog(0, kept, lambda: 0.0, Counts(), lambda: asked.append(1))  # type: ignore[arg-type]
+    assert not asked
+    for _ in range(600):
+        log.record(record())
+    assert len(kept.lines) == 512
+    assert len(asked) == 1
+    log.flush()
+    assert len(kept.lines) == 600
+    log.flush()
+    assert len(asked) == 1
+    log.record(record())
+    assert len(asked) == 2
+
+
 def test_a_record_that_is_too_long_loses_its_inputs() -> None:
     """And says so."""
     (line,) = written(record(inputs={"x": "v" * 5000}))

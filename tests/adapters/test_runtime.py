@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
+from extproc.adapters import runtime as runtime_module
 from extproc.adapters.journal import Journal, running
 from extproc.adapters.runtime import LoopRuntime
 from extproc.core.errors import DeadlinePassed, HookInterrupted
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -107,6 +109,35 @@ def test_nothing_is_interrupted_that_isnt_armed() -> None:
         return "done"
 
     assert on_uvloop(test) == "done"
+
+
+def test_an_idle_watchdog_rests_and_the_next_hook_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again: what blocks after a pause is interrupted like anything else."""
+    monkeypatch.setattr(runtime_module, "_QUIET", 2)
+
+    async def test(runtime: LoopRuntime) -> int:
+        interrupted = 0
+        for _ in range(3):
+            until(lambda: runtime.resting, "the watchdog rests")
+            try:
+                _armed(runtime, _sleeps)
+            except HookInterrupted:
+                interrupted += 1
+        return interrupted
+
+    assert on_uvloop(test) == 3
+
+
+def test_a_hook_that_takes_long_is_watched_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quiet is where no hook runs, not where none begins."""
+    monkeypatch.setattr(runtime_module, "_QUIET", 1)
+
+    async def test(runtime: LoopRuntime) -> None:
+        runtime.arm("slow", 0.3)
+        with pytest.raises(HookInterrupted):
+            _sleeps()
+
+    on_uvloop(test)
 
 
 def test_waiting_ends_at_the_deadline_even_if_the_hook_refuses() -> None:
