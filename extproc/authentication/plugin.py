@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extproc.authentication.schemes import cookies
 from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.plugin import Plugin
 from extproc.core.principal import ANONYMOUS, Principal
@@ -175,14 +174,11 @@ class HideCredentials(Plugin):
                 self._without_in_referer(request, referer)
 
     def _without_cookies(self, request: Request) -> None:
-        if not any(name in self.cookies for name, _ in cookies(request)):
-            return
         crumbs = ";".join(request.headers.get_all("cookie")).split(";")
-        kept = [
-            crumb
-            for crumb in map(_trimmed, crumbs)
-            if crumb and crumb.partition("=")[0] not in self.cookies
-        ]
+        crumbs = [trimmed for crumb in crumbs if (trimmed := _trimmed(crumb))]
+        kept = [crumb for crumb in crumbs if crumb.partition("=")[0] not in self.cookies]
+        if len(kept) == len(crumbs):
+            return
         if kept:
             request.headers["cookie"] = "; ".join(kept)
         else:

@@ -18,7 +18,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from extproc.config.schema.shapes import METHOD
+from extproc.config.schema.shapes import METHOD, is_method
 from extproc.core.routes import PathPattern
 from extproc.envoy_config.shapes import exactly, matching
 
@@ -68,7 +68,7 @@ def names_methods(routes: Iterable[Route]) -> bool:
 def takes(match: Match, method: str) -> bool:
     """Say whether a route takes a method; any is each that is written as methods are."""
     methods = methods_of(match)
-    return re.fullmatch(METHOD, method) is not None if methods is None else method in methods
+    return is_method(method) if methods is None else method in methods
 
 
 def methods_of(match: Match) -> tuple[str, ...] | None:

@@ -214,12 +214,10 @@ class _Maker:
     # ---- new values
 
     def _multi_select_dict(self, node: Node) -> Shape:
-        pairs = [(child["value"], self.of(child["children"][0])) for child in node["children"]]
-        inside = [child["children"][0] for child in node["children"]]
-        if all(one["type"] == "field" for one in inside):
-            names = [child["value"] for child in node["children"]]
-            fields = [one["value"] for one in inside]
-            return _selected(tuple(zip(names, fields, strict=True)))
+        inside = [(child["value"], child["children"][0]) for child in node["children"]]
+        if all(one["type"] == "field" for _, one in inside):
+            return _selected(tuple([(name, one["value"]) for name, one in inside]))
+        pairs = [(name, self.of(one)) for name, one in inside]
 
         def shape(value: Any, run: Shaping) -> Any:
             if value is None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.config.schema.shapes import METHOD
+from extproc.config.schema.shapes import is_method
 from extproc.core.routes import PathPattern
 from extproc.core.values import MalformedRequest, Response, decoded
 from extproc.envoy_config.matching import in_order, methods_of, takes
@@ -76,7 +76,7 @@ class Matcher:
         """
         if not is_normal(request.path):
             return _malformed("The path can be read in more than one way.")
-        if re.fullmatch(METHOD, request.method) is None:
+        if not is_method(request.method):
             return _malformed("The method isn't written as methods are.")
         if named:
             return self._named(request, *named.split("@", 1))

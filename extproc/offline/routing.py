@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.config.schema.shapes import METHOD
+from extproc.config.schema.shapes import is_method
 from extproc.core.routes import PathPattern
 from extproc.envoy_config.matching import (
     ANY_HOST,
@@ -143,7 +142,7 @@ def _nothing(routes: Sequence[Route], arrival: Arrival, passed_over: tuple[str, 
     if arrival.upgrade:
         why = f"no route switches to {arrival.upgrade}"
         return NotMatched(400, "upgrade_failed", why, passed_over=passed_over)
-    if not re.fullmatch(METHOD, arrival.method):
+    if not is_method(arrival.method):
         why = f"{arrival.method[:40]} isn't written as methods are, in capitals"
         return NotMatched(400, "direct_response", why, passed_over=passed_over)
     for refused in refused_methods(routes):

@@ -16,6 +16,7 @@ from extproc.config.schema.shapes import (
     Strict,
     UrlPath,
     as_list,
+    is_method,
     worded,
 )
 from extproc.config.units import Duration, Size, shown
@@ -32,7 +33,7 @@ def _methods(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         raise ValueError(f"is {shown(value)}, expected a list such as [GET, POST], or any")
     for method in value:
-        if not isinstance(method, str) or not re.fullmatch(METHOD, method):
+        if not isinstance(method, str) or not is_method(method):
             raise ValueError(f"has {shown(method)}, expected methods in capitals such as GET")
     return value
 

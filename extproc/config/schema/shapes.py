@@ -25,8 +25,14 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 _PATH = r"^/"
 # `get` isn't GET (RFC 9110 section 9.1), though some upstreams think so.
 METHOD = "[A-Z][A-Z-]{0,31}"
+_METHOD = re.compile(METHOD + r"\Z")
 MOST_PORTS = 65_535
 _LONGEST_SOCKET = 107
+
+
+def is_method(text: str) -> bool:
+    """Say whether a text is written as methods are, in capitals."""
+    return _METHOD.match(text) is not None
 
 
 class Strict(BaseModel):
