@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from examples.shop.processes import Shop
+from tests.support.redis_server import RedisServer, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,3 +33,10 @@ def echo(shop: Shop) -> int:
 
     ask(shop.ports["echo"], "/__reset", method="POST")
     return shop.ports["echo"]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """Run a Redis, empty at first."""
+    with redis_server() as running:
+        yield running

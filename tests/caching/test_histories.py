@@ -6,7 +6,6 @@ import asyncio
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +15,10 @@ from extproc.caching.plugin import Cache
 from extproc.core.values import Response
 from extproc.testing import Events, Trial
 from tests.caching import oracle
-from tests.support.redis_server import RedisServer, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from extproc.core.headers import Headers
+    from tests.support.redis_server import RedisServer
 
 TARGETS = ("/a", "/b")
 _seconds = st.sampled_from([0, 1, 5, 10, 30])
@@ -203,13 +200,6 @@ class World:
 def test_in_memory(steps: list[Any]) -> None:
     """Requests, writes, time, and new versions of the file."""
     asyncio.run(World().run(steps))
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """Run a Redis."""
-    with redis_server() as running:
-        yield running
 
 
 @settings(max_examples=25)

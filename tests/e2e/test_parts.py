@@ -12,11 +12,12 @@ import pytest
 
 from tests.support.counting import Counting, Got, Say, counting
 from tests.support.processes import Gateway, gateway
-from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.redis_server import RedisServer
 
 TEXT = """
 store: {redis}
@@ -67,13 +68,6 @@ def answer(got: Got) -> Say:
 def upstream() -> Iterator[Counting]:
     """Run the upstream."""
     with counting(answer) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """Run a Redis."""
-    with redis_server() as running:
         yield running
 
 

@@ -35,13 +35,6 @@ routes:
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """Run a Redis."""
-    with redis_server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def upstream() -> Iterator[Origin]:
     """Run the origin."""
     with origin() as running:

@@ -15,13 +15,13 @@ import pytest
 
 from tests.support.client import ask
 from tests.support.processes import ROOT, Gateway, gateway
-from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from examples.shop.processes import Shop
+    from tests.support.redis_server import RedisServer
 
 SECRET = "q7Vd0Zp2mXc4Rk9sYw1LtB6nHg3JfA8e"
 REST = """
@@ -33,13 +33,6 @@ routes:
   - {{name: plain, match: {{path: /plain}}, upstream: echo, authentication: [shop]}}
   - {{name: cached, match: {{path: /cached}}, upstream: echo, authentication: [shop], cache: {{ttl: 60s}}}}
 """
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """Run a Redis."""
-    with redis_server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
