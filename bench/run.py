@@ -24,7 +24,7 @@ import threading
 import time
 import urllib.request
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ _HERE = Path(__file__).parent
 _CONNECTIONS = 32
 _READY_WITHIN = 30.0
 _FLOOR = "floor (C)"
+_POLL, _POLLING = "500", "noop, polling"
 _YARDSTICK = _HERE / "yardstick.json"
 
 
@@ -115,7 +116,7 @@ def main() -> None:
             measured(scenario, 200)  # warm: connections, caches, code
         bare = [s for s in scenarios if s.name.startswith("bare")]
         loaded = [s for s in scenarios if s not in bare]
-        lonely = [s for s in loaded if s.name in {"yardstick", "noop", "noop, same Envoy", _FLOOR}]
+        lonely = [s for s in loaded if s.name in {"yardstick", _FLOOR} or "noop" in s.name]
         alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
             for scenario in loaded:
@@ -135,6 +136,13 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
     yardstick = p50["yardstick"] - p50["bare direct"]
     noop = p50["noop"] - p50["bare origin"]
     same = p50["noop, same Envoy"] - p50["bare direct"]
+    polled = {}
+    if _POLLING in p50:
+        polling = p50[_POLLING] - p50["bare origin"]
+        polled = {
+            "polling_added_ms": round(polling, 3),
+            "polling_of_yardstick": round(polling / yardstick, 3),
+        }
     floor = {}
     if _FLOOR in p50:
         added = p50[_FLOOR] - p50["bare direct"]
@@ -142,7 +150,7 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
             "floor_added_ms": round(added, 3),
             "floor_of_yardstick": round(added / yardstick, 3),
         }
-    return floor | {
+    return (floor | polled) | {
         "yardstick_added_ms": round(yardstick, 3),
         "noop_added_ms": round(noop, 3),
         "of_yardstick": round(noop / yardstick, 3),
@@ -211,6 +219,11 @@ def _show(results: dict[str, Any]) -> None:
         f"of it), behind its own, with an upstream, {one['noop_added_ms']:.2f} ms "
         f"({one['of_yardstick']:.2f})"
     )
+    if "polling_added_ms" in one:
+        console.print(
+            f"with `--busy-poll {_POLL}` it adds {one['polling_added_ms']:.2f} ms "
+            f"({one['polling_of_yardstick']:.2f})"
+        )
     if "floor_added_ms" in one:
         console.print(
             f"a service in C that decodes nothing adds {one['floor_added_ms']:.2f} ms "
@@ -227,6 +240,9 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     places = _Places(folder, origin, keys, options.server)
     empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
     full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
+    polling = []
+    if options.server == "local":
+        polling.append(_gateway(stack, "noop.yaml", origin, keys, "local", "--busy-poll", _POLL))
     yard_port, yard_envoy, yard_service = _yardstick(stack, folder, origin)
     bearer = f"authorization: Bearer {token}\r\n"
 
@@ -234,6 +250,10 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
         port, envoy, service = empty if name == "noop" else full
         return Scenario(name, port, request, count, service, envoy)
+
+    def poll(place: tuple[int, int, list[int]]) -> Scenario:
+        port, envoy, service = place
+        return replace(ours("noop"), name=_POLLING, port=port, envoy=envoy, service=service)
 
     bare_port, bare_envoy = _bare(stack, folder, origin)
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
@@ -245,6 +265,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         _served(stack, places, "noop", "", requests),
         _served(stack, places, "jwt", bearer, requests),
         ours("noop"),
+        *map(poll, polling),
         ours("jwt", bearer),
         ours("cache"),
         ours("aggregate", count=max(requests // 4, 1)),
@@ -302,21 +323,21 @@ def issuer(stack: ExitStack) -> tuple[str, int]:
 
 
 def _gateway(
-    stack: ExitStack, file: str, origin: int, keys: int, server: str
+    stack: ExitStack, file: str, origin: int, keys: int, server: str, *more: str
 ) -> tuple[int, int, list[int]]:
     """Return the port, Envoy's process id, and those of supervisor and worker."""
     environment = {"BENCH_ORIGIN": str(origin), "BENCH_KEYS": str(keys)}
-    return gateway_of(stack, _HERE / file, environment, server)
+    return gateway_of(stack, _HERE / file, environment, server, *more)
 
 
 def gateway_of(
-    stack: ExitStack, file: Path, environment: dict[str, str], server: str = "local"
+    stack: ExitStack, file: Path, environment: dict[str, str], server: str = "local", *more: str
 ) -> tuple[int, int, list[int]]:
     """Run a gateway; return its port, Envoy's process id, and those of supervisor and worker."""
     port, admin = _free_port(), _free_port()
     ports = {"BENCH_PORT": str(port), "BENCH_ADMIN": str(admin)}
     command = [sys.executable, "-m", "extproc", "run", str(file), "--server", server]
-    command += ["--concurrency", "1"]
+    command += ["--concurrency", "1", *more]
     started = process(
         stack,
         command,

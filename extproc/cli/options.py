@@ -25,6 +25,17 @@ Server = Annotated[
         metavar="local|grpcio",
     ),
 ]
+BusyPoll = Annotated[
+    int,
+    typer.Option(
+        "--busy-poll",
+        min=0,
+        max=10_000,
+        help="Microseconds for which a worker looks for the next exchange without sleeping, while "
+        "one closely follows the other; less latency for up to a core. 0 is never.",
+        metavar="MICROSECONDS",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -39,6 +50,13 @@ def known_server(server: str) -> str:
     if server not in {"local", "grpcio"}:
         fail(f"--server {server}: expected local or grpcio", 2)
     return server
+
+
+def pollable(microseconds: int, server: str) -> int:
+    """Refuse busy polling where the library waits."""
+    if microseconds and server != "local":
+        fail(f"--busy-poll is for the local server; {server} sleeps between exchanges", 2)
+    return microseconds
 
 
 def assembled(gateway: Path) -> Assembly:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import EnvoyPath, GatewayFile, Server, Workers, fail, known_server
+from extproc.cli.options import (
+    BusyPoll,
+    EnvoyPath,
+    GatewayFile,
+    Server,
+    Workers,
+    fail,
+    known_server,
+    pollable,
+)
 
 
 def run(
@@ -17,16 +26,17 @@ def run(
     envoy: EnvoyPath = None,
     server: Server = "local",
     concurrency: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 2,
+    busy_poll: BusyPoll = 0,
 ) -> None:
     """Run Envoy and the service, supervised, reloading when the gateway file changes."""
-    known_server(server)
+    pollable(busy_poll, known_server(server))
     from extproc.adapters.envoy_process import EnvoyNotFound
     from extproc.core.errors import ConfigFault
     from extproc.host.crew import LoadRefused
     from extproc.host.proxy import EnvoyFailed
     from extproc.host.supervisor import RunOptions, Supervisor
 
-    options = RunOptions(gateway, workers, envoy, concurrency, server, announce)
+    options = RunOptions(gateway, workers, envoy, concurrency, server, busy_poll, announce)
 
     async def supervise() -> None:
         await Supervisor(options).run()

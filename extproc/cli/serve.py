@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import GatewayFile, assembled, fail, known_server
+from extproc.cli.options import BusyPoll, GatewayFile, assembled, fail, known_server, pollable
 
 
 def serve(
@@ -35,6 +35,7 @@ def serve(
     tls_client_ca: Annotated[
         Path | None, typer.Option(help="PEM file; clients must show a certificate of this CA.")
     ] = None,
+    busy_poll: BusyPoll = 0,
 ) -> None:
     """Serve ext_proc, ext_authz and grpc.health.v1 on each address."""
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
@@ -42,11 +43,13 @@ def serve(
     for address in listen:
         _checked(address, secure=tls_cert is not None)
     chosen = _server(server, listen, secure=tls_cert is not None)
+    pollable(busy_poll, chosen)
     assembled(gateway)
     from extproc.host.crew import LoadRefused
     from extproc.host.serving import ServeOptions, Serving
 
-    options = ServeOptions(gateway, tuple(listen), egress, chosen, tls_cert, tls_key, tls_client_ca)
+    tls = (tls_cert, tls_key, tls_client_ca)
+    options = ServeOptions(gateway, tuple(listen), egress, chosen, *tls, busy_poll)
 
     async def serving() -> None:
         await Serving(options).run()

@@ -27,6 +27,7 @@ def _options() -> WorkerOptions:
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--private-key", type=Path)
     parser.add_argument("--client-ca", type=Path)
+    parser.add_argument("--busy-poll", type=int, default=0)
     values = vars(parser.parse_args())
     return WorkerOptions(**values | {"threaded": frozenset(values["threaded"])})
 

@@ -36,6 +36,7 @@ class ServeOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    busy_poll: int = 0
 
 
 class Serving:
@@ -91,7 +92,8 @@ class Serving:
         tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
         decisions = decisions_option(self._assembly.loaded)
         revoked = ("--revocations", str(self._revoking.path))
-        return ("--server", self._options.server, *revoked, *decisions, *tls)
+        serving = ("--server", self._options.server, "--busy-poll", str(self._options.busy_poll))
+        return (*serving, *revoked, *decisions, *tls)
 
     async def _serve(self) -> None:
         admin = self._assembly.loaded.gateway.admin

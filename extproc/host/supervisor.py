@@ -50,6 +50,7 @@ class RunOptions:
         envoy: the binary; None to find it.
         concurrency: Envoy's worker threads.
         server: the workers' gRPC server, `local` or `grpcio`.
+        busy_poll: microseconds for which workers look for the next exchange.
         announce: called once everything serves, with the addresses.
     """
 
@@ -58,6 +59,7 @@ class RunOptions:
     envoy: str | None = None
     concurrency: int = 2
     server: str = "local"
+    busy_poll: int = 0
     announce: Callable[[str, str], None] | None = None
 
 
@@ -130,7 +132,9 @@ class Supervisor:
         self._revoking = Revoking(original.loaded, folder, self._log)
         revoked = self._revoking.path
         decisions = decisions_option(original.loaded)
-        extra = ("--server", self._options.server, "--revocations", str(revoked), *decisions)
+        options = self._options
+        serving = ("--server", options.server, "--busy-poll", str(options.busy_poll))
+        extra = (*serving, "--revocations", str(revoked), *decisions)
         self._records = Writer(decisions_file(original.loaded))
         of_envoy = ProxyRecords(self._records, self._metrics)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)

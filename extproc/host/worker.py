@@ -69,6 +69,7 @@ class WorkerOptions:
         certificate: PEM files for TLS; None for plain.
         private_key: as `certificate`.
         client_ca: clients must show a certificate of this CA.
+        busy_poll: microseconds for which the local server looks for the next exchange.
     """
 
     number: int
@@ -84,6 +85,7 @@ class WorkerOptions:
     certificate: Path | None = None
     private_key: Path | None = None
     client_ca: Path | None = None
+    busy_poll: int = 0
 
 
 class Worker:
@@ -278,7 +280,7 @@ class Worker:
 
 def _server(options: WorkerOptions, deciding: Deciding) -> LocalServer | GrpcioServer:
     if options.server == "local":
-        return LocalServer(deciding)
+        return LocalServer(deciding, busy_poll=options.busy_poll / 1e6)
     if options.certificate is None or options.private_key is None:
         return GrpcioServer(deciding)
     return GrpcioServer(

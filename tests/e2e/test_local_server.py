@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import shutil
 import socket
@@ -195,6 +196,8 @@ def test_serve_chooses_the_server_by_the_address() -> None:
     assert "expected local or grpcio" in refused("--server", "other", "--listen", "unix:/x")
     tls = ("--tls-cert", "c", "--tls-key", "k")
     assert "no TLS" in refused("--server", "local", "--listen", "127.0.0.1:9000", *tls)
+    polling = ("--server", "grpcio", "--listen", "unix:/x", "--busy-poll", "500")
+    assert "for the local server" in refused(*polling)
 
 
 def test_what_serves_is_said(echo: int) -> None:
@@ -207,3 +210,40 @@ def test_what_serves_is_said(echo: int) -> None:
             with service(file, listen):
                 said = (folder / "serve.log").read_text()
             assert f'"server":"{server}"' in said
+
+
+@pytest.mark.parametrize("microseconds", [0, 10_000])
+def test_busy_polling(echo: int, microseconds: int) -> None:
+    """A worker whose client asks again at once doesn't sleep; when the client has gone, it does."""
+    options = ("--busy-poll", str(microseconds))
+    with gateway(ROUTES.format(echo=echo), {"own.py": PLUGINS}, options=options) as running:
+        (worker,) = running.workers()
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+
+        def slept() -> int:
+            """Return how often it did for thirty requests."""
+            before = _sleeps(worker)
+            for _ in range(30):
+                connection.request("GET", "/quick")
+                reply = connection.getresponse()
+                assert reply.status == 200
+                reply.read()
+            return _sleeps(worker) - before
+
+        if microseconds:
+            until(lambda: slept() < 10, "it stays awake")
+        else:
+            assert all(slept() >= 30 for _ in range(3))
+        connection.close()
+        until(lambda: _state(worker) == "S", "it sleeps")
+
+
+def _sleeps(pid: int) -> int:
+    """Return how often a process's main thread has gone to sleep."""
+    lines = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("voluntary_ctxt_switches")]
+    return int(line.split()[1])
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()[0]

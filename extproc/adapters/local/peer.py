@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.limits import Limits
     from extproc.adapters.http2.streams import Stream
     from extproc.adapters.local.calls import Call
+    from extproc.adapters.local.polling import BusyPoll
     from extproc.core.ports import Log
     from extproc.core.waiting import Waiting
 
@@ -43,10 +44,12 @@ class Peer(asyncio.Protocol):
         clock: Callable[[], float],
         finish_later: Callable[[Waiting], None],
         lost: Callable[[Peer], None],
+        busy: BusyPoll | None = None,
     ) -> None:
         self._methods = methods
         self._clock = clock
         self._lost = lost
+        self._busy = busy
         self._flushing = False
         self._blocked_since: float | None = None
         self._left: tuple[Event, ...] = ()
@@ -77,6 +80,8 @@ class Peer(asyncio.Protocol):
         else:
             self._handle(events)
         self.flush()
+        if self._busy is not None:
+            self._busy.came(self.now, len(self.connection.streams))
         if self._endings:
             self._end_all()
 

@@ -12,6 +12,7 @@ from extproc.adapters.http2.limits import Limits
 from extproc.adapters.local.health import Health
 from extproc.adapters.local.methods import methods
 from extproc.adapters.local.peer import Peer
+from extproc.adapters.local.polling import BusyPoll
 from extproc.core.errors import ConfigFault
 
 if TYPE_CHECKING:
@@ -25,17 +26,27 @@ _BACKLOG = 512
 
 
 class LocalServer:
-    """Serves ext_proc, ext_authz, access logs and grpc.health.v1 to Envoys on this host."""
+    """Serves ext_proc, ext_authz, access logs and grpc.health.v1 to Envoys on this host.
+
+    Args:
+        deciding: what answers.
+        limits: of each connection.
+        most_connections: further ones are turned away.
+        busy_poll: seconds, see `BusyPoll`; 0 to sleep between exchanges.
+    """
 
     def __init__(
         self,
         deciding: Deciding,
         limits: Limits | None = None,
         most_connections: int = MOST_CONNECTIONS,
+        busy_poll: float = 0.0,
     ) -> None:
         self._deciding = deciding
         self._limits = limits or Limits()
         self._most_connections = most_connections
+        self._busy_poll = busy_poll
+        self._busy: BusyPoll | None = None
         self._health = Health()
         self._methods = methods(deciding, self._health)
         self._sockets: list[socket.socket] = []
@@ -70,6 +81,8 @@ class LocalServer:
     async def start(self) -> None:
         """Serve, and say so to health checks."""
         loop = asyncio.get_running_loop()
+        if self._busy_poll:
+            self._busy = BusyPoll(loop, self._deciding.clock.monotonic, self._busy_poll)
         for bound in self._sockets:
             bound.setblocking(False)  # noqa: FBT003 - the library's
             bound.listen(_BACKLOG)
@@ -89,6 +102,7 @@ class LocalServer:
             self._deciding.clock.monotonic,
             self._finish_later,
             self._forget,
+            self._busy,
         )
         if len(self._peers) >= self._most_connections:
             peer.refuse()
