@@ -11,6 +11,7 @@ across a network `grpcio` serves (`adapters/grpcio_server.py`).
     health     grpc.health.v1
     methods    which call serves which method
     peer       one connection: the driver between asyncio and `http2.Connection`
+    polling    keeps the loop awake between exchanges, where that is asked for
     server     listens, counts connections, ends gracefully
 
 The protocol itself is next door, in `http2`, and knows nothing of gRPC or asyncio.
