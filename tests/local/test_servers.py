@@ -331,5 +331,8 @@ async def test_hundreds_of_exchanges_at_once(place: Running) -> None:
     for call in calls:
         assert await call.read()
         await call.done_writing()
+        # On a slow machine the first answer asks for more time; the status comes behind the rest.
+        while await call.read() is not grpc.aio.EOF:
+            pass
         assert await status(call) is Status.OK
     assert len(plugin.outcomes) == 400
