@@ -48,7 +48,7 @@ _HERE = Path(__file__).parent
 _CONNECTIONS = 32
 _READY_WITHIN = 30.0
 _FLOOR = "floor (C)"
-_POLL, _POLLING = "500", "noop, polling"
+_POLL, _POLLING = "2000", "noop, polling"
 _YARDSTICK = _HERE / "yardstick.json"
 
 
