@@ -79,7 +79,8 @@ def test_J34_a_token_is_revoked_on_every_worker(place: Gateway) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert statuses(place, "/plain", one) == {401}
     assert statuses(place, "/plain", other) == {200}
-    assert '"reason":"revoked"' in (place.folder / "records.jsonl").read_text()
+    records = place.folder / "records.jsonl"
+    until(lambda: '"reason":"revoked"' in records.read_text(), "the refusal is recorded")
 
 
 def test_J34_a_cached_answer_is_not_given(place: Gateway) -> None:
