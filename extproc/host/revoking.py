@@ -100,8 +100,10 @@ class Revoking:
         assert self._shared is not None  # noqa: S101 - the callers looked
         try:
             while self._unsaid:
-                await self._shared.add(self._unsaid[:1])
-                del self._unsaid[0]
+                first = self._unsaid[0]
+                await self._shared.add([first])
+                if first in self._unsaid:  # a look may have found it there already
+                    self._unsaid.remove(first)
         except NotShared:
             return False
         return True
