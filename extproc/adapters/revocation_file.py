@@ -55,9 +55,15 @@ class RevocationFile:
         Raises:
             OSError: it can't be written.
         """
-        with self._path.open("ab") as output:
-            output.write(written(revocation))
-            output.flush()
+        with self._path.open("ab", buffering=0) as output:
+            size = output.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(written(revocation))
+                while rest:
+                    rest = rest[output.write(rest) :]
+            except OSError:
+                output.truncate(size)  # half a line would take the next one with it
+                raise
             os.fsync(output.fileno())
 
     def follow(self, revoked: Revoked) -> None:

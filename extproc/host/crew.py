@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters import journal, processes
 from extproc.adapters.control import Asker, WorkerGone
 from extproc.adapters.metrics import FOLDER_VARIABLE
+from extproc.host import beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ class Crew:
             LoadRefused: one didn't start.
         """
         await asyncio.gather(*(self._start(place) for place in self.places))
-        self._tasks = [asyncio.ensure_future(self._keep(place)) for place in self.places]
+        self._tasks = [beside.begin(partial(self._keep, place), self._log) for place in self.places]
 
     async def _start(self, place: Place) -> None:
         ours, theirs = socket.socketpair()
@@ -261,8 +262,7 @@ class Crew:
     async def stop(self, seconds: float) -> None:
         """Stop every worker, by force after this long."""
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
+        await beside.end(*self._tasks)
         running = [place.process for place in self.places if place.process is not None]
         await asyncio.gather(*(processes.stop(process, seconds) for process in running))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters import processes
 from extproc.adapters.envoy_process import EnvoyAdmin, NotTaken, replace
 from extproc.envoy_config import compile as compiler
+from extproc.host import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +84,7 @@ class Proxy:
         self._present = files
         await self._launch()
         await self._until_ready()
-        self._task = asyncio.ensure_future(self._keep())
+        self._task = beside.begin(self._keep, self._log)
 
     def _compiled(self, assembly: Assembly) -> Files:
         gateway, version = assembly.loaded.gateway, assembly.loaded.version
@@ -214,7 +215,7 @@ class Proxy:
         """End Envoy."""
         self._stopping = True
         if self._task is not None:
-            self._task.cancel()
+            await beside.end(self._task)
         if self._process is not None:
             await processes.stop(self._process, 2.0)
         if self._following is not None:

@@ -49,6 +49,7 @@ class Revoking:
         self._file = RevocationFile(self.path)
         self._known = set(self._file.open(time.time()))
         self._unsaid: list[Revocation] = list(self._known)
+        self._heard: list[Revocation] = []  # of other replicas; not in force yet
         store = loaded.gateway.shared_store
         self._shared = RedisRevocations(store, log) if store is not None else None
         self._log = log
@@ -89,11 +90,13 @@ class Revoking:
 
     async def _keep(self, revocations: Sequence[Revocation], crew: Crew) -> None:
         fresh = [one for one in revocations if one not in self._known]
-        for one in fresh:
-            self._file.append(one)
-            self._known.add(one)
-        if fresh:
-            await crew.follow_revocations()
+        try:
+            for one in fresh:
+                self._file.append(one)
+                self._known.add(one)
+        finally:
+            if fresh:
+                await crew.follow_revocations()
 
     async def _say(self) -> bool:
         """Tell other replicas what they weren't told; what fails is said at the next look."""
@@ -112,11 +115,13 @@ class Revoking:
         """Put in force what other replicas revoke, for as long as this runs."""
         if self._shared is None:
             return
-        try:
-            while True:
-                await self.look(crew)
-                await asyncio.sleep(_LOOK_EVERY)
-        finally:
+        while True:
+            await self.look(crew)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def close(self) -> None:
+        """Close the connections to what is shared."""
+        if self._shared is not None:
             await self._shared.close()
 
     async def begin(self, crew: Crew) -> None:
@@ -136,11 +141,18 @@ class Revoking:
         except NotShared as error:
             self._note(well=False, error=str(error))
             return
+        self._heard += fresh  # the stream tells them once
         self._unsaid = [one for one in self._unsaid if one not in fresh]
-        await self._keep(fresh, crew)
         if flushed:
             now = time.time()
             self._unsaid = [o for o in self._known if o not in fresh and o.until > now]
+        heard, self._heard = self._heard, []
+        try:
+            await self._keep(heard, crew)
+        except OSError as error:
+            self._heard = heard + self._heard
+            self._note(well=False, error=f"what others revoked can't be written down: {error}")
+            return
         self._note(well=await self._say())
 
     def _note(self, *, well: bool, error: str = "") -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from extproc.adapters.metrics import exposition, use_folder
 from extproc.adapters.system import JsonLog
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
-from extproc.host import snapshot
+from extproc.host import beside, snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_option
 from extproc.host.revoking import Revoking
 from extproc.host.watch import Watch
@@ -110,13 +111,15 @@ class Serving:
                 admin=address,
                 version=self.version,
             )
-            looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
+            follow = partial(self._revoking.follow, self._crew)
+            looking, following = (beside.begin(work, self._log) for work in (self._look, follow))
             await self._stop.wait()
-            looking.cancel()
+            await beside.end(looking, following)
         finally:
             self._draining = True
             await server.stop()
             await self._crew.stop(_STOP_WITHIN)
+            await self._revoking.close()
             token_file(admin.address).unlink(missing_ok=True)
 
     @property

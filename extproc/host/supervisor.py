@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
-from extproc.host import snapshot
+from extproc.host import beside, snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
 from extproc.host.revoking import Revoking
@@ -155,9 +156,10 @@ class Supervisor:
         self._log.info("serving", listener=listening, admin=address, version=self.version)
         if self._options.announce is not None:
             self._options.announce(listening, address)
-        looking = asyncio.gather(self._look(), self._revoking.follow(self._crew))
+        follow = partial(self._revoking.follow, self._crew)
+        looking, following = (beside.begin(work, self._log) for work in (self._look, follow))
         await self._stop.wait()
-        looking.cancel()
+        await beside.end(looking, following)
 
     @property
     def version(self) -> str:
@@ -180,6 +182,7 @@ class Supervisor:
         await self._proxy.stop()
         await asyncio.to_thread(self._records.close)
         await self._crew.stop(_WORKERS_STOP_WITHIN)
+        await self._revoking.close()
         token_file(self._admin_address).unlink(missing_ok=True)
         self._log.info("stopped")
 

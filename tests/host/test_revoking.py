@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 from extproc.adapters.redis_revocations import RedisRevocations
 from extproc.config.load import load
@@ -11,10 +16,8 @@ from extproc.host.revoking import Revoking
 from extproc.testing import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
-
-    import pytest
 
     from extproc.core.ports import Log
     from extproc.core.revocation import Revocation
@@ -72,4 +75,38 @@ async def test_a_look_may_find_what_is_being_said(
     assert answer["shared"] is True
     assert subject.count == 1
     assert redis.client().xlen("extproc:1:revocations") == 1
-    await shared[0].close()
+    await subject.close()
+
+
+async def test_what_others_revoked_and_a_full_disk(redis: RedisServer, tmp_path: Path) -> None:
+    """It is said, and written down once there is room: no replica's revocation is lost."""
+    (tmp_path / "gateway.yaml").write_text(GATEWAY.format(store=redis.url))
+    loaded, log, workers = load(tmp_path / "gateway.yaml", {}), Events(), Workers()
+    (tmp_path / "other").mkdir()
+    other = Revoking(loaded, tmp_path / "other", Events())
+    subject = Revoking(loaded, tmp_path, log)
+    await subject.look(workers)  # type: ignore[arg-type]
+    before, room = subject.count, subject.path.stat().st_size + 5
+    with room_for(room), pytest.raises(OSError, match="large"):
+        await subject.revoke({"subject": "mallory"}, workers)  # type: ignore[arg-type]
+    assert (await other.revoke({"subject": "oscar"}, workers))["shared"] is True  # type: ignore[arg-type]
+    with room_for(room):
+        await subject.look(workers)  # type: ignore[arg-type]
+    assert (subject.count, subject.shares) == (before, False)
+    await subject.look(workers)  # type: ignore[arg-type]
+    assert (subject.count, subject.shares) == (before + 1, True)
+    lines = subject.path.read_text().splitlines()
+    assert [json.loads(line)["subject"] for line in lines[before:]] == ["oscar"]
+    await subject.close()
+    await other.close()
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let this process make files of so many bytes; what is beyond them fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

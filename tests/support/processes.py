@@ -106,6 +106,7 @@ def gateway(
             yield running
         finally:
             end(process)
+        _forgets_nothing(log)
 
 
 def start_run(
@@ -207,6 +208,14 @@ def service(
         yield process
     finally:
         end(process)
+    _forgets_nothing(log)
+
+
+def _forgets_nothing(log: Path) -> None:
+    """Refuse tasks that failed or were left behind without anybody's notice."""
+    forgotten = ("never retrieved", "was never awaited", "was destroyed but it is pending")
+    said = [line for line in log.read_text().splitlines() if any(f in line for f in forgotten)]
+    assert not said, said
 
 
 def printed_envoy(file: Path, *options: str) -> Any:

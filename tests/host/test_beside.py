@@ -1,0 +1,51 @@
+"""Work beside the serving: a failure is said and the work begun again; an end is an end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from extproc.host import beside
+from extproc.testing import Events
+
+
+async def test_it_is_begun_again() -> None:
+    """Each failure is said; what returns isn't begun again."""
+    log, beginnings = Events(), 0
+
+    async def watching() -> None:
+        nonlocal beginnings
+        beginnings += 1
+        if beginnings < 3:
+            raise OSError(28, "No space left on device")
+
+    async with asyncio.timeout(10):
+        await beside.begin(watching, log)
+    assert beginnings == 3
+    assert len(log.events) == 2
+    assert "No space left" in str(log.events[0])
+    assert "watching" in str(log.events[0])
+
+
+async def test_the_end_waits() -> None:
+    """Until the work has cleaned up; nothing is said."""
+    log, begun, cleaned = Events(), asyncio.Event(), False
+
+    async def following() -> None:
+        nonlocal cleaned
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned = True
+
+    task = beside.begin(following, log)
+    async with asyncio.timeout(10):
+        await begun.wait()
+        await beside.end(task)
+    assert cleaned
+    assert log.events == []
+    with pytest.raises(asyncio.CancelledError):
+        task.result()
