@@ -113,7 +113,10 @@ async def answer(
     async def respond(line: bytes) -> None:
         question = orjson.loads(line)
         number = question.pop("number")
-        result = await handle(question.pop("ask"), question)
+        try:
+            result = await handle(question.pop("ask"), question)
+        except Exception as error:  # noqa: BLE001 - without an answer this worker seems stuck
+            result = {"ok": False, "error": f"{type(error).__name__}: {error}"}
         writer.write(orjson.dumps(result | {"number": number}) + b"\n")
 
     try:

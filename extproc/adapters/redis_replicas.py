@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from extproc.adapters import beside
 from extproc.adapters import redis_scripts as scripts
 from extproc.core.ports import Looked, SharedMark
 
@@ -78,14 +79,12 @@ class RedisReplicas:
 
     def start(self) -> None:
         """Begin to follow the others."""
-        loops = (self._polls(), self._renews(), self._writes_down())
-        self._tasks = [asyncio.ensure_future(loop) for loop in loops]
+        loops = (self._polls, self._renews, self._writes_down)
+        self._tasks = [beside.begin(loop, self._log) for loop in loops]
 
     async def close(self) -> None:
         """Stop following and close every connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await beside.end(*self._tasks)
         await self._redis.aclose()
 
     @property

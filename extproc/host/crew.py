@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import journal, processes
+from extproc.adapters import beside, journal, processes
 from extproc.adapters.control import Asker, WorkerGone
 from extproc.adapters.metrics import FOLDER_VARIABLE
-from extproc.host import beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,10 +107,13 @@ class Crew:
         place.asker = await Asker.open(ours, partial(self._told, place))
         try:
             _note(place, await place.asker.ask("ping", _START_WITHIN))
-            await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
+            told = await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
         except (WorkerGone, TimeoutError) as error:
             await processes.stop(place.process, 0)
             raise LoadRefused(f"worker {place.number} didn't start") from error
+        if not told["ok"]:
+            await processes.stop(place.process, 0)
+            raise LoadRefused(f"worker {place.number} can't take in revocations: {told['error']}")
         place.ready = True
 
     def _command(self, place: Place, descriptor: int) -> list[str]:
@@ -206,8 +208,20 @@ class Crew:
         await self._all("drop", _SILENT_FOR, version=version, after=after)
 
     async def follow_revocations(self) -> None:
-        """Have every worker take in the revocations that were written down."""
-        await self._all("revocations", _SILENT_FOR)
+        """Have every worker take in the revocations that were written down.
+
+        One that can't is replaced, so that when this returns none accepts what was revoked: a new
+        one reads them before it serves.
+        """
+        for place, answer in await self._asked("revocations", _SILENT_FOR):
+            if isinstance(answer, dict) and not answer["ok"] and place.process is not None:
+                self._log.error(
+                    "worker can't take in revocations and is replaced",
+                    worker=place.number,
+                    error=answer["error"],
+                )
+                processes.kill(place.process)
+                await place.process.wait()
 
     async def purge(self, said: Mapping[str, Any]) -> int:
         """Have every worker make stored responses void or stale.
@@ -224,7 +238,7 @@ class Crew:
             ),
             return_exceptions=True,
         )
-        return sum(isinstance(answer, dict) for answer in answers)
+        return sum(isinstance(answer, dict) and answer["ok"] for answer in answers)
 
     def _told(self, by: Place, said: dict[str, Any]) -> None:
         """Hand on to the others what one worker made void; to one that starts as well."""
@@ -242,10 +256,17 @@ class Crew:
         self, question: str, seconds: float, **details: Any
     ) -> list[dict[str, Any] | BaseException]:
         """Ask all; one that died in the meantime comes back with the newest version."""
-        askers = [place.asker for place in self.places if place.ready and place.asker is not None]
-        return await asyncio.gather(
-            *(asker.ask(question, seconds, **details) for asker in askers), return_exceptions=True
+        return [answer for _, answer in await self._asked(question, seconds, **details)]
+
+    async def _asked(
+        self, question: str, seconds: float, **details: Any
+    ) -> list[tuple[Place, dict[str, Any] | BaseException]]:
+        ready = [(p, p.asker) for p in self.places if p.ready and p.asker is not None]
+        answers = await asyncio.gather(
+            *(asker.ask(question, seconds, **details) for _, asker in ready),
+            return_exceptions=True,
         )
+        return [(place, answer) for (place, _), answer in zip(ready, answers, strict=True)]
 
     def described(self) -> list[dict[str, Any]]:
         """Return what `/status` says of each worker."""

@@ -9,10 +9,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import processes
+from extproc.adapters import beside, processes
 from extproc.adapters.envoy_process import EnvoyAdmin, NotTaken, replace
 from extproc.envoy_config import compile as compiler
-from extproc.host import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.revocation_file import RevocationFile
+from extproc.adapters.system import SystemClock
 from extproc.config.units import duration
-from extproc.core.revocation import LONGEST, BadRevocation, Revocation
+from extproc.core.revocation import LONGEST, BadRevocation, Revocation, Revoked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +49,10 @@ class Revoking:
         self.path = revocations_file(loaded, folder)
         self._file = RevocationFile(self.path)
         self._known = set(self._file.open(time.time()))
+        # As the workers hold them: what they couldn't take isn't written down.
+        self._revoked = Revoked(SystemClock())
+        for one in self._known:
+            self._revoked.add(one)
         self._unsaid: list[Revocation] = list(self._known)
         self._heard: list[Revocation] = []  # of other replicas; not in force yet
         store = loaded.gateway.shared_store
@@ -76,7 +81,7 @@ class Revoking:
             Until when it holds; with a shared store, whether other replicas are told.
 
         Raises:
-            BadRevocation: it can't be understood.
+            BadRevocation: it can't be understood, or there are too many.
             OSError: it can't be written down.
         """
         revocation = _understood(said, time.time())
@@ -92,6 +97,7 @@ class Revoking:
         fresh = [one for one in revocations if one not in self._known]
         try:
             for one in fresh:
+                self._revoked.add(one)
                 self._file.append(one)
                 self._known.add(one)
         finally:
@@ -149,9 +155,9 @@ class Revoking:
         heard, self._heard = self._heard, []
         try:
             await self._keep(heard, crew)
-        except OSError as error:
+        except (BadRevocation, OSError) as error:
             self._heard = heard + self._heard
-            self._note(well=False, error=f"what others revoked can't be written down: {error}")
+            self._note(well=False, error=f"what others revoked can't be kept: {error}")
             return
         self._note(well=await self._say())
 

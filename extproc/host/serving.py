@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from extproc.adapters import beside
 from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.metrics import exposition, use_folder
 from extproc.adapters.system import JsonLog
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
-from extproc.host import beside, snapshot
+from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_option
 from extproc.host.revoking import Revoking
 from extproc.host.watch import Watch

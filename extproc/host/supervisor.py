@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import envoy_process
+from extproc.adapters import beside, envoy_process
 from extproc.adapters.admin import AdminServer, new_token, token_file
 from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.envoy_process import NotTaken
@@ -23,7 +23,7 @@ from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
-from extproc.host import beside, snapshot
+from extproc.host import snapshot
 from extproc.host.crew import Crew, LoadRefused, decisions_file, decisions_option
 from extproc.host.proxy import Proxy
 from extproc.host.revoking import Revoking

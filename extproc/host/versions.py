@@ -172,7 +172,7 @@ class Versions:
         outside = self._outside
 
         def spawn(work: Awaitable[None]) -> None:
-            task = asyncio.ensure_future(_run(work))
+            task = asyncio.ensure_future(_run(work, outside.log))
             entry.background.add(task)
             task.add_done_callback(entry.background.discard)
 
@@ -195,8 +195,11 @@ class Versions:
         return replace(services, cached=CachedCalls(services).call)
 
 
-async def _run(work: Awaitable[None]) -> None:
-    await work
+async def _run(work: Awaitable[None], log: Log) -> None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - nobody else would see it
+        log.error("work that a plugin began failed", error=repr(error))
 
 
 async def _waited(result: Coroutine[Any, Any, None] | Awaitable[None] | None) -> None:

@@ -6,12 +6,12 @@ import asyncio
 import gc
 import os
 import signal
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import control
+from extproc.adapters import beside, control
 from extproc.adapters.decision_log import DecisionLog, Writer
 from extproc.adapters.egress.caller import EgressCaller
 from extproc.adapters.grpcio_server import GrpcioServer, tls_credentials
@@ -146,17 +146,14 @@ class Worker:
         await self.load(self._options.gateway)
         self._server.listen(self._options.listen)
         await self._server.start()
-        async with AsyncExitStack() as stack:
-            self._background(stack, self._flush())
-            if self._options.control is not None:
-                self._background(stack, self._obey(self._options.control))
-            self._on_signals()
-            await self._stopping.wait()
+        beside_it = [beside.begin(self._flush, self.log)]
+        if self._options.control is not None:
+            obey = partial(self._obey, self._options.control)
+            beside_it.append(beside.begin(obey, self.log))
+        self._on_signals()
+        await self._stopping.wait()
+        await beside.end(*beside_it)
         await self._stop()
-
-    def _background(self, stack: AsyncExitStack, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        stack.callback(task.cancel)
 
     def _on_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -188,8 +185,10 @@ class Worker:
         self._versions.share(self._store, self._replicas)
 
     async def _obey(self, descriptor: int) -> None:
-        await control.answer(descriptor, self._answer, self._siblings)
-        self._stopping.set()  # without a supervisor nobody would stop this process
+        try:
+            await control.answer(descriptor, self._answer, self._siblings)
+        finally:
+            self._stopping.set()  # without a supervisor nobody would stop this process
 
     async def _answer(self, question: str, details: dict[str, Any]) -> dict[str, Any]:
         answers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {

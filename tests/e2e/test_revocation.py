@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -110,6 +111,28 @@ def test_J34_a_new_worker_knows(place: Gateway) -> None:
     os.kill(before[0], signal.SIGKILL)
     until(lambda: len(set(place.workers()) - set(before)) == 1, "another worker serves")
     assert statuses(place, "/plain", lost) == {401}
+
+
+def test_a_worker_that_can_not_take_it_in_is_replaced(place: Gateway) -> None:
+    """One that can open no file any more: when the command has ended, none accepts the token."""
+    until(lambda: len(place.workers()) == 2, "both workers serve")
+    ill, restarts = place.workers()[0], _restarts(place)
+    headers = bearer(sub="eve", jti="unread")
+    assert statuses(place, "/plain", headers) == {200}
+    _, most = resource.prlimit(ill, resource.RLIMIT_NOFILE)
+    resource.prlimit(ill, resource.RLIMIT_NOFILE, (4, most))
+    done = revoke(place.admin, "--jti", "unread")
+    assert done.returncode == 0, done.stderr
+    assert statuses(place, "/plain", headers) == {401}
+    until(lambda: len(place.workers()) == 2, "it is replaced")
+    assert ill not in place.workers()
+    assert _restarts(place) == restarts + 1
+    assert "can't take in revocations" in place.said()
+    assert statuses(place, "/plain", headers) == {401}
+
+
+def _restarts(place: Gateway) -> int:
+    return sum(worker["restarts"] for worker in place.status()["workers"])
 
 
 def test_what_is_not_understood(place: Gateway) -> None:

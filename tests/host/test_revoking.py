@@ -11,6 +11,7 @@ import pytest
 
 from extproc.adapters.redis_revocations import RedisRevocations
 from extproc.config.load import load
+from extproc.core import revocation
 from extproc.host import revoking
 from extproc.host.revoking import Revoking
 from extproc.testing import Events
@@ -110,3 +111,17 @@ def room_for(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_more_than_workers_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before it is written down: a worker that starts must be able to read it all."""
+    monkeypatch.setattr(revocation, "_MOST", 2)
+    (tmp_path / "gateway.yaml").write_text(GATEWAY.format(store="").replace('store: ""\n', ""))
+    loaded, workers = load(tmp_path / "gateway.yaml", {}), Workers()
+    subject = Revoking(loaded, tmp_path, Events())
+    for name in ("alice", "bob"):
+        await subject.revoke({"subject": name}, workers)  # type: ignore[arg-type]
+    with pytest.raises(revocation.BadRevocation, match="revoke by `before`"):
+        await subject.revoke({"subject": "carol"}, workers)  # type: ignore[arg-type]
+    assert len(subject.path.read_text().splitlines()) == 2
+    assert Revoking(loaded, tmp_path, Events()).count == 2

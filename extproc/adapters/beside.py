@@ -1,4 +1,4 @@
-"""Work that goes on for as long as a host serves: what ends it is said aloud, and it begins again.
+"""Work that goes on beside the serving: what ends it is said aloud, and it begins again.
 
 A task that nobody awaits dies in silence, and what it watched over is no longer watched.
 """

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from extproc.host import beside
+from extproc.adapters import beside
 from extproc.testing import Events
 
 
