@@ -48,6 +48,11 @@ class Place:
     ready: bool = False
     keys_missing: tuple[str, ...] = ()
 
+    @property
+    def starts(self) -> bool:
+        """Say whether its process runs but hasn't said yet that it serves."""
+        return not self.ready and self.process is not None and self.process.returncode is None
+
 
 class Crew:
     """Keeps one process in each place."""
@@ -210,11 +215,16 @@ class Crew:
     async def follow_revocations(self) -> None:
         """Have every worker take in the revocations that were written down.
 
-        One that can't is replaced, so that when this returns none accepts what was revoked: a new
-        one reads them before it serves.
+        One that can't, or doesn't answer, is replaced, so that when this returns none accepts what
+        was revoked. One that starts may have read them before these, and serve already: it is
+        asked as well, and has the time that a start may take.
         """
-        for place, answer in await self._asked("revocations", _SILENT_FOR):
-            if isinstance(answer, dict) and not answer["ok"] and place.process is not None:
+        for place, answer in await self._asked("revocations", _SILENT_FOR, _START_WITHIN):
+            if place.process is None:
+                continue
+            if isinstance(answer, TimeoutError):  # it may go on before it reads the question
+                await self._end_stuck(place, place.process)
+            elif isinstance(answer, dict) and not answer["ok"]:
                 self._log.error(
                     "worker can't take in revocations and is replaced",
                     worker=place.number,
@@ -259,14 +269,16 @@ class Crew:
         return [answer for _, answer in await self._asked(question, seconds, **details)]
 
     async def _asked(
-        self, question: str, seconds: float, **details: Any
+        self, question: str, seconds: float, starting: float = 0.0, **details: Any
     ) -> list[tuple[Place, dict[str, Any] | BaseException]]:
-        ready = [(p, p.asker) for p in self.places if p.ready and p.asker is not None]
-        answers = await asyncio.gather(
-            *(asker.ask(question, seconds, **details) for _, asker in ready),
-            return_exceptions=True,
-        )
-        return [(place, answer) for (place, _), answer in zip(ready, answers, strict=True)]
+        """Ask all that serve; those that start only where they are given time."""
+        asked, answers = [], []
+        for place in self.places:
+            within = seconds if place.ready else starting if place.starts else 0.0
+            if place.asker is not None and within:
+                asked.append(place)
+                answers.append(place.asker.ask(question, within, **details))
+        return list(zip(asked, await asyncio.gather(*answers, return_exceptions=True), strict=True))
 
     def described(self) -> list[dict[str, Any]]:
         """Return what `/status` says of each worker."""
