@@ -27,6 +27,7 @@ class RedisServer:
     port: int
     process: subprocess.Popen[bytes]
     command: list[str]
+    _client: Redis | None = None
 
     @property
     def url(self) -> str:
@@ -34,10 +35,17 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> Redis:
-        """Return a client."""
+        """Return the client; `close` closes it."""
         from redis import Redis  # noqa: PLC0415 - beside its use
 
-        return Redis(port=self.port, socket_timeout=5)
+        if self._client is None:
+            self._client = Redis(port=self.port, socket_timeout=5)
+        return self._client
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        if self._client is not None:
+            self._client.close()
 
     def kill(self) -> None:
         """End it at once."""
@@ -79,5 +87,6 @@ def redis_server() -> Iterator[RedisServer]:
             yield server
         finally:
             server.go_on()
+            server.close()
             server.process.terminate()
             server.process.wait()
