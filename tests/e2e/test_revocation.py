@@ -124,6 +124,7 @@ def test_a_worker_that_can_not_take_it_in_is_replaced(place: Gateway) -> None:
     done = revoke(place.admin, "--jti", "unread")
     assert done.returncode == 0, done.stderr
     assert statuses(place, "/plain", headers) == {401}
+    until(lambda: _restarts(place) == restarts + 1, "its end is seen")
     until(lambda: len(place.workers()) == 2, "it is replaced")
     assert ill not in place.workers()
     assert _restarts(place) == restarts + 1
