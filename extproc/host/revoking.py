@@ -147,12 +147,11 @@ class Revoking:
         except NotShared as error:
             self._note(well=False, error=str(error))
             return
-        self._heard += fresh  # the stream tells them once
+        heard, self._heard = [*self._heard, *fresh], []  # the stream tells them once
         self._unsaid = [one for one in self._unsaid if one not in fresh]
         if flushed:
             now = time.time()
             self._unsaid = [o for o in self._known if o not in fresh and o.until > now]
-        heard, self._heard = self._heard, []
         try:
             await self._keep(heard, crew)
         except (BadRevocation, OSError) as error:
