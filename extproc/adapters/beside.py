@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from extproc.core.ports import Log
 
+_CANCELLED_AGAIN_AFTER = 1.0  # seconds; cleaning up takes less
+
 
 def begin(work: Callable[[], Coroutine[Any, Any, None]], log: Log) -> asyncio.Task[None]:
     """Begin work; where it fails it is begun again after a pause, where it returns it is over.
@@ -31,10 +33,16 @@ def begin(work: Callable[[], Coroutine[Any, Any, None]], log: Log) -> asyncio.Ta
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel work and wait until it has cleaned up."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel work and wait until it has cleaned up.
+
+    It is cancelled again after a while: a library in between may have lost the first time, as
+    Python 3.11's `asyncio.wait_for` does, and the work would go on for ever.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCELLED_AGAIN_AFTER)
 
 
 async def _kept(work: Callable[[], Coroutine[Any, Any, None]], log: Log) -> None:

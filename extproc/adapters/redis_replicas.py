@@ -54,7 +54,7 @@ class RedisReplicas:
             url,
             max_connections=_CONNECTIONS,
             timeout=_WITHIN,
-            socket_timeout=_POLL_WITHIN,
+            socket_timeout=None,  # each call has a limit here; the library's loses cancellations
             socket_connect_timeout=_POLL_WITHIN,
             retry=Retry(NoBackoff(), 0),
         )

@@ -43,7 +43,7 @@ class RedisRevocations:
     def __init__(self, url: str, log: Log) -> None:
         self._redis: Redis = Redis.from_url(
             url,
-            socket_timeout=_WITHIN,
+            socket_timeout=None,  # each call has a limit here; the library's loses cancellations
             socket_connect_timeout=_WITHIN,
             retry=Retry(NoBackoff(), 0),
         )

@@ -26,7 +26,7 @@ class RedisStore:
             url,
             max_connections=_CONNECTIONS,
             timeout=_WITHIN,
-            socket_timeout=_WITHIN,
+            socket_timeout=None,  # each call has a limit here; the library's loses cancellations
             socket_connect_timeout=_WITHIN,
             retry=Retry(NoBackoff(), 0),
         )

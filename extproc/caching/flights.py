@@ -33,7 +33,8 @@ class Flight:
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            return await asyncio.wait_for(waiter, seconds)
+            async with asyncio.timeout(seconds):
+                return await waiter
         except TimeoutError:
             return False
 

@@ -49,3 +49,28 @@ async def test_the_end_waits() -> None:
     assert log.events == []
     with pytest.raises(asyncio.CancelledError):
         task.result()
+
+
+async def test_the_end_comes_though_it_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation that something in between swallowed is repeated."""
+    monkeypatch.setattr(beside, "_CANCELLED_AGAIN_AFTER", 0.01)
+    log, begun, missed = Events(), asyncio.Event(), 0
+
+    async def asking() -> None:
+        nonlocal missed
+        begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                missed += 1
+                if missed == 2:
+                    raise
+
+    task = beside.begin(asking, log)
+    async with asyncio.timeout(10):
+        await begun.wait()
+        await beside.end(task)
+    assert missed == 2
+    assert task.cancelled()
+    assert log.events == []

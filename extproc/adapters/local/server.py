@@ -146,7 +146,8 @@ class LocalServer:
         self._emptied.clear()
         if self._peers:
             try:
-                await asyncio.wait_for(self._emptied.wait(), last_call)
+                async with asyncio.timeout(last_call):
+                    await self._emptied.wait()
             except TimeoutError:
                 for peer in list(self._peers):
                     peer.stop_accepting()
