@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from extproc.core.errors import ConfigFault
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from extproc.core.principal import Principal
 
 _MOST = 100_000
+_EVERYTHING = ("before", "", "")
+_AHEAD = 3600.0  # seconds that an issuer's clock, and so an `iat`, may be ahead of ours
 LONGEST = 400 * 86_400.0  # seconds that a revocation may be kept
 _LONGEST_TEXT = 1024
 _MOMENTS = ("jwt", "introspection")  # credentials that say when they were issued
@@ -54,7 +56,11 @@ class Revocation:
 
 
 class Revoked:
-    """Every revocation that is in force; looked up by what a principal holds."""
+    """Every revocation that is in force; looked up by what a principal holds.
+
+    Everything that was issued until a moment can be revoked however many there are, and takes the
+    place of the tokens it covers.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -65,25 +71,41 @@ class Revoked:
         return len(self._by_name)
 
     def add(self, revocation: Revocation) -> None:
-        """Put one in force.
+        """Put one in force; of two about the same, the later moment and the later end hold.
 
         Raises:
             BadRevocation: there are too many.
         """
+        if self._is_covered(revocation):
+            return
         kind = "token" if revocation.token else "subject" if revocation.subject else "before"
         place = (kind, revocation.authenticator, revocation.token or revocation.subject)
         known = self._by_name.get(place)
-        if known is not None and known.before > revocation.before:
-            return  # the later moment holds
-        if known is None and len(self._by_name) >= _MOST:
+        self._by_name[place] = revocation if known is None else _both(known, revocation)
+        if self._too_many():
             self._forget()
-        self._by_name[place] = revocation
+        if self._too_many():
+            del self._by_name[place]
+            raise BadRevocation(f"there are {_MOST} already; revoke by `before` instead")
+
+    def _too_many(self) -> bool:
+        return len(self._by_name) - (_EVERYTHING in self._by_name) > _MOST
 
     def _forget(self) -> None:
+        """Let go what has ended, and what another one says as well."""
         now = self._clock.now()
-        self._by_name = {k: r for k, r in self._by_name.items() if r.until > now}
-        if len(self._by_name) >= _MOST:
-            raise BadRevocation(f"there are {_MOST} already; revoke by `before` instead")
+        kept = {k: r for k, r in self._by_name.items() if r.until > now}
+        self._by_name = {k: r for k, r in kept.items() if not self._is_covered(r)}
+
+    def _is_covered(self, revocation: Revocation) -> bool:
+        """Say whether a token was surely issued before a moment until which all are revoked."""
+        if not revocation.token or not revocation.at:
+            return False
+        return any(
+            revocation.at + _AHEAD <= wider.before and revocation.until <= wider.until
+            for authenticator in {"", revocation.authenticator}
+            if (wider := self._by_name.get(("before", authenticator, ""))) is not None
+        )
 
     def hold(self, principal: Principal) -> bool:
         """Say whether a credential that was otherwise good is revoked."""
@@ -101,6 +123,15 @@ class Revoked:
             for authenticator in ("", principal.authenticator)
             if (found := self._by_name.get((kind, authenticator, name))) is not None
         )
+
+
+def _both(one: Revocation, other: Revocation) -> Revocation:
+    return replace(
+        one,
+        before=max(one.before, other.before),
+        at=max(one.at, other.at),
+        until=max(one.until, other.until),
+    )
 
 
 def _covers(revocation: Revocation, principal: Principal) -> bool:

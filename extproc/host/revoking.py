@@ -51,7 +51,7 @@ class Revoking:
         self._known = set(self._file.open(time.time()))
         # As the workers hold them: what they couldn't take isn't written down.
         self._revoked = Revoked(SystemClock())
-        for one in self._known:
+        for one in sorted(self._known, key=_widest_first):
             self._revoked.add(one)
         self._unsaid: list[Revocation] = list(self._known)
         self._heard: list[Revocation] = []  # of other replicas; not in force yet
@@ -94,7 +94,7 @@ class Revoking:
         return answer
 
     async def _keep(self, revocations: Sequence[Revocation], crew: Crew) -> None:
-        fresh = [one for one in revocations if one not in self._known]
+        fresh = [one for one in sorted(revocations, key=_widest_first) if one not in self._known]
         try:
             for one in fresh:
                 self._revoked.add(one)
@@ -167,6 +167,11 @@ class Revoking:
                 self._log.info("revocations are shared again")
             else:
                 self._log.error("revocations aren't shared; known ones stay in force", error=error)
+
+
+def _widest_first(revocation: Revocation) -> bool:
+    """Order: first what takes the place of others."""
+    return not revocation.before
 
 
 def _understood(said: Mapping[str, Any], now: float) -> Revocation:

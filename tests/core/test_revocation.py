@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.core import revocation as revocation_module
 from extproc.core.principal import ANONYMOUS, Principal
 from extproc.core.revocation import BadRevocation, Revocation, Revoked
 from extproc.testing import ManualClock
@@ -109,3 +110,56 @@ def test_lookups_are_what_a_search_would_find(made: list[tuple[str, str]]) -> No
     for name in ("a", "b", "ab", "c"):
         principal = of_token(jti=name, sub=name, iat=NOW)
         assert held.hold(principal) == any(name == other for _, other in made)
+
+
+def test_everything_can_be_revoked_however_much_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a moment; what it covers makes room, what it doesn't surely cover stays."""
+    monkeypatch.setattr(revocation_module, "_MOST", 3)
+    held = revoked(
+        revocation(token="old", at=NOW - 7200),
+        revocation(token="new", at=NOW - 60),
+        revocation(subject="alice", at=NOW - 7200),
+    )
+    with pytest.raises(BadRevocation, match="revoke by `before`"):
+        held.add(revocation(token="next"))
+    assert not held.hold(of_token(jti="next"))
+    held.add(revocation(before=NOW))
+    assert held.hold(of_token(sub="anybody", iat=NOW))
+    assert len(held) == 4
+    held.add(revocation(token="next"))
+    assert len(held) == 4
+    for name in ("new", "next"):
+        assert held.hold(of_token(jti=name, iat=NOW + 60))
+    assert held.hold(of_token(sub="alice", iat=NOW - 7200))
+    assert held.hold(Principal("api_key", "keys", "alice"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "covered"),
+    [
+        ({}, True),
+        ({"authenticator": "shop"}, True),
+        ({"at": NOW - 3599}, False),
+        ({"at": 0.0}, False),
+        ({"until": NOW + AGES + 1}, False),
+    ],
+)
+@pytest.mark.parametrize("scope", ["", "shop"])
+def test_what_a_moment_covers(scope: str, fields: dict[str, Any], *, covered: bool) -> None:
+    """A token that was surely issued before it, of its authenticators, for as long."""
+    held = revoked(revocation(before=NOW, authenticator=scope))
+    held.add(revocation(**({"token": "t", "at": NOW - 3600} | fields)))
+    wide = not scope or fields.get("authenticator") == scope
+    assert len(held) == (1 if covered and wide else 2)
+    assert held.hold(of_token(jti="t", iat=NOW - 3600))
+
+
+@given(st.permutations([("at", 1.0), ("at", 9.0), ("until", 5.0), ("until", AGES)]))
+def test_the_same_again_never_holds_for_less(said: list[tuple[str, float]]) -> None:
+    """Whatever the order: the later end, and the later moment."""
+    clock = ManualClock()
+    fields = [{"at": NOW - AGES, "until": NOW + 1.0} | {what: NOW + value} for what, value in said]
+    held = revoked(*(revocation(subject="alice", **one) for one in fields), clock=clock)
+    clock.move(AGES - 1)
+    assert held.hold(of_token(sub="alice", iat=NOW + 9))
+    assert not held.hold(of_token(sub="alice", iat=NOW + 10))

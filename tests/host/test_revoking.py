@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from extproc.adapters.redis_revocations import RedisRevocations
+from extproc.adapters.revocation_file import RevocationFile
+from extproc.adapters.system import SystemClock
 from extproc.config.load import load
 from extproc.core import revocation
 from extproc.host import revoking
@@ -125,3 +128,28 @@ async def test_more_than_workers_can_hold(tmp_path: Path, monkeypatch: pytest.Mo
         await subject.revoke({"subject": "carol"}, workers)  # type: ignore[arg-type]
     assert len(subject.path.read_text().splitlines()) == 2
     assert Revoking(loaded, tmp_path, Events()).count == 2
+
+
+async def test_everything_before_a_moment_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is read again, by a supervisor or a worker, and when it is heard last."""
+    monkeypatch.setattr(revocation, "_MOST", 2)
+    (tmp_path / "gateway.yaml").write_text(GATEWAY.format(store="").replace('store: ""\n', ""))
+    loaded, workers, now = load(tmp_path / "gateway.yaml", {}), Workers(), time.time()
+
+    def old(name: str) -> revocation.Revocation:
+        return revocation.Revocation(token=name, at=now - 7200, until=now + 60)
+
+    everything = revocation.Revocation(before=now, at=now, until=now + 60)
+    subject = Revoking(loaded, tmp_path, Events())
+    heard = [old("a"), old("b"), old("c"), everything]
+    await subject._keep(heard, workers)  # type: ignore[arg-type]
+    for name in ("alice", "bob"):
+        await subject.revoke({"subject": name}, workers)  # type: ignore[arg-type]
+    with pytest.raises(revocation.BadRevocation):
+        await subject.revoke({"subject": "carol"}, workers)  # type: ignore[arg-type]
+    assert Revoking(loaded, tmp_path, Events()).count == 6
+    revoked = revocation.Revoked(SystemClock())
+    RevocationFile(subject.path).follow(revoked)
+    assert len(revoked) == 3
