@@ -351,7 +351,10 @@ def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
     """Return the ext_proc filter: off by itself, each route switches on what it needs."""
     skip, none = ProcessingModeHeaderSendMode.SKIP, ProcessingModeBodySendMode.NONE
     return ExternalProcessor(
-        grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVICE_CLUSTER)),
+        # The headers Envoy would add to each call are about itself; the service reads none.
+        grpc_service=GrpcService(
+            envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=SERVICE_CLUSTER, skip_envoy_headers=True)
+        ),
         failure_mode_allow=False,
         allow_mode_override=True,
         processing_mode=ProcessingMode(

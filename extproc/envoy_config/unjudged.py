@@ -18,11 +18,18 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ComparisonFilter,
     ComparisonFilterOp,
     ExtensionFilter,
+    MetadataFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    ValueMatcher,
+    ValueMatcherNullMatch,
+)
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from extproc.core.verdict import NAMESPACE
@@ -57,9 +64,18 @@ def access_logs() -> list[AccessLog]:
 
 def _log(decision: str, op: ComparisonFilterOp, status: int) -> AccessLog:
     limit = RuntimeUInt32(default_value=status, runtime_key=f"{NAMESPACE}.unjudged.{decision}")
-    # Both are asked about every request: the number first, which costs next to nothing.
+    # Asked about every request: first the number, which costs next to nothing, then whether there
+    # is a verdict. The expression says that too and costs far more; few requests get there.
     of_status = AccessLogFilter(
         status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=limit))
+    )
+    nothing = ValueMatcher(null_match=ValueMatcherNullMatch())  # of any verdict that is there
+    path = [MetadataMatcherPathSegment(key="verdict")]
+    no_verdict = AccessLogFilter(
+        metadata_filter=MetadataFilter(
+            matcher=MetadataMatcher(filter=NAMESPACE, path=path, value=nothing),
+            match_if_key_not_found=True,
+        )
     )
     expression = packed(ExpressionFilter(expression=_UNJUDGED))
     unjudged = AccessLogFilter(extension_filter=ExtensionFilter(name=_CEL, typed_config=expression))
@@ -67,6 +83,6 @@ def _log(decision: str, op: ComparisonFilterOp, status: int) -> AccessLog:
     form = Struct(fields={name: Value(string_value=text) for name, text in fields.items()})
     return AccessLog(
         name="envoy.access_loggers.stdout",
-        filter=AccessLogFilter(and_filter=AndFilter(filters=[of_status, unjudged])),
+        filter=AccessLogFilter(and_filter=AndFilter(filters=[of_status, no_verdict, unjudged])),
         typed_config=packed(StdoutAccessLog(log_format=SubstitutionFormatString(json_format=form))),
     )
