@@ -97,11 +97,12 @@ class Versions:
         dropping = self._dropping.pop(version, None)
         if dropping is not None:
             dropping.cancel()
-        if version not in self._in_force:
-            self._in_force[version] = await self._started(assembly)
+        entry = self._in_force.pop(version, None) or await self._started(assembly)
+        self._in_force[version] = entry  # the newest is the last
         outside = self._outside
+        # Of a version that is still in force the plugins run already; those that came weren't started.
         self._routes.add(
-            assembly.routes(outside.runtime, outside.observer, outside.log, self._threaded)
+            entry.assembly.routes(outside.runtime, outside.observer, outside.log, self._threaded)
         )
         # What was loaded lives as long as the version: the collector needn't look at it again.
         gc.collect()

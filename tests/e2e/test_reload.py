@@ -66,6 +66,22 @@ def test_a_change_is_noticed(echo: int) -> None:
         until(lambda: running.ask("/x").json["marker"] == "two", "the change is in force")
 
 
+def test_a_change_is_taken_back(echo: int) -> None:
+    """The version of before serves again, though it was on its way out, and so does the next."""
+    with gateway(text(echo, "one"), workers=2) as running:
+        first = running.status()["version"]
+        for marker in ("two", "one", "two"):
+            running.write(text(echo, marker))
+            until(
+                lambda marker=marker: reload(running) and marker in running.ask("/x").body.decode(),
+                "the change is in force",
+            )
+            replies = [running.ask("/x") for _ in range(20)]
+            assert {reply.status for reply in replies} == {200}
+            assert {reply.json["marker"] for reply in replies} == {marker}
+            assert (running.status()["version"] == first) is (marker == "one")
+
+
 def test_a_broken_file_keeps_the_old_version(echo: int) -> None:
     """The running version stays, status and metrics say why; a repaired file is taken."""
     with gateway(text(echo, "one")) as running:
