@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from extproc.aggregation.budget import Gate
+    from extproc.aggregation.calls import Call
     from extproc.aggregation.freshness import Freshness
     from extproc.aggregation.joins import Items, Key
     from extproc.aggregation.plan import Plan, Shape
@@ -72,7 +73,7 @@ class Execution:
         self._left_out: set[str] = set()
         self._queue: deque[Leg] = deque()
         self._flying: dict[asyncio.Future[Answered], list[Leg]] = {}
-        self._same: dict[str, tuple[Outgoing, asyncio.Future[Answered]]] = {}
+        self._same: dict[str, tuple[Outgoing, Call, asyncio.Future[Answered]]] = {}
         self._gated: dict[Leg, Any] = {}
         self._arrived: list[asyncio.Future[Answered]] = []
         self._wake: asyncio.Future[None] | None = None
@@ -252,16 +253,21 @@ class Execution:
             self._make(leg, outgoing)
 
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
-        """Take part in an equal call's answer, if there is one."""
+        """Take part in an equal call's answer, if there is one.
+
+        What failed is asked for again, and a call has its own timeout and bound.
+        """
         known = self._same.get(leg.call.upstream + outgoing.target)
-        if known is None or known[0] != outgoing:
+        if known is None or known[0] != outgoing or not known[1].ends_like(leg.call):
             return False
-        future = known[1]
+        future = known[2]
         waiting = self._flying.get(future)
         if waiting is not None:
             waiting.append(leg)
-        else:
+        elif future.exception() is None:
             self._answered(leg, future)
+        else:
+            return False
         return True
 
     def _at_gate(self, leg: Leg, gate: Gate, outgoing: Outgoing) -> None:
@@ -300,7 +306,7 @@ class Execution:
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._flying[future] = [leg]
         if outgoing.method in SAFE:
-            self._same[call.upstream + outgoing.target] = (outgoing, future)
+            self._same[call.upstream + outgoing.target] = (outgoing, call, future)
         promptly = getattr(future, "promptly", None)
         if promptly is not None:
             promptly(self._came)

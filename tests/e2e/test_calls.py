@@ -61,6 +61,15 @@ routes:
         b: {upstream: shop, path: /same}
         c: {upstream: other, path: /same}
       response: "[a.n, b.n, c.n]"
+  - name: alike
+    match: {path: /alike}
+    aggregate:
+      calls:
+        hasty: {upstream: shop, path: /same, timeout: 20ms, required: false}
+        frugal: {upstream: shop, path: /same, max_bytes: 4B, required: false}
+        patient: {upstream: shop, path: /same, timeout: 2s}
+        twice: {upstream: shop, path: /same, timeout: 20ms, fallback: {upstream: shop, path: /same, timeout: 3s}}
+      response: "[hasty.n, frugal.n, patient.n, twice.n]"
   - name: when
     match: {path: /when}
     aggregate:
@@ -283,6 +292,10 @@ class TestHowManyCalls:
         """Another upstream is another call, and so is one that is told something else."""
         assert place.ask("/twice").json == [1, 1, 1]
         assert len(upstream.got) == 2
+
+    def test_equal_calls_with_other_bounds(self, place: Gateway) -> None:
+        """Each has its own time and size, and what failed is asked for again by a fallback."""
+        assert place.ask("/alike").json == [None, None, 1, 1]
 
     @pytest.mark.parametrize(
         ("query", "paths"),
