@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-Entry = list[Any]  # what to do, or None
+Entry = list[Any]  # what to do, or None; at which tick
 _TICKS = 200.0  # in a second: how late a timeout may be
+_NEAR = 2  # ticks
 
 
 class Timers:
@@ -29,7 +30,7 @@ class Timers:
     def add(self, seconds: float, due: Callable[[], None]) -> Entry:
         """Call `due` in so many seconds, unless the entry is dropped."""
         tick = int((self._loop.time() + seconds) * _TICKS) + 1
-        entry: Entry = [due]
+        entry: Entry = [due, tick]
         entries = self._ticks.get(tick)
         if entries is not None:
             entries.append(entry)
@@ -44,6 +45,12 @@ class Timers:
     def drop(entry: Entry) -> None:
         """Forget an entry; it holds on to nothing from here."""
         entry[0] = None
+
+    @staticmethod
+    def is_near(entry: Entry, now: float) -> bool:
+        """Say whether an entry is due, or will be in some milliseconds."""
+        due: int = entry[1]
+        return now * _TICKS >= due - _NEAR
 
     def close(self) -> None:
         """Forget every entry."""

@@ -100,7 +100,7 @@ class Versions:
         entry = self._in_force.pop(version, None) or await self._started(assembly)
         self._in_force[version] = entry  # the newest is the last
         outside = self._outside
-        # Of a version that is still in force the plugins run already; those that came weren't started.
+        # Where it was in force its plugins run already, and those that came were never started.
         self._routes.add(
             entry.assembly.routes(outside.runtime, outside.observer, outside.log, self._threaded)
         )

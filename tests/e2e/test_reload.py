@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from tests.support.client import ask
 from tests.support.load import during
@@ -66,16 +67,19 @@ def test_a_change_is_noticed(echo: int) -> None:
         until(lambda: running.ask("/x").json["marker"] == "two", "the change is in force")
 
 
+def serves(running: Gateway, marker: str) -> bool:
+    """Reload; say whether a version answers."""
+    reload(running)
+    return marker in running.ask("/x").body.decode()
+
+
 def test_a_change_is_taken_back(echo: int) -> None:
     """The version of before serves again, though it was on its way out, and so does the next."""
     with gateway(text(echo, "one"), workers=2) as running:
         first = running.status()["version"]
         for marker in ("two", "one", "two"):
             running.write(text(echo, marker))
-            until(
-                lambda marker=marker: reload(running) and marker in running.ask("/x").body.decode(),
-                "the change is in force",
-            )
+            until(partial(serves, running, marker), "the change is in force")
             replies = [running.ask("/x") for _ in range(20)]
             assert {reply.status for reply in replies} == {200}
             assert {reply.json["marker"] for reply in replies} == {marker}

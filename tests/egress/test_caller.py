@@ -22,7 +22,7 @@ from tests.support.places import short_folder
 from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from extproc.adapters.egress.call import Call
 
@@ -57,12 +57,21 @@ class Peer(asyncio.Protocol):
         self.reads.append(len(self.requests) - before)
         self.transport.write(self.h2.data_to_send())
 
+    def late(self, stream: int, request: dict[str, str]) -> None:
+        """Break an answer off at its time, as Envoy does once it has begun."""
+        self.h2.send_headers(stream, [(":status", "200")])
+        seconds = int(request["x-envoy-upstream-rq-timeout-ms"]) / 1000
+        asyncio.get_running_loop().call_later(seconds, self.break_off, stream)
+
+    def break_off(self, stream: int, _request: object = None) -> None:
+        """Reset a stream."""
+        self.h2.reset_stream(stream, 2)
+        self.transport.write(self.h2.data_to_send())
+
     def answer(self, stream: int, request: dict[str, str]) -> None:
         path = request[":path"]
-        if path == "/hang":
-            return
-        if path == "/reset":
-            self.h2.reset_stream(stream, 2)
+        if path in NEVER:
+            NEVER[path](self, stream, request)
             return
         if path == "/refused" and not self.went:
             self.went = True
@@ -85,6 +94,17 @@ class Peer(asyncio.Protocol):
             status = "404"
         self.h2.send_headers(stream, [(":status", status), *fields])
         self.h2.send_data(stream, body, end_stream=True)
+
+
+def hang(_peer: Peer, _stream: int, _request: object) -> None:
+    """Say nothing."""
+
+
+NEVER: dict[str, Callable[[Peer, int, dict[str, str]], None]] = {
+    "/hang": hang,
+    "/reset": Peer.break_off,
+    "/late": Peer.late,
+}
 
 
 class Place:
@@ -133,6 +153,7 @@ async def test_calls_of_one_turn_leave_together(place: Place) -> None:
         ("/headers", "too_large"),
         ("/bomb", "too_large"),
         ("/hang", "timeout"),
+        ("/late", "timeout"),
         ("/away", "connect"),
     ],
 )

@@ -13,6 +13,7 @@ from extproc.adapters.http2.events import (
     ConnectionEnded,
     StreamEnded,
 )
+from extproc.adapters.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +127,9 @@ class Link(asyncio.Protocol):
         if call is None or call.done():
             return
         call.stream = None
-        if code != ErrorCode.REFUSED_STREAM:
+        if call.timer is not None and Timers.is_near(call.timer, self._loop.time()):
+            call.late()  # Envoy keeps the same time, and ends an answer that has begun like this
+        elif code != ErrorCode.REFUSED_STREAM:
             call.fail("protocol", "the answer broke off")
         elif call.repeatable:
             call.repeatable = False
