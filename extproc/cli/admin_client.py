@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,22 +49,27 @@ def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
         "authorization": f"Bearer {token or _found(admin)}",
         "content-type": "application/json",
     }
-    if admin.startswith("unix:"):
-        connection: http.client.HTTPConnection = _Socket(admin.removeprefix("unix:"))
-    else:
-        connection = http.client.HTTPConnection(admin, timeout=_SECONDS)
+    if not admin.startswith("unix:"):
         headers["host"] = admin
     try:
-        connection.request("POST", path, json.dumps(said), headers)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
+        with closing(_connection(admin)) as connection:
+            connection.request("POST", path, json.dumps(said), headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         fail(f"{admin} doesn't answer as a gateway's admin address: {error}")
-    finally:
-        connection.close()
+    if not isinstance(answer, dict):
+        fail(f"{admin} doesn't answer as a gateway's admin address: its JSON is no object")
     if response.status != http.HTTPStatus.OK:
-        fail(f"refused: {answer.get('detail') or answer.get('title') or answer.get('error')}")
+        reason = answer.get("detail") or answer.get("title") or answer.get("error")
+        fail(f"refused: {reason or f'status {response.status}, is {admin} a gateway?'}")
     return answer
+
+
+def _connection(admin: str) -> http.client.HTTPConnection:
+    if admin.startswith("unix:"):
+        return _Socket(admin.removeprefix("unix:"))
+    return http.client.HTTPConnection(admin, timeout=_SECONDS)
 
 
 def _found(admin: str) -> str:
@@ -75,5 +81,5 @@ def _found(admin: str) -> str:
         if file.stat().st_uid != os.getuid():
             fail(f"{file} belongs to another user")
         return file.read_text()
-    except OSError:
+    except (OSError, ValueError):
         fail(f"no token for {admin} (no gateway of yours there?): use --token")

@@ -14,7 +14,7 @@ from extproc.config.units import duration
 from extproc.core.revocation import LONGEST, BadRevocation, Revocation, Revoked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from extproc.config.load import Loaded
@@ -70,12 +70,15 @@ class Revoking:
         """Say whether other replicas are told and heard; None where there is nothing to share."""
         return None if self._shared is None else self.well
 
-    async def revoke(self, said: Mapping[str, Any], crew: Crew) -> dict[str, Any]:
+    async def revoke(
+        self, said: Mapping[str, Any], crew: Crew, authenticators: Collection[str]
+    ) -> dict[str, Any]:
         """Revoke what an operator says; when this returns, every worker refuses it.
 
         Args:
             said: one of `token`, `subject`, `before` (a moment, or `now`); `authenticator`; `for`.
             crew: whose workers refuse it.
+            authenticators: those there are; one that isn't among them accepts nothing.
 
         Returns:
             Until when it holds; with a shared store, whether other replicas are told.
@@ -85,6 +88,9 @@ class Revoking:
             OSError: it can't be written down.
         """
         revocation = _understood(said, time.time())
+        if revocation.authenticator and revocation.authenticator not in authenticators:
+            problem = f"`authenticator` {revocation.authenticator!r} isn't one of this gateway's"
+            raise BadRevocation(f"{problem}, expected one of {', '.join(sorted(authenticators))}")
         await self._keep([revocation], crew)
         until = datetime.fromtimestamp(revocation.until, UTC).isoformat(timespec="seconds")
         answer: dict[str, Any] = {"ok": True, "until": until}

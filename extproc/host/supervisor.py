@@ -237,7 +237,8 @@ class Supervisor:
         Raises:
             BadRevocation: it can't be understood.
         """
-        return await self._revoking.revoke(said, self._crew)
+        known = self._assembly.loaded.gateway.authentication
+        return await self._revoking.revoke(said, self._crew, known)
 
     async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
         """Make stored responses void or stale, on every worker.

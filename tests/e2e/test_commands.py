@@ -62,6 +62,15 @@ def test_usage_errors(arguments: list[str]) -> None:
     assert done.stderr.strip()
 
 
+@pytest.mark.parametrize("admin", ["127.0.0.1:abc", "ho\tst:1", "127.0.0.1:1"])
+def test_an_admin_address_that_is_none(admin: str) -> None:
+    """One line says so."""
+    done = extproc("revoke", "--jti", "x", "--token", "t", "--admin", admin)
+    assert done.returncode == 1
+    assert "doesn't answer as a gateway's admin address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_check(tmp_path: Path) -> None:
     """0 and the version, or 1 and where it is wrong."""
     good = extproc("check", SHOP, "--json")

@@ -94,9 +94,12 @@ def test_J34_a_cached_answer_is_not_given(place: Gateway) -> None:
 
 
 def test_J34_an_api_key(place: Gateway) -> None:
-    """By its id, for one authenticator."""
+    """By its id, for one authenticator; one that isn't there is a slip, and nothing is revoked."""
     header = {"x-api-key": api_keys.written("k1", KEY_SECRET)}
     assert statuses(place, "/plain", header) == {200}
+    slip = revoke(place.admin, "--subject", "k1", "--authenticator", "kesy")
+    assert slip.returncode != 0
+    assert "'kesy' isn't one of this gateway's, expected one of keys, shop" in slip.stderr
     assert revoke(place.admin, "--subject", "k1", "--authenticator", "shop").returncode == 0
     assert statuses(place, "/plain", header) == {200}
     assert revoke(place.admin, "--subject", "k1", "--authenticator", "keys").returncode == 0

@@ -75,7 +75,7 @@ async def test_a_look_may_find_what_is_being_said(
         await subject.look(workers)  # type: ignore[arg-type]
 
     shared[0].meanwhile = look
-    answer = await subject.revoke({"subject": "eve"}, workers)  # type: ignore[arg-type]
+    answer = await subject.revoke({"subject": "eve"}, workers, ())  # type: ignore[arg-type]
     assert answer["shared"] is True
     assert subject.count == 1
     assert redis.client().xlen("extproc:1:revocations") == 1
@@ -92,8 +92,8 @@ async def test_what_others_revoked_and_a_full_disk(redis: RedisServer, tmp_path:
     await subject.look(workers)  # type: ignore[arg-type]
     before, room = subject.count, subject.path.stat().st_size + 5
     with room_for(room), pytest.raises(OSError, match="large"):
-        await subject.revoke({"subject": "mallory"}, workers)  # type: ignore[arg-type]
-    assert (await other.revoke({"subject": "oscar"}, workers))["shared"] is True  # type: ignore[arg-type]
+        await subject.revoke({"subject": "mallory"}, workers, ())  # type: ignore[arg-type]
+    assert (await other.revoke({"subject": "oscar"}, workers, ()))["shared"] is True  # type: ignore[arg-type]
     with room_for(room):
         await subject.look(workers)  # type: ignore[arg-type]
     assert (subject.count, subject.shares) == (before, False)
@@ -123,9 +123,9 @@ async def test_more_than_workers_can_hold(tmp_path: Path, monkeypatch: pytest.Mo
     loaded, workers = load(tmp_path / "gateway.yaml", {}), Workers()
     subject = Revoking(loaded, tmp_path, Events())
     for name in ("alice", "bob"):
-        await subject.revoke({"subject": name}, workers)  # type: ignore[arg-type]
+        await subject.revoke({"subject": name}, workers, ())  # type: ignore[arg-type]
     with pytest.raises(revocation.BadRevocation, match="revoke by `before`"):
-        await subject.revoke({"subject": "carol"}, workers)  # type: ignore[arg-type]
+        await subject.revoke({"subject": "carol"}, workers, ())  # type: ignore[arg-type]
     assert len(subject.path.read_text().splitlines()) == 2
     assert Revoking(loaded, tmp_path, Events()).count == 2
 
@@ -146,9 +146,9 @@ async def test_everything_before_a_moment_makes_room(
     heard = [old("a"), old("b"), old("c"), everything]
     await subject._keep(heard, workers)  # type: ignore[arg-type]
     for name in ("alice", "bob"):
-        await subject.revoke({"subject": name}, workers)  # type: ignore[arg-type]
+        await subject.revoke({"subject": name}, workers, ())  # type: ignore[arg-type]
     with pytest.raises(revocation.BadRevocation):
-        await subject.revoke({"subject": "carol"}, workers)  # type: ignore[arg-type]
+        await subject.revoke({"subject": "carol"}, workers, ())  # type: ignore[arg-type]
     assert Revoking(loaded, tmp_path, Events()).count == 6
     revoked = revocation.Revoked(SystemClock())
     RevocationFile(subject.path).follow(revoked)
