@@ -78,7 +78,7 @@ class Aggregate(Plugin):
             return Response.problem(
                 508, "Loop detected", "Aggregations call each other.", reason="aggregate_depth"
             )
-        shape = self._shape(request)
+        shape = self.shape(request)
         telling = Telling(request, self.identity, self.assertion, depth)
         freshness = Freshness(self.ttl)
         run = Execution(plan, shape, request, telling, services, freshness, self.gates, body)
@@ -93,7 +93,7 @@ class Aggregate(Plugin):
             )
         return self._response(request, written(kept(value, shape.wanted)), run, freshness)
 
-    def _shape(self, request: Request) -> Shape:
+    def shape(self, request: Request) -> Shape:
         """Return the shape that the client gets.
 
         Raises:

@@ -97,7 +97,8 @@ class Aggregates(Compiler):
     def _call(self, route: Route, part: str, parts: tuple[str, ...], key: Key) -> Call:
         assert route.aggregate is not None  # noqa: S101 - as above
         model = route.aggregate.calls[part]
-        names = parts if model.each is None else (*parts, KEY, KEYS)
+        asked = () if model.each is None else (KEY,) if model.batch is None else (KEYS,)
+        names = (*parts, *asked)
         batch = self._batch(model, key)
         each = None if model.each is None else self._projection(model.each, (*key, "each"))
         when = None
@@ -107,9 +108,16 @@ class Aggregates(Compiler):
         if model.fallback is not None:
             where = (*key, "fallback")
             fallback = Call(part, **self._asking(route, model.fallback, names, where))
+        asking = self._asking(route, model, names, key)
+        if asked and not _reads(asking, *asked):
+            self._trouble(
+                (*key, "each"),
+                "gives keys that the call doesn't name, so each would be asked the same",
+                f"expected {{{asked[0]}}} in its path, headers or body",
+            )
         return Call(
             part,
-            **self._asking(route, model, names, key),
+            **asking,
             each=each,
             batch=batch,
             when=when,
@@ -160,11 +168,17 @@ class Aggregates(Compiler):
         if isinstance(kind, Procedure):
             return self._template(kind.path, key)
         if model.path is not None:
-            return self._template(model.path, (*key, "path"), parts=names, body=True)
+            return self._target(model.path, (*key, "path"), names)
         if isinstance(model, AggregateCall) and model.batch is not None and model.batch.path:
             where = (*key, "batch", "path")
-            return self._template(model.batch.path, where, parts=names, body=True)
+            return self._target(model.batch.path, where, names)
         return self._template(_GRAPHQL_PATH, key)
+
+    def _target(self, source: str, key: Key, names: tuple[str, ...]) -> Template:
+        made = self._template(source, key, parts=names, body=True)
+        if wrong := made.never_a_target():
+            self._trouble(key, wrong, "expected a path and query that can be sent")
+        return made
 
     def _body(self, model: Asking, names: tuple[str, ...], key: Key) -> Body | None:
         where: tuple[str, ...] = ("body",)
@@ -219,6 +233,10 @@ class Aggregates(Compiler):
             except UnknownMethod as error:
                 self._trouble(("upstreams", name, "descriptors"), str(error))
         return self._descriptors[name]
+
+
+def _reads(asking: Mapping[str, Any], name: str) -> bool:
+    return name in Call("", **asking).names()
 
 
 def reads_body(plan: Plan) -> bool:

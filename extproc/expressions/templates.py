@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
 _QUOTES = "\"'"
+_NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]|#")  # a fragment is never sent (RFC 9110 7.1)
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*\Z")  # RFC 3986 section 2.3
 
 
@@ -108,6 +109,14 @@ class Template:
             return filled
         query = [text for p in parameters if (text := _parameter(p, context)) is not None]
         return f"{filled}?{'&'.join(query)}" if query else filled
+
+    def never_a_target(self) -> str:
+        """Return why no values of the holes make this a path and query; empty if they can."""
+        fixed = "".join([piece if isinstance(piece, str) else "x" for piece in self.pieces])
+        wrong = _NOT_IN_TARGET.search(fixed)
+        if wrong is not None:
+            return f"holds {wrong[0]!r}, which must be percent-encoded"
+        return "has a . or .. segment" if _climbs(fixed.partition("?")[0]) else ""
 
     def _filled(self, context: Context, encode: Callable[[str], str]) -> str:
         return "".join(

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
-    """Yield a line for each call; those that a view doesn't need aren't made."""
-    plan = plugin.plan
-    shape = plan.views.get(plan.selection.view(request), plan.response)
+    """Yield a line for each call; those that a view or the fields don't need aren't made.
+
+    Raises:
+        MalformedRequest: the gateway would answer 400.
+    """
+    plan, shape = plugin.plan, plugin.shape(request)
     for part in shape.calls:
         call, needs = plan.calls[part], sorted(plan.needs[part])
         waits = f", after {', '.join(needs)}" if needs else ""

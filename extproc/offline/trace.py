@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.plugin import Aggregate
 from extproc.core.guard import Answer, Guard, Limits
-from extproc.core.values import Request, Response
+from extproc.core.values import MalformedRequest, Request, Response
 from extproc.offline.explaining import explained
 from extproc.offline.planned import planned
 
@@ -103,7 +103,12 @@ class TracingGuard(Guard):
 
     def _not_called(self, step: Step, plugin: Aggregate, request: Request) -> Response:
         """Say which calls would be made; an answer of nothing stands in for theirs."""
-        step.why += planned(plugin, request, self.trace.now)
+        try:
+            step.why += list(planned(plugin, request, self.trace.now))
+        except MalformedRequest as error:
+            refused = Response.problem(400, "Malformed request", str(error), reason="malformed")
+            step.outcome = _outcome(refused)
+            return refused
         step.outcome = "would answer from these calls"
         return Response(200, {"content-type": "application/json"}, b"null")
 

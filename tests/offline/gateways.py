@@ -70,6 +70,14 @@ routes:
         orders: {upstream: orders, path: "/orders?user={profile.id}"}
         ads: {upstream: orders, path: /ads, required: false, default: []}
       response: "{name: profile.name, orders: orders}"
+  - name: page
+    match: {path: /page}
+    aggregate:
+      calls:
+        found: {upstream: users, path: "/found?q={request.query.q}"}
+        ads: {upstream: orders, path: /ads}
+      response: "{found: found, ads: ads}"
+      fields: f
   - name: own
     match: {path: /own/*}
     upstream: orders

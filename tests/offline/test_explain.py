@@ -123,6 +123,14 @@ async def test_nothing_is_called(tmp_path: Path) -> None:
         "orders: GET orders /orders?user={profile.id}, after profile",
         "not made, as nothing reads them: ads",
     ]
+    pruned = step(await told(tmp_path, get("/page?q=a%20b&f=found", bearer())), "aggregate")
+    assert pruned["why"] == [
+        "found: GET users /found?q=a%20b",
+        "not made, as nothing reads them: ads",
+    ]
+    for query in ("q=%FF", "q=a&f=a[0]"):
+        page = await told(tmp_path, get(f"/page?{query}", bearer()))
+        assert (page["verdict"]["status"], page["verdict"]["reason"]) == (400, "malformed")
     own = await told(tmp_path, get("/own/calls"))
     assert step(own, "Own")["why"] == ["would call GET users /users/7"]
     assert own["verdict"]["reason"] == "no_users"
