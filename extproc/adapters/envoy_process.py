@@ -113,19 +113,24 @@ class EnvoyAdmin:
             return []
         return list(document.get("cluster_statuses", []))
 
-    async def taken(self, prefix: str, version: str, seconds: float) -> None:
+    async def rejected(self, prefix: str) -> int:
+        """Return how many updates of a subscription were refused; see `taken`."""
+        name = f"{prefix}.update_rejected"
+        return int((await self.stats(f"^{name.replace('.', '[.]')}$")).get(name, 0))
+
+    async def taken(self, prefix: str, version: str, rejected: int, seconds: float) -> None:
         """Wait until a subscription has this version.
 
         Args:
             prefix: of its statistics, for example `cluster_manager.cds`.
             version: `version_info` of the file.
+            rejected: how many updates were refused before the file was written.
             seconds: how long to wait.
 
         Raises:
             NotTaken: it was refused, or nothing happened in time.
         """
         pattern = f"^{prefix.replace('.', '[.]')}[.](version_text|update_rejected)$"
-        rejected = (await self.stats(pattern)).get(f"{prefix}.update_rejected", 0)
         try:
             async with asyncio.timeout(seconds):
                 while True:

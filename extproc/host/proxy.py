@@ -190,10 +190,9 @@ class Proxy:
         self._present = files
 
     async def _give(self, name: str, content: dict[str, Any], prefix: str, version: str) -> None:
-        waiting = asyncio.ensure_future(self.admin.taken(prefix, version, _TAKEN_WITHIN))
-        await asyncio.sleep(0)
+        rejected = await self.admin.rejected(prefix)
         self._write(name, content)
-        await waiting
+        await self.admin.taken(prefix, version, rejected, _TAKEN_WITHIN)
 
     async def drain(self) -> None:
         """Stop taking new connections and wait a while for requests to end."""
