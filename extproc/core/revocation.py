@@ -81,7 +81,9 @@ class Revoked:
         kind = "token" if revocation.token else "subject" if revocation.subject else "before"
         place = (kind, revocation.authenticator, revocation.token or revocation.subject)
         known = self._by_name.get(place)
-        self._by_name[place] = revocation if known is None else _both(known, revocation)
+        if known is not None and known.until > self._clock.now():
+            revocation = _both(known, revocation)
+        self._by_name[place] = revocation
         if self._too_many():
             self._forget()
         if self._too_many():

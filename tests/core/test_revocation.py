@@ -154,6 +154,16 @@ def test_what_a_moment_covers(scope: str, fields: dict[str, Any], *, covered: bo
     assert held.hold(of_token(jti="t", iat=NOW - 3600))
 
 
+def test_what_has_ended_adds_nothing() -> None:
+    """A new revocation says by itself what it is about."""
+    clock = ManualClock()
+    held = revoked(revocation(before=NOW - 5), clock=clock)
+    clock.move(AGES)
+    held.add(revocation(before=NOW - 10, until=NOW + 2 * AGES))
+    assert held.hold(of_token(iat=NOW - 10))
+    assert not held.hold(of_token(iat=NOW - 5))
+
+
 @given(st.permutations([("at", 1.0), ("at", 9.0), ("until", 5.0), ("until", AGES)]))
 def test_the_same_again_never_holds_for_less(said: list[tuple[str, float]]) -> None:
     """Whatever the order: the later end, and the later moment."""
