@@ -101,12 +101,12 @@ class TracingGuard(Guard):
         answer = super().call(phase, hook, *arguments)
         return _noted(answer, done) if isinstance(answer, Awaitable) else done(answer)
 
-    def _not_called(self, step: Step, plugin: Aggregate, request: Request) -> Response:
+    def _not_called(self, step: Step, plugin: Aggregate, request: Request) -> Answer:
         """Say which calls would be made; an answer of nothing stands in for theirs."""
         try:
             step.why += list(planned(plugin, request, self.trace.now))
         except MalformedRequest as error:
-            refused = Response.problem(400, "Malformed request", str(error), reason="malformed")
+            refused = self._raised(step.phase, error)  # as where it is raised in a hook
             step.outcome = _outcome(refused)
             return refused
         step.outcome = "would answer from these calls"
