@@ -146,12 +146,7 @@ class AggregateBody(Aggregate):
         try:
             value = strict_json.read(body) if body else None
         except NotStrict as error:
-            return Response.problem(
-                400,
-                "Malformed request",
-                f"The body can't be read: {error}.",
-                reason="malformed_body",
-            )
+            return Response.malformed(f"The body can't be read: {error}.", reason="malformed_body")
         return self.answer(request, value)
 
 

@@ -197,8 +197,7 @@ class Exchange:
         return self._request_judged(event, stopped)
 
     def _malformed(self, request: Request, problem: str) -> Immediate:
-        malformed = Response.problem(400, "Malformed request", problem, reason="malformed")
-        return self._answered_here(request, Stopped(0, "", malformed))
+        return self._answered_here(request, Stopped(0, "", Response.malformed(problem)))
 
     async def _request_judged(
         self,

@@ -177,7 +177,7 @@ class Guard:
     def _raised(self, phase: str, error: Exception) -> Answer:
         self.breaker.abandoned()
         if isinstance(error, MalformedRequest):
-            return Response.problem(400, "Malformed request", str(error), reason="malformed")
+            return Response.malformed(str(error))
         self._log.error(
             "plugin failed",
             plugin=self.name,

@@ -315,6 +315,16 @@ class Response:
         }
         return response
 
+    @classmethod
+    def malformed(cls, detail: str, *, reason: str = "malformed") -> Response:
+        """Make the problem with status 400 for a request that can't be read as it must be.
+
+        Args:
+            detail: what is wrong with it, without a secret and as a sentence.
+            reason: which part; the code of the answer and of the decision record.
+        """
+        return cls.problem(400, "Malformed request", detail, reason=reason)
+
     def copy(self) -> Response:
         """Return one that may be changed without changing this one."""
         other = Response(self.status, Headers(self.headers.items()), self.body)

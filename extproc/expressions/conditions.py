@@ -97,9 +97,11 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
     "response.headers": lambda c: c.response.headers.joined() if c.response else {},
 }
 
-STRINGS = re.compile(
-    r"""r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.DOTALL
+# A literal, or a comment: what stands in one is no name. Dots may have blanks around them.
+_LITERALS = re.compile(
+    r"""(r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))|//[^\n]*""", re.DOTALL
 )
+_DOTS = re.compile(r"\s*\.\s*")
 _QUERY_NAME = re.compile(r"""request\.query(?:\.([A-Za-z_]\w*)|\[(?:"([^"\\]*)"|'([^'\\]*)')\])""")
 _MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
@@ -205,7 +207,10 @@ class Expression:
 
     def _evaluated(self, context: Context) -> Any:
         data = {name: self._get(name, context) for name in self.names}
-        result = self._compiled.eval(data=data)
+        try:
+            result = self._compiled.eval(data=data)
+        except RuntimeError as error:  # too many iterations, or a text that UTF-8 can't say
+            raise EvaluationFailed(self.source) from error
         if result.type().name() == "ERROR":
             raise EvaluationFailed(self.source)
         return result.plain_value()
@@ -325,9 +330,20 @@ def reading(name: str) -> Callable[[Context], Any]:
 
 
 def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return which declared names an expression reads (text in quotes isn't read)."""
-    bare = STRINGS.sub('""', source)
+    """Return which declared names an expression reads (literals and comments aren't read)."""
+    bare = without_literals(source)
     return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
+
+
+def without_literals(source: str, instead: Callable[[str], str] = lambda _: '""') -> str:
+    """Return CEL's source without comments, and without blanks around dots.
+
+    Args:
+        source: CEL.
+        instead: what stands in place of a literal.
+    """
+    bare = _LITERALS.sub(lambda found: instead(found[1]) if found[1] else " ", source)
+    return _DOTS.sub(".", bare)
 
 
 def _names(*, response: bool, parts: tuple[str, ...], body: bool) -> tuple[str, ...]:
@@ -364,8 +380,9 @@ def _explained(message: str, names: tuple[str, ...]) -> NotAnExpression:
 
 def _query_names(source: str) -> tuple[str, ...] | None:
     """Return which parameters are read as one value; None if it may be any."""
-    found = [next(filter(None, groups), "") for groups in _QUERY_NAME.findall(source)]
-    mentions = len(re.findall(r"request\.query(?!\w)", STRINGS.sub('""', source)))
+    kept = without_literals(source, lambda literal: literal)
+    found = [next(filter(None, groups), "") for groups in _QUERY_NAME.findall(kept)]
+    mentions = len(re.findall(r"request\.query(?!\w)", without_literals(source)))
     return tuple(found) if len(found) == mentions else None
 
 

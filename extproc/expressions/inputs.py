@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from extproc.expressions.conditions import STRINGS, Memory, reading
+from extproc.expressions.conditions import Memory, reading, without_literals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,11 +32,11 @@ def keys_read(source: str, name: str) -> tuple[str, ...] | None:
     """Return which keys of a map an expression reads; None if it may be any."""
     texts: list[str] = []
 
-    def numbered(match: re.Match[str]) -> str:
-        texts.append(match[0])
+    def numbered(literal: str) -> str:
+        texts.append(literal)
         return f'"{len(texts) - 1}"'
 
-    bare = STRINGS.sub(numbered, source)
+    bare = without_literals(source, numbered)
     quoted = re.escape(name)
     found = re.findall(_ACCESS.format(name=quoted), bare)
     found += re.findall(_MEMBER.format(name=quoted), bare)

@@ -75,9 +75,9 @@ class Matcher:
             named isn't in force.
         """
         if not is_normal(request.path):
-            return _malformed("The path can be read in more than one way.")
+            return Response.malformed("The path can be read in more than one way.")
         if not is_method(request.method):
-            return _malformed("The method isn't written as methods are.")
+            return Response.malformed("The method isn't written as methods are.")
         if named:
             return self._named(request, *named.split("@", 1))
         return self._by_path(request)
@@ -141,10 +141,6 @@ def _method_refused(allowed: Iterable[str]) -> Response:
     response = Response.problem(405, "Method not allowed", reason="method_not_allowed")
     response.headers["allow"] = ", ".join(allowed)  # RFC 9110 section 15.5.6
     return response
-
-
-def _malformed(detail: str) -> Response:
-    return Response.problem(400, "Malformed request", detail, reason="malformed")
 
 
 def _host_matches(wanted: str | None, host: str) -> bool:

@@ -89,9 +89,7 @@ class Rewrite(Plugin):
             keep = request.query and "?" not in target
             request.rewrite(f"{target}?{request.query}" if keep else target)
         except (NoValue, ValueError):
-            return Response.problem(
-                400, "Malformed request", "A part of the path has no value.", reason="malformed"
-            )
+            return Response.malformed("A part of the path has no value.")
         return None
 
 

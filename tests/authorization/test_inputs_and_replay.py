@@ -50,6 +50,7 @@ def inputs(*sources: str, of: Request | None = None, **options: Any) -> dict[str
         ("request.method == 'principal.claims.quoted'", ()),
         ("'principal.claims.a' == 'b' && size(principal.claims) == 1", None),
         ("principal.claims['a\\'b'] == 1", None),
+        ("// isn't principal.claims.b\nprincipal\n.claims.c == 1", ("c",)),
     ],
 )
 def test_which_keys_of_a_map_are_read(source: str, keys: tuple[str, ...] | None) -> None:

@@ -37,6 +37,10 @@ def context(target: str = "/orders/7?a=1&b=x%20y", **claims: object) -> Context:
         ("request.time > timestamp('2026-01-01T00:00:00Z')", True),
         ("has(principal.claims.vip) && principal.claims.vip", False),
         ('principal.kind == "jwt" || principal.claims.missing == 1', True),
+        ("// it's\nprincipal.kind == 'jwt' && request.method == 'GET'", True),
+        ("principal.kind == 'jwt' && // don't\n  request\n    .method == 'GET'", True),
+        ("request.method == 'GET' && 'http://it' != principal.kind", True),
+        ("request . query\n . a == '1' // request.query['a']", True),
     ],
 )
 def test_conditions(source: str, *, holds: bool) -> None:
@@ -51,6 +55,23 @@ def test_errors_are_neither_true_nor_false(source: str) -> None:
     """A missing key or a number where a condition belongs."""
     with pytest.raises(EvaluationFailed):
         condition(source).holds(context(n=1))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "request.body.all(a, a > 0)",  # 200,000 iterations
+        "request.body.all(a, request.body.all(b, a + b > 0))",
+        "request.host == 'a'",  # no text that UTF-8 can say
+    ],
+)
+def test_b9_a_budget_that_is_exceeded_is_an_error(source: str) -> None:
+    """CEL's own error, like any other: a rule that allows doesn't, one that denies does."""
+    hostile = context()
+    hostile.request.host = "\ud800"
+    hostile.body = list(range(1, 200_001))
+    with pytest.raises(EvaluationFailed):
+        condition(source, body=True).holds(hostile)
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|a)*$", "(.*a){12}b", "^(([a-z])+.)+[A-Z]$"])
