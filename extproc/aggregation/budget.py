@@ -32,11 +32,16 @@ class Bounds:
 class Budget:
     """What is left of an exchange's bounds."""
 
-    __slots__ = ("_bytes", "_calls")
+    __slots__ = ("_all", "_bytes", "_calls")
 
     def __init__(self, bounds: Bounds) -> None:
         self._calls = bounds.calls
-        self._bytes = bounds.bytes
+        self._all = self._bytes = bounds.bytes
+
+    @property
+    def taken(self) -> int:
+        """How many bytes the answers had."""
+        return self._all - self._bytes
 
     def call(self) -> None:
         """Take note of one more call.

@@ -16,7 +16,7 @@ from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
 from extproc.aggregation.failures import CallFailed, Unusable
 from extproc.aggregation.joins import NotJoinable
-from extproc.aggregation.legs import Leg, PartState, outcome_of
+from extproc.aggregation.legs import Leg, PartState, outcome_of, seen
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context
 from extproc.expressions.projections import ShapeFailed
@@ -104,6 +104,16 @@ class Execution:
             if self._timer is not None:
                 self._timer.cancel()
             self._give_up()
+
+    def composed(self) -> Any:
+        """Return the answer made of the parts.
+
+        Raises:
+            ShapeFailed: a part has another shape.
+            TooMuch: the parts hold too much, or the answer would.
+        """
+        most, taken = self._plan.bounds.bytes, self._budget.taken
+        return self._shape.projection.of(self.parts, self.lookup, read=taken, most=most)
 
     def lookup(self, part: str) -> Items:
         """Return the items of a part by their keys."""
@@ -216,13 +226,9 @@ class Execution:
                 self._begin(other)
 
     def _each_done(self, state: PartState) -> None:
-        items = state.items
         if state.failed:
             self.missing.add(state.call.part)
-            if not items and state.call.default is not None:
-                self._done(state, state.call.default)
-                return
-        self._done(state, state.aligned())
+        self._done(state, state.whole())
 
     # ---- calls
 
@@ -432,7 +438,7 @@ class Execution:
                 promptly(None)
             future.remove_done_callback(self._came)
             future.cancel()
-            future.add_done_callback(_seen)
+            future.add_done_callback(seen)
             if legs[0].gate is not None:
                 legs[0].gate.leave()
             labels = (legs[0].call.upstream, "cancelled")
@@ -447,9 +453,3 @@ class Execution:
         if facts.calls is None:
             facts.calls = []
         facts.calls.append(state.noted())
-
-
-def _seen(future: asyncio.Future[Answered]) -> None:
-    """Look at a failure that nobody waits for, so that asyncio doesn't report it."""
-    if not future.cancelled():
-        future.exception()

@@ -9,6 +9,8 @@ from extproc.core.errors import UpstreamFault
 from extproc.expressions.projections import key_text
 
 if TYPE_CHECKING:
+    import asyncio
+
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
     from extproc.aggregation.joins import Items, Key
@@ -58,6 +60,12 @@ class PartState:
         note = {"part": call.part, "upstream": call.upstream, "outcome": self.outcome}
         return note if call.each is None else note | {"calls": self.made}
 
+    def whole(self) -> Any:
+        """Return the part once its calls have ended: the default where nothing at all came."""
+        if self.failed and not self.items and self.call.default is not None:
+            return self.call.default
+        return self.aligned()
+
     def aligned(self) -> list[Any]:
         """Return the items in the keys' order, null where there is none."""
         return [self.items.get(key_text(key)) for key in self.keys or ()]
@@ -74,6 +82,12 @@ class Leg:
         self.keys = keys
         self.number = number
         self.gate: Gate | None = None
+
+
+def seen(future: asyncio.Future[Answered]) -> None:
+    """Look at a failure that nobody waits for, so that asyncio doesn't report it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def outcome_of(fault: BaseException | None, answer: Answered | None) -> str:

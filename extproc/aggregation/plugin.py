@@ -14,7 +14,7 @@ from extproc.core import strict_json
 from extproc.core.plugin import Plugin
 from extproc.core.strict_json import NotStrict
 from extproc.core.values import Response
-from extproc.expressions.projections import ShapeFailed, written
+from extproc.expressions.projections import ShapeFailed, TooMuch, written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -84,9 +84,13 @@ class Aggregate(Plugin):
         run = Execution(plan, shape, request, telling, services, freshness, self.gates, body)
         try:
             await run.run()
-            value = shape.projection.of(run.parts, run.lookup)
+            value = run.composed()
         except CallFailed as error:
             return problem(error, plan.main)
+        except TooMuch:
+            return Response.problem(
+                502, "Upstream failed", "The parts hold too much.", reason="part_too_much"
+            )
         except ShapeFailed:
             return Response.problem(
                 502, "Upstream failed", "A part has another shape.", reason="part_shape"

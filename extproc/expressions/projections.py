@@ -14,7 +14,7 @@ from extproc.expressions.conditions import NotAnExpression
 from extproc.expressions.shaping import Shaping, TooMuchWork, Unknown, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 
 class NotJson(ValueError):
@@ -55,6 +55,46 @@ def written(value: Any) -> bytes:
         return text.encode()
 
 
+_SCALAR = 4  # about what a number, a boolean or null takes
+_AROUND = 2  # quotes, or a comma and a colon
+
+
+def least_size(value: Any) -> int:
+    """Return about how many bytes of JSON a value is, and not many more than it is.
+
+    What stands in it more than once is gone through once, so this takes no longer than reading
+    what the value was made from; writing it may take for ever.
+    """
+    sizes: dict[int, int] = {}
+    whole, waiting = value, [value]
+    while waiting:
+        value = waiting[-1]
+        if id(value) in sizes:
+            waiting.pop()
+            continue
+        inside = _inside(value)
+        missing = [one for one in inside if isinstance(one, dict | list) and id(one) not in sizes]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        size = _scalar_size(value)
+        if isinstance(value, dict):
+            size += sum(len(name) + _AROUND for name in value)
+        sizes[id(value)] = size + sum(sizes.get(id(one)) or _scalar_size(one) for one in inside)
+    return sizes[id(whole)]
+
+
+def _inside(value: Any) -> Collection[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _scalar_size(value: Any) -> int:
+    return len(value) + _AROUND if isinstance(value, str) else _SCALAR
+
+
 def key_text(key: Any) -> str:
     """Return the text by which keys compare: JSON's, so that 7 equals "7"."""
     return key if isinstance(key, str) else written(key).decode()
@@ -62,6 +102,10 @@ def key_text(key: Any) -> str:
 
 class ShapeFailed(Exception):
     """A shape can't be made of this value, for example a function got the wrong type."""
+
+
+class TooMuch(ShapeFailed):
+    """It would take too many steps, or what it makes would be too large."""
 
 
 class Projection:
@@ -88,20 +132,37 @@ class Projection:
         except Unknown as error:
             raise NotAnExpression(str(error), "expected a function of JMESPath") from error
 
-    def of(self, value: Any, index: Callable[[str], Mapping[str, Any]] | None = None) -> Any:
+    def of(
+        self,
+        value: Any,
+        index: Callable[[str], Mapping[str, Any]] | None = None,
+        *,
+        read: int = 0,
+        most: int | None = None,
+    ) -> Any:
         """Apply to a value.
 
         Args:
             value: any JSON.
             index: gives the items of a part by their keys, for `lookup`.
+            read: how many bytes the value and the parts were read from.
+            most: bytes of JSON that may be made; measured where `lookup` gave so many items that
+                it could be more.
 
         Raises:
-            ShapeFailed: a function refused its argument, or it would be too much work.
+            ShapeFailed: a function refused its argument.
+            TooMuch: of steps, or of what it makes.
         """
+        run = Shaping(index)
         try:
-            return self._shape(value, Shaping(index))
-        except (JMESPathError, RecursionError, TooMuchWork, TypeError, ValueError) as error:
+            made = self._shape(value, run)
+        except TooMuchWork as error:
+            raise TooMuch(self.source) from error
+        except (JMESPathError, RecursionError, TypeError, ValueError) as error:
             raise ShapeFailed(self.source) from error
+        if most is not None and run.looked_up * read > most and least_size(made) > most:
+            raise TooMuch(self.source)
+        return made
 
     def pruned(self, wanted: Wanted) -> Projection:
         """Return the same without the members that nobody asked for.

@@ -2,7 +2,7 @@
 
 The library walks the tree for each value, which is most of what a composed answer costs. Here each
 node is a closure over its children's. What they give is what the library gives, held by a
-property test. Each also counts what it goes through, so that an expression over hostile data ends.
+property test. Steps are counted, so that an expression over hostile data ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ Shape = Callable[[Any, "Shaping"], Any]
 Node = Mapping[str, Any]
 
 MOST_STEPS = 1_000_000
-"""Elements that one evaluation may go through, all its projections together."""
+"""What one evaluation may take: nodes of the expression for each value that they are evaluated for.
+
+A step is 40 to 250 ns, so other exchanges of the worker wait a quarter of a second at worst.
+"""
+_CALL = 20  # steps of a call of a function
+_LOOKUP = 5
+_LETTERS = 8  # of a text that a function makes, for a step
 
 _FUNCTIONS = functions.Functions()
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
@@ -29,7 +35,7 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class TooMuchWork(Exception):
-    """The expression went through more elements than it may."""
+    """The expression takes more steps than it may."""
 
 
 class Unknown(ValueError):
@@ -40,17 +46,19 @@ class Shaping:
     """One evaluation.
 
     Attributes:
-        left: how many more elements it may go through.
+        left: how many more steps it may take.
+        looked_up: how many items `lookup` gave; these are all that can stand in a value twice.
     """
 
-    __slots__ = ("_index", "left")
+    __slots__ = ("_index", "left", "looked_up")
 
     def __init__(self, index: Callable[[str], Mapping[str, Any]] | None = None) -> None:
         self._index = index
         self.left = MOST_STEPS
+        self.looked_up = 0
 
     def spend(self, steps: int) -> None:
-        """Take note of elements that are gone through.
+        """Take note of steps, before they are taken.
 
         Raises:
             TooMuchWork: there were too many.
@@ -61,17 +69,35 @@ class Shaping:
 
     def lookup(self, part: str, key: str) -> Any:
         """Return the item of a part that has a key."""
+        self.looked_up += 1
         return None if self._index is None else self._index(part).get(key)
+
+    def spend_on(self, value: Any) -> None:
+        """Take note of all that a value holds.
+
+        Raises:
+            TooMuchWork: there was too much.
+        """
+        waiting = [value]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                value = value.values()
+            elif not isinstance(value, list):
+                continue
+            self.spend(len(value))
+            waiting.extend(value)
 
 
 class _Interpreter:
     """What the library's functions call for an expression they were given (`&field`)."""
 
-    def __init__(self, shaping: Shaping) -> None:
+    def __init__(self, shaping: Shaping, work: int) -> None:
         self._shaping = shaping
+        self._work = work
 
     def visit(self, shape: Shape, value: Any) -> Any:
-        self._shaping.spend(1)
+        self._shaping.spend(self._work)
         return shape(value, self._shaping)
 
 
@@ -152,36 +178,39 @@ class _Maker:
         base, each = self._all(node)
         if node["children"][1]["type"] == "field":
             return _projected(base, node["children"][1]["value"])
+        work = _work(node["children"][1])
 
         def shape(value: Any, run: Shaping) -> Any:
             elements = base(value, run)
             if not isinstance(elements, list):
                 return None
-            run.spend(len(elements))
+            run.spend(len(elements) * work)
             return [item for e in elements if (item := each(e, run)) is not None]
 
         return shape
 
     def _value_projection(self, node: Node) -> Shape:
         base, each = self._all(node)
+        work = _work(node["children"][1])
 
         def shape(value: Any, run: Shaping) -> Any:
             elements = base(value, run)
             if not isinstance(elements, dict):
                 return None
-            run.spend(len(elements))
+            run.spend(len(elements) * work)
             return [item for e in elements.values() if (item := each(e, run)) is not None]
 
         return shape
 
     def _filter_projection(self, node: Node) -> Shape:
         base, each, condition = self._all(node)
+        work = _work(node["children"][1]) + _work(node["children"][2])
 
         def shape(value: Any, run: Shaping) -> Any:
             elements = base(value, run)
             if not isinstance(elements, list):
                 return None
-            run.spend(len(elements))
+            run.spend(len(elements) * work)
             return [
                 item
                 for e in elements
@@ -269,7 +298,14 @@ class _Maker:
         kind = node["value"]
         if kind in {"eq", "ne"}:
             wanted = kind == "eq"
-            return lambda value, run: bool(_equal(one(value, run), other(value, run))) is wanted
+
+            def equals(value: Any, run: Shaping) -> Any:
+                left, right = one(value, run), other(value, run)
+                if isinstance(left, list | dict) and isinstance(right, list | dict):
+                    run.spend_on(left)
+                return bool(_equal(left, right)) is wanted
+
+            return equals
         compare = _ORDER[kind]
 
         def shape(value: Any, run: Shaping) -> Any:
@@ -284,7 +320,8 @@ class _Maker:
 
     def _expref(self, node: Node) -> Shape:
         (shape,) = self._all(node)
-        return lambda _value, run: visitor._Expression(shape, _Interpreter(run))  # noqa: SLF001 - as above
+        work = _work(node["children"][0])
+        return lambda _value, run: visitor._Expression(shape, _Interpreter(run, work))  # noqa: SLF001 - as above
 
     def _function_expression(self, node: Node) -> Shape:
         name = node["value"]
@@ -298,9 +335,18 @@ class _Maker:
         def shape(value: Any, run: Shaping) -> Any:
             given = [argument(value, run) for argument in arguments]
             for argument in given:
-                if isinstance(argument, list | str):
+                if isinstance(argument, list):
                     run.spend(len(argument))
-            return call(name, given)
+                elif isinstance(argument, str):
+                    run.spend(len(argument) // _LETTERS)
+            if name == "join":
+                run.spend(_joined_letters(*given) // _LETTERS)
+            elif name == "contains" and isinstance(given[-1], list | dict):
+                run.spend_on(given[0])
+            made = call(name, given)
+            if isinstance(made, str):
+                run.spend(len(made) // _LETTERS)
+            return made
 
         return shape
 
@@ -315,6 +361,22 @@ class _Maker:
             return run.lookup(part, found if isinstance(found, str) else text(found))
 
         return shape
+
+
+_GOES_THROUGH = frozenset({"projection", "value_projection", "filter_projection", "flatten"})
+
+
+def _work(node: Node) -> int:
+    """Return how many steps a node takes for one value, without what it does for each element."""
+    kind, children = node["type"], node["children"]
+    if kind in _GOES_THROUGH:
+        return 1 + _work(children[0])
+    if kind == "expref":
+        return 1
+    own = 1
+    if kind == "function_expression":
+        own = _LOOKUP if node["value"] == "lookup" else _CALL
+    return own + sum(_work(child) for child in children if isinstance(child, dict))
 
 
 def _projected(base: Shape, name: str) -> Shape:
@@ -340,6 +402,14 @@ def _selected(fields: tuple[tuple[str, str], ...]) -> Shape:
         return None if value is None else {name: None for name, _ in fields}
 
     return shape
+
+
+def _joined_letters(*given: Any) -> int:
+    """Return how long the text will be that `join` makes; 0 for arguments that it refuses."""
+    if len(given) != 2 or not isinstance(given[0], str) or not isinstance(given[1], list):  # noqa: PLR2004 - its arguments
+        return 0
+    glue, texts = given
+    return len(glue) * len(texts) + sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _is_false(value: Any) -> bool:

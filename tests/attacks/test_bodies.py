@@ -125,9 +125,9 @@ def upstream_says(got: Got) -> Say:
     """Misbehave as the path says; else say what came."""
     kind = got.path.removeprefix("/")
     if kind == "heavy":
-        level: Any = [1] * 40
+        level: Any = [1] * 28
         for _ in range(3):
-            level = [level] * 40
+            level = [level] * 28
         return Say(level)
     if kind in KINDS or kind in GOOD:
         return (KINDS | GOOD)[kind]()
@@ -356,13 +356,10 @@ def test_b8_templates_in_data_are_text(place: Gateway, upstream: Counting, value
 
 
 def test_b9_an_expression_over_hostile_data_ends(place: Gateway) -> None:
-    """Five nested filters over 2.5 million elements: 502 in bounded time, others go on.
-
-    The bound is on work. Where the machine is so busy that this takes a second, Envoy ends it.
-    """
+    """Five nested filters over 600,000 elements: 502 in bounded time, others go on."""
     began = time.monotonic()
     reply = place.ask("/heavy")
-    assert (reply.status, reply.reason) in {(502, "part_shape"), (504, "service_deadline")}
+    assert (reply.status, reply.reason) == (502, "part_too_much")
     assert time.monotonic() - began < 4
     assert place.ask("/part/fine").status == 200
 

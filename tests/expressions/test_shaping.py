@@ -18,7 +18,14 @@ from extproc.expressions.conditions import (
     NotAnExpression,
     compile_expression,
 )
-from extproc.expressions.projections import Projection, ShapeFailed, Wanted
+from extproc.expressions.projections import (
+    Projection,
+    ShapeFailed,
+    TooMuch,
+    Wanted,
+    least_size,
+    written,
+)
 from extproc.expressions.shaping import TooMuchWork
 from extproc.expressions.templates import NoValue, as_text, template
 
@@ -134,9 +141,69 @@ def test_b9_much_work_ends(source: str) -> None:
     data: Any = {"a": [], "b": [], "c": []}
     for _ in range(4):
         data = {"a": [data] * 60, "b": [data] * 60, "c": [data] * 60}
-    with pytest.raises(ShapeFailed) as caught:
+    with pytest.raises(TooMuch) as caught:
         Projection(source).of(data)
     assert isinstance(caught.value.__cause__, TooMuchWork)
+
+
+ROW = {"a": "1", "b": 2, "c": [1, 2], "d": "x" * 100}
+
+
+@pytest.mark.parametrize(
+    ("source", "rows"),
+    [
+        ("a[].to_string(@)", 60_000),  # a call is twenty steps
+        ("a[].{a: a, b: b, c: c, d: d}", 120_000),
+        ("a[?a == '1' && b == `2` && d > 'y']", 120_000),
+        ("a[].join(@.d, ['1', '2'])", 60_000),
+    ],
+)
+def test_b9_what_is_done_with_each_counts(source: str, rows: int) -> None:
+    """Not only how many there are: of as many, less can be done."""
+    with pytest.raises(TooMuch):
+        Projection(source).of({"a": [ROW] * rows})
+    assert Projection("length(a[].a)").of({"a": [ROW] * rows}) == rows
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "join(long, many)",
+        "join('', many[].lookup('p', @).d)",
+        "many[].to_string(lookup('p', @))",
+        "many[?lookup('p', @) == lookup('q', @)]",
+        "many[?contains(lookup('p', @).l, lookup('q', @))]",
+    ],
+)
+def test_b9_one_long_text_many_times(source: str) -> None:
+    """Nothing is made of it that is far larger than what came."""
+    items = [{"d": "x" * 1_000_000, "l": [[n] for n in range(3000)]} for _ in range(2)]
+    index = {"p": {"k": items[0]}, "q": {"k": items[1]}}
+    with pytest.raises(TooMuch):
+        Projection(source).of({"long": "x" * 1_000_000, "many": ["k"] * 20_000}, index.__getitem__)
+
+
+def test_b9_an_answer_that_look_ups_make_large() -> None:
+    """20,000 orders of one product of 1 MB would be 20 GB: said before it is written."""
+    value = {"orders": ["k"] * 20_000}
+    items = {"k": {"d": "x" * 1_000_000}}
+    shape = Projection("orders[].{product: lookup('p', @)}")
+    with pytest.raises(TooMuch) as caught:
+        shape.of(value, lambda _part: items, read=1_100_000, most=16 << 20)
+    assert caught.value.__cause__ is None  # of the answer, not of the steps
+    once = Projection("orders[?lookup('p', @).d > 'a'] | [0]")
+    assert once.of(value, lambda _part: items, read=1_100_000, most=16 << 20) == "k"
+
+
+@given(DATA, st.booleans())
+def test_least_size_is_near(data: Any, shared: bool) -> None:  # noqa: FBT001 - drawn
+    """Within a few bytes for each value, whether what stands there twice is one object or two."""
+    value = [data, {"a": data, "b": [data]}]
+    if not shared:
+        value = json.loads(json.dumps(value))
+    real, said = len(written(value)), least_size(value)
+    assert said <= 3 * real + 8
+    assert real <= 3 * said + 8
 
 
 def test_wanted_members_prune_what_is_made() -> None:

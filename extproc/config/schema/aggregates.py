@@ -230,7 +230,10 @@ class Aggregate(Strict):
         None, description="The part whose 404 is the answer's; by default the first required."
     )
     max_calls: Count = Field(100, description="That one request may make.")
-    max_bytes: Size = Field(16 << 20, description="Of all parts of one request together.")
+    max_bytes: Size = Field(
+        16 << 20,
+        description="Of all parts of one request together, and of what is composed of them.",
+    )
     at_once: Count = Field(32, description="Calls of one request that may be under way.")
     depth: Annotated[int, Field(ge=1, le=16)] = Field(
         4, description="Aggregations that may stand behind one another."
