@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
+from http.client import HTTPException
+from threading import Thread
+
+import pytest
 
 from tests.support.client import ask
 from tests.support.load import during
-from tests.support.processes import Gateway, gateway
+from tests.support.processes import Gateway, end, gateway
 from tests.support.waiting import until
 
 
@@ -65,6 +70,26 @@ def test_a_change_is_noticed(echo: int) -> None:
     with gateway(text(echo, "one")) as running:
         running.write(text(echo, "two"))
         until(lambda: running.ask("/x").json["marker"] == "two", "the change is in force")
+
+
+@pytest.mark.parametrize("looks", [0, 2, 5, 10])
+def test_a_stop_in_the_middle_of_a_reload(echo: int, looks: int) -> None:
+    """Wherever it is then, the gateway ends well, and soon, and leaves nothing behind."""
+    with gateway(text(echo, "one"), workers=2) as running:
+        running.write(text(echo, "two"))
+        asking = Thread(target=_asks_for_a_reload, args=[running], daemon=True)
+        asking.start()
+        for _ in range(looks):  # some milliseconds each, so that the stop comes at many places
+            running.status()
+        assert end(running.process) == 0, running.said()
+        assert '"level":"error"' not in running.said()
+        asking.join(10)
+        assert not asking.is_alive()
+
+
+def _asks_for_a_reload(running: Gateway) -> None:
+    with suppress(OSError, HTTPException, ValueError):  # nobody may be left to answer
+        reload(running)
 
 
 def serves(running: Gateway, marker: str) -> bool:
