@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
+from extproc.adapters.metrics import declared
 from extproc.core.chain import BodyMode, Chain
 from extproc.core.errors import DeadlinePassed, UpstreamFault
 from extproc.core.exchange import Exchange
@@ -101,7 +102,12 @@ class Counts:
         self.counts: dict[tuple[str, tuple[str, ...]], int] = {}
 
     def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
-        """Add to a counter."""
+        """Add to a counter.
+
+        Raises:
+            ValueError: a worker would refuse it.
+        """
+        declared(metric, labels)
         self.counts[metric, labels] = self.counts.get((metric, labels), 0) + by
 
     def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:

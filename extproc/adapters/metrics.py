@@ -52,11 +52,14 @@ COUNTERS = (
         "Requests in Envoy's access log stream, by class of status.",
         ("route", "outcome"),
     ),
+    Metric("extproc_introspections_total", "Tokens asked about (RFC 7662).", ("outcome",)),
+    Metric("extproc_plugin_events_total", "What plugins count.", ("plugin", "outcome")),
     Metric("extproc_reloads_total", "Loads of the gateway file.", ("outcome",)),
 )
 HISTOGRAMS = (Metric("extproc_plugin_seconds", "Time in one hook.", ("plugin", "phase")),)
 BUCKETS = (0.00002, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 _TRIES = 5
+_LABELS = {metric.name: len(metric.labels) for metric in (*COUNTERS, *HISTOGRAMS)}
 
 
 class BatchedMetrics:
@@ -69,16 +72,35 @@ class BatchedMetrics:
         self._counters, self._histograms = _registered()
 
     def count(self, metric: str, labels: tuple[str, ...], by: int = 1) -> None:
-        """Add to a counter."""
+        """Add to a counter.
+
+        Raises:
+            ValueError: there is no such counter, it has other labels, or it would go down.
+        """
         key = (metric, labels)
-        self._counts[key] = self._counts.get(key, 0) + by
+        known = self._counts.get(key)
+        if known is None:
+            known = declared(metric, labels)
+        if by < 0:
+            raise ValueError(f"{metric} only goes up")
+        self._counts[key] = known + by
 
     def counter(self, metric: str, labels: tuple[str, ...]) -> Callable[[int], object]:
-        """Return what adds to a counter: summed up for a whole batch."""
+        """Return what adds to a counter: summed up for a whole batch.
+
+        Raises:
+            ValueError: there is no such counter, or it has other labels.
+        """
+        declared(metric, labels)
         return self._ticks.setdefault((metric, labels), []).append
 
     def timer(self, metric: str, labels: tuple[str, ...]) -> Callable[[float], object]:
-        """Return what adds one duration: the buckets are found for a whole batch."""
+        """Return what adds one duration: the buckets are found for a whole batch.
+
+        Raises:
+            ValueError: there is no such histogram, or it has other labels.
+        """
+        declared(metric, labels)
         return self._times.setdefault((metric, labels), []).append
 
     def flush(self) -> None:
@@ -94,6 +116,22 @@ class BatchedMetrics:
             if times:
                 _add(self._histograms[name].labels(*labels), sorted(times))
                 times.clear()
+
+
+def declared(metric: str, labels: tuple[str, ...]) -> int:
+    """Return 0 where a metric has that many labels; what isn't declared would fail a whole batch.
+
+    Raises:
+        ValueError: it hasn't, or there is none.
+    """
+    number = _LABELS.get(metric)
+    if number is None:
+        raise ValueError(
+            f"no metric is called {metric}; plugins count in extproc_plugin_events_total"
+        )
+    if not isinstance(labels, tuple) or len(labels) != number:
+        raise ValueError(f"{metric} has {number} labels, not {labels!r}")
+    return 0
 
 
 def _registered() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Fetcher, Log
 
 _FLUSH_EVERY = 0.5
+_SWEEP_EVERY = 0.5
 _DECISIONS_WITHIN = 0.1
 GRACE = 3.0
 # An exchange leaves no cycles, so the collector has next to nothing to find.
@@ -146,7 +147,7 @@ class Worker:
         await self.load(self._options.gateway)
         self._server.listen(self._options.listen)
         await self._server.start()
-        beside_it = [beside.begin(self._flush, self.log)]
+        beside_it = [beside.begin(work, self.log) for work in (self._flush, self._sweep)]
         if self._options.control is not None:
             obey = partial(self._obey, self._options.control)
             beside_it.append(beside.begin(obey, self.log))
@@ -260,6 +261,10 @@ class Worker:
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             self._metrics.flush()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
             ended = self._lasting.sweep(self._clock.now())
             if ended:
                 self.log.info("connections ended with their credentials", count=ended)
