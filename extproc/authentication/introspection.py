@@ -27,6 +27,7 @@ _MOST_ASKED = 256
 _MOST_BYTES = 256 << 10
 _LONGEST_TOKEN = 8192
 _REFUSALS_FOR = 5.0  # seconds; a token that isn't active yet may be soon
+_CLOCKS_DIFFER = 5.0  # seconds
 _JSON = "application/json"
 
 
@@ -165,6 +166,7 @@ class Introspection:
             issuer,
             scopes_of(members),
             MappingProxyType(members),
+            ahead=_CLOCKS_DIFFER,
         )
         return principal, until
 

@@ -78,7 +78,7 @@ class JwtAuthenticator:
             Refused: `cnf`, `dpop` or `dpop_replayed`.
         """
         if self.proof is not None and self._services is not None:
-            self.proof.check(text, principal.claims, request, self._services.clock)
+            self.proof.check(text, principal.claims, request, self._services)
         return principal
 
     def verify(
@@ -124,7 +124,7 @@ class JwtAuthenticator:
         if _fitting(keys, token) is None:
             raise Refused("signature")
         expires = tokens.judge(token.claims, self.rules, now)
-        principal = _principal(self.name, token.claims)
+        principal = _principal(self.name, token.claims, self.rules.leeway)
         self._remember(text, _Remembered(principal, expires, keys))
         return principal
 
@@ -151,7 +151,7 @@ def _right_kind(token: Token, *, profile: bool) -> None:
         raise Refused("typ")
 
 
-def _principal(authenticator: str, claims: dict[str, Any]) -> Principal:
+def _principal(authenticator: str, claims: dict[str, Any], ahead: float) -> Principal:
     return Principal(
         kind="jwt",
         authenticator=authenticator,
@@ -159,6 +159,7 @@ def _principal(authenticator: str, claims: dict[str, Any]) -> Principal:
         issuer=claims["iss"],
         scopes=scopes_of(claims),
         claims=MappingProxyType(claims),
+        ahead=ahead,
     )
 
 

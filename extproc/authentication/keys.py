@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt import PyJWK, PyJWKError
 from jwt.algorithms import get_default_algorithms
@@ -18,6 +19,9 @@ _MOST_KEYS = 200
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}  # bytes at least, RFC 7518 section 3.2
 _FAMILIES = {"RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "OKP": ("EdDSA",)}
+_MEMBERS = ("n", "e", "crv", "x", "y")  # of public keys, RFC 7518 section 6, RFC 8037 section 2
+# What a key that names no algorithm is read as; for EC its curve says it.
+_ANY = {"RSA": "RS256", "OKP": "EdDSA", "EC": None}
 _ALGORITHMS = get_default_algorithms()
 
 
@@ -99,27 +103,26 @@ class KeySet:
 
 def key_of(entry: Any) -> Key | None:
     """Read one entry; None for whatever can't or mustn't verify (private, secret, `enc`)."""
-    if not isinstance(entry, dict) or entry.get("kty") not in {"RSA", "EC", "OKP"}:
+    if not isinstance(entry, dict):
         return None
-    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+    kind, key_id, named = entry.get("kty"), entry.get("kid", ""), entry.get("alg")
+    operations = entry.get("key_ops", ["verify"])
+    members = [entry.get(name, "") for name in _MEMBERS]
+    said = (kind, key_id, "" if named is None else named, *members)
+    if not all(isinstance(one, str) for one in said) or not isinstance(operations, list):
         return None
-    key_id = entry.get("kid", "")
-    public = {name: value for name, value in entry.items() if name not in {"d", "p", "q"}}
+    if kind not in _ANY or entry.get("use", "sig") != "sig" or "verify" not in operations:
+        return None
+    public = {name: entry[name] for name in ("kty", *_MEMBERS) if name in entry}
     try:
-        material = PyJWK(public, algorithm=_any_algorithm(entry)).key
-    except (PyJWKError, InvalidKeyError, ValueError, TypeError, KeyError):
+        material = PyJWK(public, algorithm=_ANY[kind]).key
+    except (PyJWKError, InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
         return None
-    algorithms = _algorithms(entry, material)
-    if not isinstance(key_id, str) or not algorithms:
-        return None
-    return Key(key_id, algorithms, material)
+    algorithms = _algorithms(named, material)
+    return Key(key_id, algorithms, material) if algorithms else None
 
 
-def _any_algorithm(entry: dict[str, Any]) -> str | None:
-    return {"RSA": "RS256", "OKP": "EdDSA"}.get(str(entry.get("kty")))
-
-
-def _algorithms(entry: dict[str, Any], material: Any) -> frozenset[str]:
+def _algorithms(named: str | None, material: Any) -> frozenset[str]:
     """Return what the key may verify: by its kind, narrowed to the `alg` it names."""
     if isinstance(material, rsa.RSAPublicKey):
         numbers = material.public_numbers()
@@ -135,5 +138,4 @@ def _algorithms(entry: dict[str, Any], material: Any) -> frozenset[str]:
         possible = frozenset(_FAMILIES["OKP"])
     else:
         possible = frozenset()
-    named = entry.get("alg")
     return possible if named is None else possible & {named}

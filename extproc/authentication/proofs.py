@@ -19,7 +19,7 @@ from extproc.authentication.tokens import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from extproc.core.ports import Clock
+    from extproc.core.ports import Services
     from extproc.core.values import Request
 
 _HEADER = "dpop"
@@ -32,7 +32,9 @@ _LONGEST_ID = 256
 class Proof(Protocol):
     """What a caller must show beside a token."""
 
-    def check(self, token: str, claims: Mapping[str, Any], request: Request, clock: Clock) -> None:
+    def check(
+        self, token: str, claims: Mapping[str, Any], request: Request, services: Services
+    ) -> None:
         """Let the caller pass who the token is for.
 
         Raises:
@@ -43,9 +45,11 @@ class Proof(Protocol):
 class ByCertificate:
     """The token holds the digest of the client's certificate (RFC 8705 section 3.1)."""
 
-    def check(self, token: str, claims: Mapping[str, Any], request: Request, clock: Clock) -> None:
+    def check(
+        self, token: str, claims: Mapping[str, Any], request: Request, services: Services
+    ) -> None:
         """Compare it with the certificate of the connection."""
-        del token, clock
+        del token, services
         shown = certificates.digest(request)
         try:
             digest = encoded(bytes.fromhex(shown)) if shown else ""
@@ -58,10 +62,9 @@ class ByCertificate:
 class ByDpop:
     """The token holds the thumbprint of a key that signed a proof for this very request."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, float] = {}
-
-    def check(self, token: str, claims: Mapping[str, Any], request: Request, clock: Clock) -> None:
+    def check(
+        self, token: str, claims: Mapping[str, Any], request: Request, services: Services
+    ) -> None:
         """Check the proof in the order of RFC 9449 section 4.3."""
         text = one_value(request, _HEADER)
         if text is None:
@@ -76,10 +79,24 @@ class ByDpop:
         _for_this(proof.claims, request, token)
         if not _same(confirmed(claims, "jkt"), thumbprint(jwk)):
             raise Refused("cnf")
-        self._once(proof.claims, clock.now())
+        services.shared(SeenProofs).once(proof.claims)
 
-    def _once(self, claims: Mapping[str, Any], now: float) -> None:
-        """Refuse a proof that is old, of the future, or was seen."""
+
+class SeenProofs:
+    """The proofs that this worker took in, whatever version of the gateway file was in force."""
+
+    def __init__(self, services: Services) -> None:
+        self._clock = services.clock
+        self._seen: dict[str, float] = {}
+
+    def once(self, claims: Mapping[str, Any]) -> None:
+        """Refuse a proof that is old, of the future, or was seen.
+
+        Raises:
+            Refused: `dpop` or `dpop_replayed`.
+            NotReady: there are too many that are still good.
+        """
+        now = self._clock.now()
         issued = tokens.moment(dict(claims), "iat", "dpop")
         identifier = claims.get("jti")
         if abs(now - issued) > _WINDOW or not isinstance(identifier, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
+from extproc.core.errors import PeerFault
 from extproc.core.law import Law, Message, Reply, Side
 from extproc.core.messages import (
     ANSWERS,
@@ -239,6 +240,8 @@ class Exchange:
         request = self._known_request()
         buffered = self._chain().modes.request_body is BodyMode.BUFFERED
         if buffered:
+            if self._decision:
+                raise PeerFault("more of a body came that had come whole")
             request.body = event.data
         outcome = await self._chain().request_body(request, event.data)
         if isinstance(outcome, Stopped):
@@ -248,7 +251,8 @@ class Exchange:
             return BodyAnswer(Side.REQUEST, body)
         self._decision = "allow"
         request.body = outcome
-        verdict = self.route.key if self.route and event.end else None
+        # That was all of it, also where trailers are what ends the request.
+        verdict = self.route.key if self.route else None
         return BodyAnswer(
             Side.REQUEST,
             body,

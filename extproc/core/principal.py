@@ -24,6 +24,7 @@ class Principal:
         scopes: what was granted, in the order of the credential.
         claims: everything the credential says; read only.
         consumer: the class of client, where the credential itself says it; else empty.
+        ahead: seconds by which the issuer's clock, and so `iat`, may be ahead of ours.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Principal:
     scopes: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS)
     consumer: str = ""
+    ahead: float = 0.0
 
 
 ANONYMOUS = Principal("anonymous")

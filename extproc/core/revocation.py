@@ -139,6 +139,7 @@ def _both(one: Revocation, other: Revocation) -> Revocation:
 def _covers(revocation: Revocation, principal: Principal) -> bool:
     """Say whether a revocation is about this credential, by when it was issued.
 
+    Where the issuer's clock may be ahead of ours, so may the token be that was there already.
     A token that doesn't say when it was issued may be an old one. Keys, passwords and
     certificates have no such moment: all of a subject's are revoked, and none by `before`.
     """
@@ -149,4 +150,4 @@ def _covers(revocation: Revocation, principal: Principal) -> bool:
     issued = principal.claims.get("iat")
     if isinstance(issued, bool) or not isinstance(issued, int | float):
         return True
-    return issued <= (revocation.before or revocation.at)
+    return issued <= (revocation.before or revocation.at) + principal.ahead

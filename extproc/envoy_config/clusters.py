@@ -15,6 +15,10 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterLbPolicy,
     OutlierDetection,
 )
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutation,
+    HeaderMutationRemoveOnMatch,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     HealthCheck,
@@ -31,6 +35,12 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LocalityLbEndpoints,
 )
 from envoy_data_plane.envoy.config.route.v3 import RetryPolicy, RetryPolicyRetryHostPredicate
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutation as HeaderMutationFilter,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -44,6 +54,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from extproc.envoy_config.shapes import (
@@ -54,6 +65,7 @@ from extproc.envoy_config.shapes import (
     address,
     exactly,
     file,
+    matching,
     packed,
     seconds,
 )
@@ -139,7 +151,9 @@ def _upstream(name: str, upstream: Upstream, facts: Facts) -> Cluster:
         load_assignment=_assignment(
             upstream_cluster(name), [_endpoint_address(url) for url in urls], urls
         ),
-        typed_extension_protocol_options=_protocol(http2=upstream.speaks_grpc),
+        typed_extension_protocol_options=_protocol(
+            http2=upstream.speaks_grpc, of_clients=upstream.speaks_grpc
+        ),
         circuit_breakers=_open_breakers(),
         outlier_detection=_connection_failures(5, 1.0) if len(urls) > 1 else None,
     )
@@ -196,7 +210,10 @@ def _on_another_worker() -> RetryPolicy:
     )
 
 
-def _protocol(*, http2: bool, retries: RetryPolicy | None = None) -> dict[str, AnyMessage]:
+def _protocol(
+    *, http2: bool, retries: RetryPolicy | None = None, of_clients: bool = False
+) -> dict[str, AnyMessage]:
+    """Return a cluster's protocol; `of_clients` where its HTTP/2 carries what clients send."""
     if http2:
         explicit = HttpProtocolOptionsExplicitHttpConfig(
             http2_protocol_options=Http2ProtocolOptions()
@@ -206,7 +223,30 @@ def _protocol(*, http2: bool, retries: RetryPolicy | None = None) -> dict[str, A
             http_protocol_options=Http1ProtocolOptions()
         )
     options = HttpProtocolOptions(explicit_http_config=explicit, retry_policy=retries)
+    if of_clients:
+        options.http_filters = [_without_trailers(), _codec()]
     return {_HTTP_OPTIONS: packed(options)}
+
+
+def _without_trailers() -> HttpFilter:
+    """Return what drops a request's trailers, which nobody judges and some take for headers.
+
+    HTTP/1.1 has none here, and gRPC knows them in responses alone.
+    """
+    anything = StringMatcher(safe_regex=matching(".*"))
+    mutation = HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=anything))
+    mutations = Mutations(request_trailers_mutations=[mutation])
+    return HttpFilter(
+        name="envoy.filters.http.header_mutation",
+        typed_config=packed(HeaderMutationFilter(mutations=mutations)),
+    )
+
+
+def _codec() -> HttpFilter:
+    """Return the filter that ends an upstream's filters."""
+    return HttpFilter(
+        name="envoy.filters.http.upstream_codec", typed_config=packed(UpstreamCodec())
+    )
 
 
 def _open_breakers() -> CircuitBreakers:

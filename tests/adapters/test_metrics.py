@@ -12,7 +12,7 @@ from extproc.adapters.metrics import COUNTERS, HISTOGRAMS, BatchedMetrics
 from extproc.testing import Counts
 
 PACKAGE = Path(__file__).parents[2] / "extproc"
-WRONG = [
+WRONG: list[tuple[str, Any, int]] = [
     ("extproc_no_such_total", ("a",), 1),
     ("extproc_reloads_total", (), 1),
     ("extproc_reloads_total", ["ok"], 1),

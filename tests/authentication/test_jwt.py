@@ -196,6 +196,52 @@ def test_j8_weak_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        {"key_ops": None},
+        {"key_ops": 5},
+        {"key_ops": "verify"},
+        {"kty": ["RSA"]},
+        {"kty": {}},
+        {"alg": {}},
+        {"alg": ["RS256"]},
+        {"use": ["sig"]},
+        {"n": 5},
+        {"n": None},
+        {"e": ["AQAB"]},
+        {"e": ""},
+        {"kid": 5},
+    ],
+)
+def test_j8_an_odd_key_is_left_out(odd: dict[str, Any]) -> None:
+    """J8: whatever it is that is odd, the others stay."""
+    keys = KeySet.read(orjson.dumps({"keys": [jwk(EC, "ec"), jwk(RSA, "odd") | odd]}))
+    assert set(keys.by_id) == {"ec"}
+    assert keys.refused == 1
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5) | st.just("AQAB"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+MEMBERS = st.sampled_from(["kty", "kid", "alg", "use", "key_ops", "n", "e", "crv", "x", "y", "x5c"])
+
+
+@given(
+    st.sampled_from(KEYS["keys"]),
+    st.dictionaries(
+        MEMBERS, JUNK | st.sampled_from(["RSA", "EC", "OKP", "P-256", "X25519"]), max_size=3
+    ),
+)
+def test_j8_any_key_is_read_or_left_out(entry: dict[str, Any], odd: dict[str, Any]) -> None:
+    """J8: no document raises anything but what says that it is no key set."""
+    KeySet.read(orjson.dumps({"keys": [jwk(EC, "sound"), entry | odd]}))
+
+
+@pytest.mark.parametrize(
     "kid", ["../../dev/null", "x' UNION SELECT", "|id", "k" * 3000, 5, {"a": 1}, ["rsa"]]
 )
 def test_j10_strange_key_ids(kid: Any) -> None:

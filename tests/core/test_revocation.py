@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -57,6 +58,9 @@ def test_a_subject() -> None:
     assert held.hold(of_token(sub="alice"))
     assert held.hold(of_token(sub="alice", iat="yesterday"))
     assert not held.hold(of_token(sub="alice", iat=NOW + 1))
+    ahead = replace(of_token(sub="alice", iat=NOW + 4), ahead=5.0)
+    assert held.hold(ahead)  # it may have been there already, by a clock that is ahead of ours
+    assert not held.hold(replace(ahead, ahead=3.0))
     assert not held.hold(of_token(sub="bob", iat=NOW))
     assert held.hold(KEY)
 

@@ -23,6 +23,7 @@ from tests.support.certificates import Made, made
 from tests.support.client import Reply
 from tests.support.introspection import IntrospectionServer
 from tests.support.processes import Gateway, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -397,6 +398,12 @@ def test_a_token_bound_to_a_key(place: Place) -> None:
     replayed = {"authorization": f"DPoP {text}", "dpop": proof(text, jti="the-same")}
     assert place.ask("/proven", replayed).status == 200
     assert place.reason(place.ask("/proven", replayed)) == "dpop_replayed"
+    version = place.running.status()["version"]
+    file = place.running.folder / "gateway.yaml"
+    more = "  - {name: more, match: {path: /more}, upstream: echo, authentication: none}\n"
+    file.write_text(file.read_text() + more)
+    until(lambda: place.running.status()["version"] != version, "another version is in force")
+    assert place.reason(place.ask("/proven", replayed)) == "dpop_replayed"
     assert 'DPoP realm="gateway"' in place.ask("/proven").headers["www-authenticate"]
 
 
@@ -407,6 +414,11 @@ STOLEN = ec.generate_private_key(ec.SECP256R1())
     "changes",
     [
         {"htm": "POST"},
+        {"header": {"jwk": jwk(KEY) | {"kty": []}}},
+        {"header": {"jwk": jwk(KEY) | {"key_ops": 5}}},
+        {"header": {"jwk": jwk(KEY) | {"key_ops": None}}},
+        {"header": {"jwk": jwk(KEY) | {"x": ["a"]}}},
+        {"header": {"jwk": jwk(KEY) | {"alg": {}}}},
         {"htu": "https://127.0.0.1/other"},
         {"htu": "https://evil/proven"},
         {"htu": "http://127.0.0.1/proven"},
