@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from extproc.caching import conditions, ranges, status
+from extproc.caching.fields import members
 from extproc.core.headers import Headers
 from extproc.core.values import Response
 
@@ -17,7 +18,7 @@ _PARTIAL = 206
 _NOT_MODIFIED = 304
 _UNSATISFIABLE = 416
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
-_CODING = re.compile(r"[ \t]*([^;, \t]+)(?:[ \t]*;[ \t]*q=([0-9.]+))?[ \t]*(?:,|\Z)", re.IGNORECASE)
+_WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def whole(entry: Entry, now: float) -> Response:
@@ -85,12 +86,17 @@ def accepts(headers: Headers, coding: str) -> bool:
     wanted = headers.get("accept-encoding")
     if wanted is None:
         return True
-    weights = {
-        name.lower(): float(weight or 1)
-        for name, weight in _CODING.findall(wanted)
-        if not weight or weight.replace(".", "", 1).isdigit()
-    }
+    weights = dict(map(_weighed, members((wanted.lower(),))))
     return weights.get(coding.lower(), weights.get("*", 0.0)) > 0
+
+
+def _weighed(member: str) -> tuple[str, float]:
+    """Return a coding and its weight (RFC 9110 section 12.4.2); 0 where that can't be read."""
+    name, separator, rest = member.partition(";")
+    weight = _WEIGHT.match(rest.strip(" \t"))
+    if weight is None:
+        return name.rstrip(" \t"), 0.0 if separator else 1.0
+    return name.rstrip(" \t"), float(weight[1])
 
 
 def _made(entry: Entry, code: int, pairs: Pairs, body: bytes, now: float) -> Response:

@@ -23,6 +23,7 @@ _NAME = re.compile(NAME)
 _DIGITS = re.compile(r"\d+\Z", re.ASCII)
 _INVALID = ""  # no argument that can be read
 _LONGEST_REMEMBERED = 512
+_LONGEST_READ = 4096  # characters of all lines; more says nothing but takes its time
 _TIMES = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
@@ -63,6 +64,7 @@ class Directives:
 
 
 NONE = Directives({})
+_TOO_LONG = Directives({"no-store": (None,), "no-cache": (None,)})
 
 
 def _seconds(argument: str | None) -> int:
@@ -72,13 +74,14 @@ def _seconds(argument: str | None) -> int:
 
 
 def directives(headers: Headers) -> Directives:
-    """Read Cache-Control."""
+    """Read Cache-Control; what is too long to be read is taken for `no-store, no-cache`."""
     values = headers.get_all("cache-control")
     if not values:
         return NONE
-    if sum(map(len, values)) <= _LONGEST_REMEMBERED:
+    length = sum(map(len, values))
+    if length <= _LONGEST_REMEMBERED:
         return _read_again(tuple(values))
-    return _read(tuple(values))
+    return _read(tuple(values)) if length <= _LONGEST_READ else _TOO_LONG
 
 
 def _read(values: tuple[str, ...]) -> Directives:
@@ -117,6 +120,8 @@ def of_response(headers: Headers) -> Directives:
 
 
 def _targeted(values: tuple[str, ...]) -> Directives | None:
+    if sum(map(len, values)) > _LONGEST_READ:
+        return _TOO_LONG
     try:
         read = dictionary(values)
     except NotStructured:

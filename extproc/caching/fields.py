@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 QUOTED = r'"(?:[^"\\]|\\.)*"'
-# One member: anything but commas, and whole quoted strings (section 5.6.1 and 5.6.4).
-_MEMBER = re.compile(rf'(?:{QUOTED}|[^",])+|"')
+_STRING = re.compile(QUOTED)
+_STOP = re.compile('[",]')
+_LOOSE = re.compile('[^",]+|"')
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -19,12 +20,30 @@ def members(values: Iterable[str]) -> list[str]:
     """Return the members of a list field, over all its lines; empty ones are none."""
     found = []
     for value in values:
-        if '"' in value:
-            parts = [match[0] for match in _MEMBER.finditer(value)]
-        else:
-            parts = value.split(",")
+        parts = _parts(value) if '"' in value else value.split(",")
         found += [member for part in parts if (member := part.strip(" \t"))]
     return found
+
+
+def _parts(value: str) -> list[str]:
+    """Cut at commas outside quoted strings (sections 5.6.1 and 5.6.4), each place read once.
+
+    Where a quote is never closed, neither is one behind it: those are characters like others,
+    and cut as commas do. Who sends that chooses how it is read, so it must not take long.
+    """
+    parts = []
+    begin = at = 0
+    while (stop := _STOP.search(value, at)) is not None:
+        if stop[0] == ",":
+            parts.append(value[begin : stop.start()])
+            begin = at = stop.end()
+            continue
+        string = _STRING.match(value, stop.start())
+        if string is None:
+            quote = stop.start()
+            return [*parts, value[begin:quote], *_LOOSE.findall(value[quote:])]
+        at = string.end()
+    return [*parts, value[begin:]]
 
 
 def names(values: Iterable[str]) -> list[str]:

@@ -400,15 +400,17 @@ class Cache(Plugin):
             self._store(request, passage, response)
 
     def _not_stored(self, request: Request, passage: Passage, response: Response, why: str) -> None:
+        passage.pieces = None  # there are some if a plugin behind refused the body: this is another
         response.released.add(request.slot)
         # What came to the client's own conditions, and an error, say nothing of the next answer.
         own = passage.headers.has_any(validating.CONDITIONS) and not passage.conditions
+        own = own or why in _OF_THIS_TIME
         telling = not own and storing.is_telling(response.status)
         if passage.method == "HEAD":
             self._keeper.head(passage, response)
         elif passage.entry is not None and telling:
             self._responses.drop(passage.key, passage.entry)
-        self._land(passage, unshared=telling and why not in _OF_THIS_TIME)
+        self._land(passage, unshared=telling)
 
     def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
         """Take a piece; at the last one, store."""
@@ -417,7 +419,6 @@ class Cache(Plugin):
             return
         passage.size += len(body)
         if passage.size > self.policy.largest:
-            passage.pieces = None
             self._not_stored(request, passage, response, "too-large")
             self._count(request, "too-large")
             return

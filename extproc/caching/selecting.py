@@ -20,10 +20,9 @@ _LONGEST_NAME = 64
 _SAME_FOR_ALL = frozenset({"accept-encoding"})
 # Preferences: among members of equal weight the order says nothing (RFC 9110 section 12.5).
 _PREFERENCES = frozenset({"accept", "accept-charset", "accept-language"})
-# Fields that are no lists: white space beside a comma is part of what they say.
-_NO_LISTS = frozenset(
-    {"authorization", "cookie", "date", "from", "host", "origin", "referer", "user-agent"}
-)
+# Fields that are lists by their specification: white space beside a comma, and a member that is
+# empty, say nothing. Of other fields nobody knows that.
+_LISTS = _PREFERENCES | {"cache-control", "if-match", "if-none-match", "prefer", "save-data", "te"}
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 _WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z", re.IGNORECASE)
 _LONGEST = 256  # characters that are compared, and remembered, as they are
@@ -72,7 +71,7 @@ def _digest(value: str) -> str:
 
 
 def _normal(name: str, value: str) -> str:
-    if name in _NO_LISTS:
+    if name not in _LISTS:
         return value
     found = members((value,))
     if name in _PREFERENCES:
@@ -84,13 +83,18 @@ _normal_again = lru_cache(maxsize=4096)(_normal)
 
 
 def _preference(member: str) -> str:
-    """Return a member in lower case with its weight; 1 is left out."""
-    what, *parameters = [part.strip().lower() for part in member.split(";")]
-    kept = []
+    """Return a member with its weight; 1 is left out.
+
+    What it is and the names of parameters are in lower case; what these hold may differ in case
+    (RFC 9110 section 5.6.6).
+    """
+    what, *parameters = [part.strip(" \t") for part in member.split(";")]
+    kept = [what.lower()]
     for parameter in parameters:
         weight = _WEIGHT.match(parameter)
         if weight is None:
-            kept.append(parameter)
+            name, equals, held = parameter.partition("=")
+            kept.append(name.lower() + equals + held)
         elif float(weight[1]) < 1:
             kept.append(f"q={float(weight[1]):g}")
-    return ";".join([what, *kept])
+    return ";".join(kept)

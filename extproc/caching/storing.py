@@ -20,6 +20,9 @@ _ERROR = 500
 PARTIAL = 206
 _NOT_MODIFIED = 304
 _FINAL = range(200, 600)
+# Answers to fields of a request that no key holds: stored, one client's would be everybody's.
+_OF_FIELDS = frozenset({412, 416, 417, 431})
+_OF_ONE_REQUEST = _OF_FIELDS | {400, 408, 411, 413, 415, 421, 425, 426, 428, 429}
 # For these a route's `ttl` stands in; errors have lifetimes of their own (`statuses`).
 _WITH_TTL = frozenset({200, 203, 204, 300, 301, 308})
 # What this cache knows the meaning of, for `must-understand` (section 5.2.2.3).
@@ -129,6 +132,7 @@ def _forbidden(
         ("method", asked.method != "GET"),
         ("request-no-store", asked.no_store),
         ("status", status not in _FINAL or status == _NOT_MODIFIED),
+        ("request", _is_of_one_request(status, policy)),
         ("must-understand", understood and status not in _UNDERSTOOD),
         ("no-store", "no-store" in said and not understood),
         ("private", "private" in said),
@@ -141,6 +145,11 @@ def _forbidden(
         ("partial", PARTIAL_AGGREGATE in headers),
     )
     return next((reason for reason, holds in reasons if holds), "")
+
+
+def _is_of_one_request(status: int, policy: Policy) -> bool:
+    """Say whether an answer is about what no key holds; a route may want some for a while."""
+    return status in _OF_ONE_REQUEST and (status in _OF_FIELDS or status not in policy.statuses)
 
 
 def _despite_credentials(said: Directives) -> bool:
@@ -165,8 +174,11 @@ def _seconds(status: int, named: Lifetime, policy: Policy) -> float:
 
 
 def is_telling(status: int) -> bool:
-    """Say whether an answer that isn't stored says what becomes of the next; an error doesn't."""
-    return status < _ERROR
+    """Say whether an answer that isn't stored says what becomes of the next.
+
+    An error doesn't, nor does what is wrong with one request.
+    """
+    return status < _ERROR and status not in _OF_ONE_REQUEST
 
 
 def must_be_revalidated(said: Directives) -> bool:

@@ -334,6 +334,8 @@ def _compressor(name: str) -> HttpFilter:
                 response_direction_config=CompressorResponseDirectionConfig(
                     common_config=CompressorCommonDirectionConfig(min_content_length=256),
                     weaken_etag_on_compress=True,
+                    # Ranges are of what would be sent whole (RFC 9110 section 14.4).
+                    uncompressible_response_codes=[206],
                 ),
             )
         ),

@@ -96,6 +96,7 @@ async def test_the_response_decides_first() -> None:
         (401, {}),
         (404, {}),
         (500, {}),
+        *((status, {"cache_control": "max-age=60"}) for status in (400, 412, 416, 417, 429, 431)),
     ],
 )
 async def test_c3_c7_c8_c11_what_is_not_stored(status: int, headers: dict[str, str]) -> None:
@@ -475,6 +476,56 @@ async def test_bypass() -> None:
     trial, upstream = Trial(cache(bypass=conditions)), Counting()
     for headers, body in (({}, b"1"), ({"x-preview": "1"}, b"2"), ({}, b"1")):
         assert (await trial.request(headers=headers, upstream=upstream)).body == body
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        (412, {"if-match": '"other"'}),
+        (416, {"range": "bytes=100-"}),
+        (417, {"expect": "foo"}),
+        (431, {"x-junk": "j" * 100}),
+        (400, {"x-meta": "\\"}),
+    ],
+)
+async def test_c8_what_is_wrong_with_one_request(status: int, more: dict[str, str]) -> None:
+    """C8: it is that client's answer alone, and what is stored stays."""
+    trial = Trial(cache(policy=Policy(statuses={404: 5.0})))
+
+    def upstream(headers: Headers, _body: bytes) -> Response:
+        answered = status if any(name in headers for name in more) else 200
+        return Response(answered, {"cache-control": "max-age=60"}, b"x")
+
+    refused = await trial.request(headers=more | {"cache-control": "no-cache"}, upstream=upstream)
+    assert refused.status == status
+    assert (await trial.request(upstream=upstream)).status == 200
+    refused = await trial.request(headers=more | {"cache-control": "no-cache"}, upstream=upstream)
+    assert refused.status == status
+    stored = await trial.request(upstream=upstream)
+    assert stored.status == 200
+    assert "hit" in stored.headers["cache-status"]
+
+
+async def test_c8_an_answer_that_a_plugin_behind_refuses() -> None:
+    """C8: what stands in its place is the gateway's, and stored under nobody's lifetime."""
+
+    class Refusing(Plugin):
+        """Takes no body but one."""
+
+        def on_response_body(self, _request: Request, response: Response, body: bytes) -> Any:
+            """Refuse."""
+            del response
+            return None if body == b"good" else Response.problem(502, "Broken", "x")
+
+    said = iter([b"bad", b"good"])
+    trial = Trial(cache(), Refusing())
+
+    def upstream(_headers: Headers, _body: bytes) -> Response:
+        return Response(200, {"cache-control": "max-age=60"}, next(said))
+
+    assert (await trial.request(upstream=upstream)).status == 502
+    assert (await trial.request(upstream=upstream)).body == b"good"
+    assert (await trial.request(upstream=upstream)).body == b"good"
 
 
 async def test_what_an_upstream_encoded_unasked_serves_everybody() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -37,18 +39,19 @@ def headers(**values: str) -> Headers:
     return Headers([(name.replace("_", "-"), value) for name, value in values.items()])
 
 
-@given(_field)
-def test_any_field_is_read_or_ignored(text: str) -> None:
-    """No parser raises, whatever a peer sends."""
+def read_as_all(text: str) -> None:
+    """Let every parser read a text as the value of its fields."""
     names = ("cache-control", "cdn-cache-control", "age", "expires", "date", "vary", "pragma")
     more = ("last-modified", "range", "if-range", "if-none-match", "content-range")
-    every = Headers([(name, text) for name in (*names, *more)])
+    selected = ("accept-encoding", "accept", "accept-language", "x-other")
+    every = Headers([(name, text) for name in (*names, *more, *selected)])
     control.of_response(every)
     asks(every)
     freshness.lifetime(200, every, control.directives(every), NOW)
     freshness.initial_age(every, NOW, NOW)
     varying = selecting.varying(every)
-    selecting.selects(varying or (), every)
+    selecting.selects((*(varying or ()), "accept", "accept-language", "x-other"), every)
+    answering.accepts(every, "br")
     ranges.wanted(every, 10)
     ranges.content_range(every, 10)
     entry = Entry(200, (("etag", '"v"'),), b"0123456789", NOW, 0.0, 60.0)
@@ -60,6 +63,51 @@ def test_any_field_is_read_or_ignored(text: str) -> None:
             read([text])
         except structured.NotStructured:
             continue
+
+
+@given(_field)
+def test_any_field_is_read_or_ignored(text: str) -> None:
+    """No parser raises, whatever a peer sends."""
+    read_as_all(text)
+
+
+@pytest.mark.parametrize("begins", ["", '"', 'a="'])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *('"', '\\"', " ", ",", ";", " ,", "a;", "a=", "\t;"),
+        *('"a', 'W/"', "q=", '=,"', "1", "a", "0-", "-1,", "\\"),
+    ],
+)
+def test_d3_a_long_field_takes_no_long_time(begins: str, unit: str) -> None:
+    """D3, B9: 60 KB that a client chose, in which an end is sought for each beginning.
+
+    Where it is sought to the end each time, this takes minutes of CPU.
+    """
+    began = time.process_time()
+    for ends in ("", ";;", '"', "!"):
+        read_as_all(begins + unit * (60_000 // len(unit)) + ends)
+    assert time.process_time() - began < 3
+
+
+def test_d3_a_cache_control_that_is_too_long() -> None:
+    """D3: it isn't read; nothing is stored then, and nothing stored is given."""
+    for name in ("cache-control", "cdn-cache-control"):
+        said = control.of_response(Headers([(name, "max-age=60, " + "a, " * 2000)]))
+        assert "no-store" in said
+    asked = asks(Headers([("cache-control", "a, " * 2000)]))
+    assert asked.no_store
+    assert asked.no_cache
+
+
+OLD_MEMBER = re.compile(rf'(?:{fields.QUOTED}|[^",])+|"')
+
+
+@given(st.text(st.sampled_from('ab=,"\\ '), max_size=12))
+def test_members_are_those_of_the_grammar(value: str) -> None:
+    """What a regular expression that says it all at once finds, in quadratic time."""
+    parts = [found[0].strip(" \t") for found in OLD_MEMBER.finditer(value)]
+    assert fields.members([value]) == [part for part in parts if part]
 
 
 @given(st.lists(st.text(st.sampled_from('ab=,"\\ '), max_size=8), max_size=3))
@@ -208,6 +256,9 @@ def test_weights_are_kept() -> None:
     assert normal("accept", "a/b;q=0.50, c/d;q=1.0") == normal("accept", "C/D, a/b; Q=0.5")
     assert normal("accept", "a/b;q=0.5, c/d") != normal("accept", "a/b, c/d;q=0.5")
     assert normal("user-agent", "a, b") != normal("user-agent", "a,b")
+    assert normal("x-country", "US ,,") != normal("x-country", "US")  # is it a list? nobody knows
+    assert normal("accept", 'a/b;Profile="A"') != normal("accept", 'a/b;profile="a"')
+    assert normal("accept", 'a/b;Profile="A"') == normal("accept", 'A/B;profile="A"')
     assert "secret" not in str(normal("cookie", "secret"))
 
 

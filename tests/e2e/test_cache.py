@@ -306,6 +306,12 @@ def test_what_is_stored_is_answered_like_the_upstream(running: Gateway, upstream
     part = running.ask("/ttl/a", headers={"range": "bytes=2-3"})
     assert (part.status, part.body) == (206, b"23")
     assert part.headers["content-range"] == "bytes 2-3/10"
+    upstream.says["/ttl/long"] = Says({"content-type": "text/plain"}, body=b"0123456789" * 100)
+    gzip = {"accept-encoding": "gzip"}
+    assert running.ask("/ttl/long", headers=gzip).headers["content-encoding"] == "gzip"
+    part = running.ask("/ttl/long", headers=gzip | {"range": "bytes=0-499"})
+    assert (part.status, part.body) == (206, b"0123456789" * 50)
+    assert "content-encoding" not in part.headers
     same = running.ask("/ttl/a", headers={"if-none-match": '"v"'})
     assert (same.status, same.body, same.headers["etag"]) == (304, b"", '"v"')
     assert running.ask("/ttl/a", headers={"range": "bytes=99-"}).status == 416
