@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from extproc.core import strict_json
 from extproc.core.strict_json import NotStrict
+from extproc.expressions.conditions import without_literals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from extproc.expressions.conditions import Condition
     from extproc.core.values import Request
 
+_BODY = "request.body"
+_DECLARED = re.compile(r"(?<![\w.])(?:request|principal|response)\.\w+")
+_MEMBER = re.compile(r"\.([A-Za-z_]\w*)\b(?!\s*\()")  # no method
+_TEXT = re.compile(r'\["(\d+)"\]|"(\d+)"\s+in\b')
+_COMPUTED = re.compile(r'\[(?!"|\d+\])')  # neither a name nor a place in a list
+_EXACT = 1 << 53  # beyond it not every integer is a float of 64 bits (RFC 8259 section 6)
 _CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
 
 
@@ -27,11 +38,68 @@ class WrongBody(ValueError):
         self.reason = reason
 
 
-def body_of(request: Request, body: bytes) -> Any:
+class Read:
+    """Which members of a body conditions read, as far as that stands in their source.
+
+    What stands behind a dot, or as text in brackets or before `in`, may name one. Where a name is
+    computed, it may be any.
+    """
+
+    def __init__(self, conditions: Iterable[Condition] = ()) -> None:
+        self._names: set[str] = set()
+        self._any = False
+        for condition in conditions:
+            if _BODY in condition.expression.names:
+                self._take(condition.expression.source)
+        self._folded = {name.casefold() for name in self._names}
+
+    def _take(self, source: str) -> None:
+        literals: list[str] = []
+
+        def numbered(literal: str) -> str:
+            literals.append(literal.strip("\"'"))
+            return f'"{len(literals) - 1}"'
+
+        bare = _DECLARED.sub("", without_literals(source, numbered))
+        self._names.update(_MEMBER.findall(bare))
+        self._names.update(literals[int(found[1] or found[2])] for found in _TEXT.finditer(bare))
+        self._any |= _COMPUTED.search(bare) is not None
+
+    def check(self, value: Any, *, read: bool = False) -> None:
+        """Refuse what other readers of the body may take for another value of such a member.
+
+        Some take `Admin` for `admin`, and some read numbers as floats of 64 bits.
+
+        Args:
+            value: the body, or what stands in it.
+            read: it is the value of a member that is read.
+
+        Raises:
+            NotStrict: there is something of that kind.
+        """
+        if isinstance(value, dict):
+            for name, inside in value.items():
+                if name not in self._names and name.casefold() in self._folded:
+                    raise NotStrict("a member that is judged is there in other capitals")
+                self.check(inside, read=self._any or name in self._names)
+        elif isinstance(value, list):
+            for inside in value:
+                self.check(inside, read=read)
+        elif read and isinstance(value, int) and abs(value) > _EXACT:
+            raise NotStrict("it holds a number that readers take differently (over 2^53)")
+
+
+def body_of(request: Request, body: bytes, read: Read) -> Any:
     """Return the value of a request's body; None where there is none.
 
+    Args:
+        request: the request.
+        body: its bytes.
+        read: what of it is judged.
+
     Raises:
-        WrongBody: it isn't JSON, isn't said to be JSON, or is encoded or cut.
+        WrongBody: it isn't JSON, isn't said to be JSON, or is encoded or cut; or others may take
+            for something else what is judged.
     """
     headers = request.headers
     # ext_authz tells of a body that was cut, and leaves out one it wasn't told to send.
@@ -45,9 +113,11 @@ def body_of(request: Request, body: bytes) -> Any:
     if any(value.lower() != "identity" for value in headers.get_all("content-encoding")):
         raise WrongBody(415, "body_type", "An encoded body can't be judged.")
     try:
-        return strict_json.read(body, fold=True)
+        value = strict_json.read(body, fold=True)
+        read.check(value)
     except NotStrict as error:
         raise WrongBody(400, "malformed_body", f"The body can't be judged: {error}.") from error
+    return value
 
 
 def _says_json(values: list[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from extproc.authorization.bodies import WrongBody, body_of
+from extproc.authorization.bodies import Read, WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
@@ -73,8 +73,8 @@ class _Judge(Plugin):
         self._services = services
         self._counters: dict[tuple[str, ...], Callable[[int], object]] = {}
         self._candidates = any(policy.candidate is not None for policy in self.policies)
-        conditions = [c for policy in self.policies for c in policy.conditions]
-        read = {name for condition in conditions for name in condition.expression.names}
+        self.conditions = [c for policy in self.policies for c in policy.conditions]
+        read = {name for condition in self.conditions for name in condition.expression.names}
         self._memory: Memory[Judgement] = Memory(read | set(self.inputs.names))
 
     def _judged(self, request: Request, body: Any = None) -> Response | None:
@@ -151,10 +151,15 @@ class Authorize(_Judge):
 class AuthorizeBody(_Judge):
     """Lets through only JSON, and only if every policy that reads `request.body` allows it."""
 
+    def on_start(self, services: Services) -> None:
+        """Take note of what the policies read of a body."""
+        super().on_start(services)
+        self.read = Read(self.conditions)
+
     def on_request_body(self, request: Request, body: bytes) -> Response | None:
         """Read the body strictly, then judge."""
         try:
-            value = body_of(request, body)
+            value = body_of(request, body, self.read)
         except WrongBody as error:
             request.facts.reason = error.reason
             return Response.problem(error.status, "Body refused", str(error), reason=error.reason)

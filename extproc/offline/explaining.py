@@ -140,7 +140,7 @@ def _authorize_body(
     plugin: AuthorizeBody, request: Request, now: float, answer: Answer
 ) -> Explanation:
     try:
-        body = body_of(request, request.body or b"")
+        body = body_of(request, request.body or b"", plugin.read)
     except WrongBody as error:
         return Explanation([str(error)])
     return _policies(plugin.policies, Context(request, now, body=body), answer)

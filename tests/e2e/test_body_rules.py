@@ -12,9 +12,11 @@ import pytest
 
 from extproc.adapters import service, wire_authz
 from extproc.adapters.messages import ext_authz_pb2
-from extproc.authorization.bodies import WrongBody, body_of
+from extproc.authorization.bodies import Read, WrongBody, body_of
 from extproc.core.headers import Headers
+from extproc.core.strict_json import NotStrict
 from extproc.core.values import Request
+from extproc.expressions.conditions import condition
 from tests.support.client import ask
 from tests.support.processes import Gateway, gateway
 
@@ -106,6 +108,51 @@ def test_H16_a_body_that_can_be_read_in_two_ways(
 
 
 @pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"forbidden": false, "Forbidden": true}', 400),
+        (b'{"Forbidden": true}', 400),
+        (b'{"x": {"FORBIDDEN": true}}', 400),
+        (b'{"forbidden": 9007199254740993}', 400),
+        (b'{"forbidden": [-9007199254740993]}', 400),
+        (b'{"forbidden": false, "Other": 9007199254740993, "Body": 1, "Method": 1}', 200),
+    ],
+)
+def test_B2_what_some_readers_take_for_what_is_judged(
+    place: Gateway, echo: int, body: bytes, status: int
+) -> None:
+    """B1, B2: other capitals alone, and numbers that aren't the same in floats."""
+    answer = place.ask("/deny", method="POST", headers=JSON, body=body)
+    assert answer.status == status
+    assert seen(echo) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "refused"),
+    [
+        ("request.body.a.b == 1", {"B": 1}, True),
+        ("request.body['a b'] == 1", {"A B": 1}, True),
+        ("'a' in request.body", {"A": 1}, True),
+        ("request.body.type == 'Order'", {"type": "Order", "order": 1}, False),
+        ("request.body.names.size() > 1", {"Size": 1}, False),
+        ("request.body.a == 1 && request.path == '/'", {"Path": 1}, False),
+        ("request.body.a[0] == 1", {"b": 2**60}, False),
+        ("request.body.a[0] == 1", {"a": [2**60]}, True),
+        ("request.body[request.method] == 1", {"b": 2**60}, True),
+        ("request.method == 'a'", {"Method": 2**60}, False),
+    ],
+)
+def test_which_members_are_judged(source: str, value: object, *, refused: bool) -> None:
+    """Those that a condition names; where a name is computed, any."""
+    read = Read([condition(source, body=True)])
+    if refused:
+        with pytest.raises(NotStrict):
+            read.check(value)
+    else:
+        read.check(value)
+
+
+@pytest.mark.parametrize(
     "kind", ["Application/JSON", "application/json; charset=UTF-8", "application/ld+json"]
 )
 def test_what_says_json(place: Gateway, kind: str) -> None:
@@ -144,7 +191,7 @@ def test_F6_a_body_that_was_cut(headers: dict[str, str]) -> None:
     """Over ext_authz Envoy says so, or sends none of it: neither is judged as if it were whole."""
     body = b"" if "content-length" in headers else b"{}"
     with pytest.raises(WrongBody) as caught:
-        body_of(Request(headers=Headers(headers.items())), body)
+        body_of(Request(headers=Headers(headers.items())), body, Read())
     assert (caught.value.status, caught.value.reason) == (413, "body_cut")
 
 
