@@ -12,8 +12,8 @@ from extproc.expressions.conditions import without_literals
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from extproc.expressions.conditions import Condition
     from extproc.core.values import Request
+    from extproc.expressions.conditions import Condition
 
 _BODY = "request.body"
 _DECLARED = re.compile(r"(?<![\w.])(?:request|principal|response)\.\w+")
