@@ -317,7 +317,10 @@ class ProxyRecords:
         self._seq = 0
 
     def take(self, line: bytes) -> None:
-        """Take one; a fragment, which may hold what a query does, is cut off its path."""
+        """Take one.
+
+        A fragment, which may hold what a query does, is cut off its path; a status of 0 is none.
+        """
         self._seq += 1
         try:
             record = orjson.loads(line)
@@ -327,6 +330,7 @@ class ProxyRecords:
             return
         if isinstance(path, str):
             record["path"] = path.partition("#")[0]
+        record["status"] = record.get("status") or None
         numbered = {"time": None, "seq": self._seq, "worker": self._worker} | record
         put = self._writer.put([orjson.dumps(numbered) + b"\n"])
         self._observer.count("extproc_decision_records_total", ("written" if put else "dropped",))

@@ -150,17 +150,12 @@ class Exchange:
             request.end()
         duration = self._now() - self._started
         decision = self._decision
-        if self._recorder is not None:
+        # What ended before it was decided Envoy records: it knows whether the client went away,
+        # or what of the body it refused.
+        if decision and self._recorder is not None:
+            version = route.version if route is not None else ""
             self._recorder.record(
-                Record(
-                    request,
-                    route.version if route is not None else "",
-                    decision or "error",
-                    self._status,
-                    self._by,
-                    self._reason if decision else "abandoned",
-                    duration,
-                )
+                Record(request, version, decision, self._status, self._by, self._reason, duration)
             )
         if route is None:
             return None

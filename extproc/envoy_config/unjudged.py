@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ComparisonFilterOp,
     ExtensionFilter,
     MetadataFilter,
+    OrFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
@@ -41,8 +42,10 @@ _UNJUDGED = (
     f" && !response.code_details.startsWith('{NAMESPACE}_')"
     " && response.code_details != 'ext_proc_local_response'"
 )
-# A denial is the client's to change, an error isn't (RFC 9110 section 15.5 and 15.6).
-_DECISIONS = {"deny": (ComparisonFilterOp.LE, 499), "error": (ComparisonFilterOp.GE, 500)}
+# A denial is the client's to change, an error isn't (RFC 9110 section 15.5 and 15.6). Where nothing
+# was answered, since the client went away or broke the rules of HTTP/2, the status is 0. What Envoy
+# answers well by itself, such as keys that are public, isn't a decision.
+_NOTHING, _DENIAL, _ERROR = 0, 400, 500
 _FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3f+00:00)%",
     "request_id": "%REQ(X-REQUEST-ID):512%",
@@ -59,16 +62,25 @@ _FIELDS = {
 
 def access_logs() -> list[AccessLog]:
     """Return the loggers that write such records to standard output."""
-    return [_log(decision, op, status) for decision, (op, status) in _DECISIONS.items()]
+    least, most = ComparisonFilterOp.GE, ComparisonFilterOp.LE
+    denials = AndFilter(filters=[_status(least, _DENIAL), _status(most, _ERROR - 1)])
+    errors = OrFilter(filters=[_status(least, _ERROR), _status(most, _NOTHING)])
+    return [
+        _log("deny", AccessLogFilter(and_filter=denials)),
+        _log("error", AccessLogFilter(or_filter=errors)),
+    ]
 
 
-def _log(decision: str, op: ComparisonFilterOp, status: int) -> AccessLog:
-    limit = RuntimeUInt32(default_value=status, runtime_key=f"{NAMESPACE}.unjudged.{decision}")
-    # Asked about every request: first the number, which costs next to nothing, then whether there
-    # is a verdict. The expression says that too and costs far more; few requests get there.
-    of_status = AccessLogFilter(
+def _status(op: ComparisonFilterOp, status: int) -> AccessLogFilter:
+    limit = RuntimeUInt32(default_value=status, runtime_key=f"{NAMESPACE}.unjudged.{status}")
+    return AccessLogFilter(
         status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=limit))
     )
+
+
+def _log(decision: str, of_status: AccessLogFilter) -> AccessLog:
+    # Asked about every request: first the number, which costs next to nothing, then whether there
+    # is a verdict. The expression says that too and costs far more; few requests get there.
     nothing = ValueMatcher(null_match=ValueMatcherNullMatch())  # of any verdict that is there
     path = [MetadataMatcherPathSegment(key="verdict")]
     no_verdict = AccessLogFilter(

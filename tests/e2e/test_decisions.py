@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +24,25 @@ if TYPE_CHECKING:
     from examples.shop.processes import Shop
 
 PLUGINS = """
+import asyncio
+import os
+from pathlib import Path
+
 from extproc import Plugin, Response
 
 class Raw(Plugin):
     def on_request(self, request):
         return Response(200, {}, b"without a content type")
+
+class Notes(Plugin):
+    def on_request(self, request):
+        with Path(os.environ["SEEN"]).open("a") as seen:
+            seen.write(request.path)
+
+class Waits(Notes):
+    async def on_request(self, request):
+        super().on_request(request)
+        await asyncio.sleep(60)
 
 class Fails(Plugin):
     def on_request(self, request):
@@ -50,6 +66,8 @@ routes:
   - {{name: token, match: {{path: /token}}, upstream: echo, authentication: [shop]}}
   - {{name: stored, match: {{path: /stored}}, upstream: echo, cache: {{ttl: 1h}}}}
   - {{name: fails, match: {{path: /fails}}, upstream: echo, plugins: [{{use: "own.py:Fails"}}]}}
+  - {{name: waits, match: {{path: /waits}}, upstream: echo, plugins: [{{use: "own.py:Waits", deadline: 30s}}]}}
+  - {{name: body, match: {{path: /body/*}}, upstream: echo, body: json, plugins: [{{use: "own.py:Notes"}}]}}
   - {{name: raw, match: {{path: /raw}}, upstream: echo, plugins: [{{use: "own.py:Raw"}}]}}
   - {{name: many, match: {{path: /many}}, aggregate: {{calls: {{one: {{upstream: echo, path: /one}}}}, response: "{{p: one.path}}"}}}}
 """
@@ -63,9 +81,16 @@ def text(shop: Shop, decisions: str = "decisions: {file: records.jsonl}") -> str
 
 
 @pytest.fixture(scope="module")
-def place(shop: Shop) -> Iterator[Gateway]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file in which a plugin notes what it saw."""
+    return tmp_path_factory.mktemp("seen") / "seen"
+
+
+@pytest.fixture(scope="module")
+def place(shop: Shop, seen: Path) -> Iterator[Gateway]:
     """Run a gateway with two workers."""
-    with gateway(text(shop), {"own.py": PLUGINS}, workers=2) as running:
+    noted = {"SEEN": str(seen)}
+    with gateway(text(shop), {"own.py": PLUGINS}, workers=2, environment=noted) as running:
         yield running
 
 
@@ -175,6 +200,46 @@ def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
         mine = [r["by"] for r in records(place) if r["request_id"] == request_id]
         assert len(mine) == 1, (target, mine)
     assert "canary" not in (place.folder / "records.jsonl").read_text()
+
+
+POST = "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+CHUNKED = POST + "transfer-encoding: chunked\r\n\r\n"
+UNDECIDED = {
+    "/body/aborted": (POST + "content-length: 100\r\n\r\n{{", True, ("error", None)),
+    "/body/framing": (CHUNKED + '5\r\n{{"a":\r\nzz\r\n', False, ("deny", 400)),
+    "/body/large": (
+        CHUNKED + "200000\r\n" + "x" * 0x200000 + "\r\n0\r\n\r\n",
+        False,
+        ("deny", 413),
+    ),
+    "/waits": ("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", True, ("error", None)),
+}
+
+
+def test_an_exchange_has_one_record_however_it_ends(place: Gateway, seen: Path) -> None:
+    """Also where the service had seen it, and Envoy or the client ended it before the decision."""
+    for path, (request, aborts, _) in UNDECIDED.items():
+        with socket.create_connection(("127.0.0.1", place.port), 10) as connection:
+            connection.settimeout(10)
+            with suppress(OSError):  # an answer may come before all is sent
+                connection.sendall(request.format(path).encode())
+            if aborts:
+                until(lambda path=path: path in seen.read_text(), "it is seen")  # type: ignore[misc]
+            else:
+                with suppress(OSError):
+                    connection.recv(65_536)
+        until(lambda path=path: of_path(place, path), f"the record of {path}")  # type: ignore[misc]
+    for number in range(8):  # of each thread and worker, so that nothing is still on its way
+        recorded(place, f"/nowhere/{number}")
+        recorded(place, f"/a/{number}")
+    for path, (_, _, said) in UNDECIDED.items():
+        found = [(r["decision"], r["status"]) for r in of_path(place, path)]
+        assert found == [said], path
+
+
+def of_path(place: Gateway, path: str) -> list[dict[str, Any]]:
+    """Return the records of a path."""
+    return [record for record in records(place) if record["path"] == path]
 
 
 def test_records_of_envoy_are_counted(place: Gateway) -> None:
