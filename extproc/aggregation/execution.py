@@ -308,6 +308,7 @@ class Execution:
             max_bytes=self._budget.most(call.max_bytes),
             identity=outgoing.identity,
             stale_if_error=call.stale,
+            about=self._telling.about,
         )
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._flying[future] = [leg]
@@ -351,6 +352,7 @@ class Execution:
             self._came_of(leg, leg.call.kind.read(answer))
         except Unusable as failure:
             if failure.status == _NOT_FOUND and leg.keys is not None and leg.call.batch is None:
+                self._freshness.named(answer)
                 self._leg_done(leg.part)  # of this key there is nothing
             else:
                 self._failed(leg, failure)

@@ -34,8 +34,7 @@ class Freshness:
 
     def took(self, answer: Answered, now: float) -> None:
         """Take note of one part's answer."""
-        if answer.tags:
-            self.tags.update(dict.fromkeys(answer.tags))
+        self.named(answer)
         if not answer.lifetime and not answer.stale and not answer.headers.has_any(_SAYING):
             self._lasts(self._ttl)
             return
@@ -48,6 +47,11 @@ class Freshness:
             return
         lifetime = answer.lifetime if answer.lifetime > 0 else explicit(answer.headers, said, now)
         self._lasts(self._ttl if lifetime is None else lifetime)
+
+    def named(self, answer: Answered) -> None:
+        """Take note of the names of what is part of the answer, or isn't there to be."""
+        if answer.tags:
+            self.tags.update(dict.fromkeys(answer.tags))
 
     def _lasts(self, lifetime: float | None) -> None:
         if lifetime is None:

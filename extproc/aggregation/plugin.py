@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.execution import Execution
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.plan import Plan, Shape
-    from extproc.core.ports import Services
+    from extproc.core.ports import Names, Services
     from extproc.core.values import Request
     from extproc.expressions.templates import Template
 
@@ -39,6 +40,7 @@ class Aggregate(Plugin):
         cached: the route has a cache.
         ttl: seconds that it keeps what names no lifetime; None for not at all.
         gates: bounds of upstreams.
+        names: gives the names by which the answer to a request, at a time, may be purged.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Aggregate(Plugin):
     cached: bool = False
     ttl: float | None = None
     gates: Mapping[str, Gate]
+    names: Callable[[Request, float], Names] | None = None
 
     def on_start(self, services: Services) -> None:
         """Take the caller, the clock and the metrics."""
@@ -79,7 +82,8 @@ class Aggregate(Plugin):
                 508, "Loop detected", "Aggregations call each other.", reason="aggregate_depth"
             )
         shape = self.shape(request)
-        telling = Telling(request, self.identity, self.assertion, depth)
+        about = self.names and partial(self.names, request, services.clock.now())
+        telling = Telling(request, self.identity, self.assertion, depth, about)
         freshness = Freshness(self.ttl)
         run = Execution(plan, shape, request, telling, services, freshness, self.gates, body)
         try:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from extproc.aggregation.calls import Call
+    from extproc.core.ports import Names
     from extproc.core.values import Request
     from extproc.expressions.conditions import Context
     from extproc.expressions.templates import Template
@@ -52,6 +53,10 @@ class Telling:
         identity: headers that tell upstreams who is calling.
         assertion: makes the signed assertion for an upstream.
         depth: how many aggregations stand before this one.
+        about: gives the names by which the answer may be purged; None for none.
+
+    Attributes:
+        about: the same.
     """
 
     def __init__(
@@ -60,7 +65,9 @@ class Telling:
         identity: tuple[tuple[str, Template], ...],
         assertion: Callable[[Request, str, float], tuple[str, str]] | None,
         depth: int,
+        about: Callable[[], Names] | None = None,
     ) -> None:
+        self.about = about
         self._request = request
         self._depth = depth
         self._identity = identity

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.caching import making, reuse, storing, validating
 from extproc.caching.asking import NOTHING
-from extproc.caching.invalidation import SAFE, called, uri_of
+from extproc.caching.invalidation import SAFE, called, tag_of
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
 from extproc.caching.replicated import MINE, Place, passes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
     from extproc.caching.making import Stamp
-    from extproc.core.ports import Services
+    from extproc.core.ports import Names, Services
 
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
@@ -59,6 +59,7 @@ class CachedCalls:
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
+        about: Callable[[], Names] | None = None,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
 
@@ -77,7 +78,7 @@ class CachedCalls:
             )
             return made if method in SAFE else self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
-        wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error)
+        wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error, about)
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
         made = self._call(
@@ -101,7 +102,7 @@ class CachedCalls:
         waited, gave_up = "", not self._responses.trusted
         ends = self._monotonic() + min(wanted.timeout or _LONGEST_WAIT, _LONGEST_WAIT)
         while True:
-            entry = self._responses.select(wanted.key, wanted.headers)[0]
+            entry = self._responses.select(wanted.key, wanted.headers, wanted.about)[0]
             found = self._stored(wanted, entry, waited)
             if found is not None:
                 return found
@@ -146,7 +147,13 @@ class CachedCalls:
 
         place = self._place(wanted)
         sought = await shared.seek(
-            place, wanted.headers, self._services.clock, ends, use, leads=True
+            place,
+            wanted.headers,
+            self._services.clock,
+            ends,
+            use,
+            leads=True,
+            about=wanted.about,
         )
         if sought.answer is not None:
             return sought.answer
@@ -238,7 +245,7 @@ class CachedCalls:
         kept = storing.kept(storing.Asked(), entry.status, headers, _POLICY, now)
         if kept.why_not:
             self._responses.drop(wanted.key, entry)
-            return Answered(entry.status, headers, entry.body, source="miss")
+            return _passed(Answered(entry.status, headers, entry.body), wanted)
         fresh = making.refreshed(
             entry, headers, kept, pairs, wanted.headers, sent=sent, now=now, stamp=stamp
         )
@@ -267,7 +274,8 @@ class CachedCalls:
                 wanted.headers,
                 sent=sent,
                 now=now,
-                uri=uri_of(wanted.upstream, wanted.target),
+                uri=wanted.tag,
+                tags=(wanted.tag,),
                 stamp=stamp,
                 largest=_LARGEST,
             )
@@ -276,8 +284,7 @@ class CachedCalls:
                 if before is not None:
                     self._responses.drop(wanted.key, before)
                 self._responses.flights.unshared(self._place(wanted))
-            answer.source = "miss"
-            return answer
+            return _passed(answer, wanted)
         self._responses.keep(wanted.key, entry)
         self._responses.came(wanted.key, wanted.headers, entry)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
@@ -304,6 +311,7 @@ class _Wanted:
     __slots__ = (
         "_headers",
         "_pairs",
+        "about",
         "key",
         "max_bytes",
         "stale_if_error",
@@ -321,8 +329,10 @@ class _Wanted:
         timeout: float | None,
         max_bytes: int | None,
         stale_if_error: float,
+        about: Callable[[], Names] | None,
     ) -> None:
         self.key = key
+        self.about = about
         self.upstream = upstream
         self.target = target
         self.timeout = timeout
@@ -330,6 +340,11 @@ class _Wanted:
         self.stale_if_error = stale_if_error
         self._pairs = pairs
         self._headers: Headers | None = None
+
+    @property
+    def tag(self) -> str:
+        """Return what every answer to it can be purged by."""
+        return tag_of(self.upstream, self.target)
 
     @property
     def headers(self) -> Headers:
@@ -353,8 +368,13 @@ class _Passing:
     def __call__(self, answer: Answered) -> Answered:
         if answer.headers.has_any(_LASTING):
             return self._calls.kept(self._wanted, answer, self._sent, self._stamp)
-        answer.source = "miss"
-        return answer
+        return _passed(answer, self._wanted)
+
+
+def _passed(answer: Answered, wanted: _Wanted) -> Answered:
+    """Name an answer that isn't stored: what is made of it may be."""
+    answer.source, answer.tags = "miss", (wanted.tag,)
+    return answer
 
 
 def _plain(headers: Headers) -> Headers:

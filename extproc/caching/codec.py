@@ -13,7 +13,7 @@ import orjson
 
 from extproc.caching.entry import Entry
 
-_MAGIC = b"xpc\x02"  # and the version of this form
+_MAGIC = b"xpc\x03"  # and the version of this form
 _DIGEST = 16
 _LENGTH = 4
 _PAIR = 2

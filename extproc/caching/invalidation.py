@@ -27,13 +27,16 @@ _NO_ERROR = range(200, 400)
 _NOWHERE = "upstream.invalid"
 
 
-def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> list[Mark]:
+def marks(
+    request: Request, response: Response, keyed: Iterable[Parameters], upstream: str = ""
+) -> list[Mark]:
     """Return what a response to an unsafe request makes void.
 
     Args:
         request: the request.
         response: what came of it.
         keyed: for each kind of key, the query parameters that count.
+        upstream: that got it, where aggregates call that too; empty where none does.
     """
     if request.method in SAFE or response.status not in _NO_ERROR:
         return []
@@ -45,11 +48,14 @@ def marks(request: Request, response: Response, keyed: Iterable[Parameters]) -> 
             found.append(Mark(URI, uri))
     origin = f"{request.scheme}://{request.host}/"
     named = groups(response.headers, "cache-group-invalidation", origin)
+    if upstream:
+        target = request.rewritten or request.target
+        found += _of_target(upstream, target, response.headers, request.host)
     return [*found, *[Mark(TAG, group) for group in named]]
 
 
 def called(upstream: str, method: str, target: str, answer: Answered) -> list[Mark]:
-    """Return what the answer to a call makes void among the answers to other calls.
+    """Return what the answer to a call makes void among other calls' and what is made of those.
 
     Args:
         upstream: its name.
@@ -59,13 +65,20 @@ def called(upstream: str, method: str, target: str, answer: Answered) -> list[Ma
     """
     if method in SAFE or answer.status not in _NO_ERROR:
         return []
-    elsewhere = told(target, answer.headers, _NOWHERE)
+    return _of_target(upstream, target, answer.headers, _NOWHERE)
+
+
+def _of_target(upstream: str, target: str, headers: Headers, host: str) -> list[Mark]:
+    elsewhere = told(target, headers, host)
     places = [target, *[target_with(None, path, query) for path, query in elsewhere]]
-    return [Mark(URI, uri_of(upstream, place)) for place in places]
+    return [Mark(TAG, tag_of(upstream, place)) for place in places]
 
 
-def uri_of(upstream: str, target: str) -> str:
-    """Return by what the answers to calls of a target are made void; an empty query is none."""
+def tag_of(upstream: str, target: str) -> str:
+    """Return the tag of the answers to calls of a target, and of all that is made of those.
+
+    An empty query is none.
+    """
     return f"{upstream}:{target.removesuffix('?')}"
 
 
@@ -95,9 +108,11 @@ class Invalidate(Plugin):
 
     Attributes:
         keyed: the parameters that count in the keys of the routes that overlap this one.
+        upstream: that gets the requests, where aggregates call that too; empty where none does.
     """
 
     keyed: tuple[Parameters, ...]
+    upstream: str = ""
 
     def on_start(self, services: Services) -> None:
         """Take what is stored."""
@@ -105,4 +120,4 @@ class Invalidate(Plugin):
 
     def on_response(self, request: Request, response: Response) -> None:
         """Make void what the request changed."""
-        self._responses.mark(marks(request, response, self.keyed))
+        self._responses.mark(marks(request, response, self.keyed, self.upstream))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.caching import making, storing, validating
+from extproc.caching.named import texts
 from extproc.core.headers import Headers
 from extproc.expressions.conditions import Context
-from extproc.expressions.templates import NoValue, Template
 
 if TYPE_CHECKING:
     from extproc.caching.entry import Entry
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from extproc.caching.responses import Responses
     from extproc.core.ports import Clock
     from extproc.core.values import Request, Response
+    from extproc.expressions.templates import Template
 
 _NOT_MODIFIED = 304
 
@@ -125,21 +126,14 @@ class Keeper:
             sent=passage.sent,
             now=now,
             uri=self.key.uri(request),
-            tags=self._tags(Context(request, now, response)),
+            tags=(
+                *texts(self.tags, Context(request, now, response)),
+                # Of an aggregate: those of its parts.
+                *response.metadata.get("tags", ()),
+            ),
             stamp=passage.stamp,
             largest=self.policy.largest,
         )
-
-    def _tags(self, context: Context) -> list[str]:
-        """Return the tags of a response; of one that has no value nothing is said."""
-        found: list[str] = []
-        for template in self.tags:
-            try:
-                text = template.text(context)
-            except NoValue:
-                continue
-            found += [tag for part in text.split(",") if (tag := part.strip())]
-        return found
 
     def answered(self, request: Request, passage: Passage, entry: Entry, response: Response) -> str:
         """Take an answer that came in the background; say what became of it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from extproc.caching.entry import Entry
+    from extproc.core.ports import Names
 
 MOST = 100_000
 ALL = "all"
@@ -86,12 +87,21 @@ class Marks:
         self._marks.clear()
         self._floor = self.sequence
 
-    def judge(self, entry: Entry) -> Verdict:
-        """Hold a stored response against the marks made since it was last held against them."""
+    def newest(self, names: Names, *, soft: bool) -> int:
+        """Return the newest mark of a kind that means any of these; 0 for none."""
+        return max([self._marks.get(Mark(*name, soft), 0) for name in names], default=0)
+
+    def judge(self, entry: Entry, about: Names = ()) -> Verdict:
+        """Hold a stored response against the marks made since it was last held against them.
+
+        Args:
+            entry: the response.
+            about: names of what it is wanted for, beside its own.
+        """
         since, entry.seen = entry.seen, self.sequence
         if self._floor > entry.stamp:
             return Verdict.VOID
-        names = [(ALL, ""), (URI, entry.uri), *[(TAG, tag) for tag in entry.tags]]
+        names = [(ALL, ""), (URI, entry.uri), *[(TAG, tag) for tag in entry.tags], *about]
         if any(self._since(kind, name, entry.stamp, soft=False) for kind, name in names):
             return Verdict.VOID
         since = max(since, entry.stamp)

@@ -65,6 +65,7 @@ class Cache(Plugin):
         wait: seconds that a request may wait for another's response; 0 for never.
         behind: what lies between the cache and the upstream.
         keyed: the parameters that count in the keys of routes that overlap this one.
+        upstream: of the route, where aggregates call that too; empty where none does.
         forwards: the upstream gets a client's Authorization.
         methods: whose responses are stored by their bodies (see `by_body.py`).
     """
@@ -78,6 +79,7 @@ class Cache(Plugin):
     wait: float = WAIT
     behind: Behind = Behind()
     keyed: tuple[Parameters, ...] = (None,)
+    upstream: str = ""
     forwards: bool = True
     methods: frozenset[str] = frozenset()
 
@@ -326,7 +328,7 @@ class Cache(Plugin):
             response.released.add(request.slot)
             return None
         if not passage.key:
-            self._responses.mark(marks(request, response, self.keyed))
+            self._responses.mark(marks(request, response, self.keyed, self.upstream))
             cache_status.say(response.headers, cache_status.forwarded(passage.why))
             response.released.add(request.slot)
             return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.keys import type_of_key
     from extproc.core.headers import Headers
-    from extproc.core.ports import Clock, Replicas
+    from extproc.core.ports import Clock, Names, Replicas
 
 _LARGEST = 8 << 20
 _WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept
@@ -96,7 +96,12 @@ class Replicated:
         self._local.clear()
 
     async def look(
-        self, key: type_of_key, headers: Headers, now: float, lease: str = ""
+        self,
+        key: type_of_key,
+        headers: Headers,
+        now: float,
+        lease: str = "",
+        about: Callable[[], Names] | None = None,
     ) -> tuple[Entry | None, str]:
         """Return what is stored, and who is to ask the upstream if nothing is.
 
@@ -105,18 +110,19 @@ class Replicated:
             headers: of the request.
             now: seconds since the epoch.
             lease: by which this worker would ask the upstream; empty for none.
+            about: gives the names of what it is wanted for, where it has others than the response.
         """
         name, since = name_of(key), self._local.sequence
         looked = await self._replicas.look(name, _fields(headers), lease=lease)
         if looked.data is None:
             return None, looked.lease
-        found = self._usable(looked.data, name, headers, now, since)
+        found = self._usable(looked.data, name, headers, now, since, about() if about else ())
         if found is None and lease:
             return None, await self._replicas.lease(lease)
         return found, looked.lease
 
     def _usable(
-        self, data: bytes, name: str, headers: Headers, now: float, since: int
+        self, data: bytes, name: str, headers: Headers, now: float, since: int, about: Names
     ) -> Entry | None:
         """Return what was stored under a name, if it is for this request and not void."""
         entry = codec.read(data, name, _LARGEST)
@@ -126,7 +132,7 @@ class Replicated:
         # What was found under a name is held against the request itself.
         if not selected(entry.selecting, headers):
             return None
-        verdict = self._judge(entry)
+        verdict = self._judge(entry, about)
         if verdict is Verdict.VOID:
             return None
         found = replace(entry, remote=entry.stamp, stamp=since, seen=since)
@@ -143,6 +149,7 @@ class Replicated:
         use: Callable[[Entry, bool], Found | None],
         *,
         leads: bool,
+        about: Callable[[], Names] | None = None,
     ) -> Sought[Found]:
         """Look, and look again for as long as another replica asks the upstream.
 
@@ -156,11 +163,12 @@ class Replicated:
             use: makes an answer of what is stored, or None if it can't be used; it is told
                 whether there was a wait before.
             leads: whether this worker would ask the upstream for others too.
+            about: as for `look`.
         """
         pause, waited = _FIRST_PAUSE, False
         wanted = lease_of(place) if leads else ""
         while True:
-            found, lease = await self.look(place[0], headers, clock.now(), wanted)
+            found, lease = await self.look(place[0], headers, clock.now(), wanted, about)
             if found is not None:
                 answer = use(found, waited)
                 if answer is not None:
@@ -176,13 +184,13 @@ class Replicated:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _judge(self, entry: Entry) -> Verdict:
+    def _judge(self, entry: Entry, about: Names) -> Verdict:
         # Of the marks since it was asked for some may have been lost with the rest.
         if entry.generation != self.generation:
             return Verdict.VOID
-        verdict = self._marks.judge(entry)
+        verdict = self._marks.judge(entry, about)
         for mark in self._own if verdict is not Verdict.VOID else ():
-            if mark.means(entry):
+            if mark.means(entry) or (mark.kind, mark.name) in about:
                 verdict = Verdict.STALE if mark.soft else Verdict.VOID
                 if verdict is Verdict.VOID:
                     break

@@ -15,14 +15,14 @@ from extproc.caching.selecting import selected, selects
 from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from extproc.caching.entry import Entry
     from extproc.caching.keys import type_of_key
     from extproc.caching.making import Stamp
     from extproc.caching.marks import Mark
     from extproc.core.headers import Headers
-    from extproc.core.ports import Services
+    from extproc.core.ports import Names, Services
 
 MOST_VARIANTS = 32
 
@@ -39,18 +39,22 @@ class Responses:
         self.objects = services.objects
         self.marks = Marks()
         self.flights = Flights()
+        self._about: tuple[Callable[[], Names] | None, int, tuple[int, int]] = (None, 0, (0, 0))
         self._clock = services.clock
         replicas = services.replicas
         self.shared = Replicated(replicas, self.marks) if replicas is not None else None
         # Where replicas share what is stored, other workers hear from them.
         self._others = services.others if replicas is None else None
 
-    def select(self, key: type_of_key, headers: Headers) -> tuple[Entry | None, str]:
+    def select(
+        self, key: type_of_key, headers: Headers, about: Callable[[], Names] | None = None
+    ) -> tuple[Entry | None, str]:
         """Return the stored response that a request selects, the newest first (section 4.1).
 
         Args:
             key: of the request.
             headers: of the request, as they were when it came.
+            about: gives the names of what it is wanted for, where it has others than the response.
 
         Returns:
             The response, or None and why there is none: `uri-miss` or `vary-miss`.
@@ -59,7 +63,7 @@ class Responses:
         if variants is None or not self.trusted:
             return None, "uri-miss"
         for entry in variants:
-            if selected(entry.selecting, headers) and self._good(key, entry):
+            if selected(entry.selecting, headers) and self._good(key, entry, about):
                 return entry, ""
         return None, "vary-miss" if self.objects.get(key) is not None else "uri-miss"
 
@@ -76,7 +80,16 @@ class Responses:
             return self.marks.sequence, 0, ""
         return self.marks.sequence, shared.sequence, shared.generation
 
-    def _good(self, key: type_of_key, entry: Entry) -> bool:
+    def _good(
+        self, key: type_of_key, entry: Entry, about: Callable[[], Names] | None = None
+    ) -> bool:
+        if about is not None and entry.stamp != self.marks.sequence:
+            void, stale = self._marked(about)
+            if void > entry.stamp:
+                self.drop(key, entry)
+                return False
+            if stale > entry.stamp:
+                entry.soften(self._clock.now())
         if entry.seen == self.marks.sequence:
             return True
         verdict = self.marks.judge(entry)
@@ -86,6 +99,18 @@ class Responses:
         if verdict is Verdict.STALE:
             entry.soften(self._clock.now())
         return True
+
+    def _marked(self, about: Callable[[], Names]) -> tuple[int, int]:
+        """Return the newest marks, void and stale, of what responses are wanted for.
+
+        Many are wanted for one, one after the other; so the last one's are remembered.
+        """
+        known, sequence, found = self._about
+        if known is not about or sequence != self.marks.sequence:
+            names = about()
+            found = self.marks.newest(names, soft=False), self.marks.newest(names, soft=True)
+            self._about = about, self.marks.sequence, found
+        return found
 
     def varying(self, key: type_of_key) -> tuple[str, ...]:
         """Return the request fields that selected the newest stored response of a key."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Log, Observer, Runtime
     from extproc.core.values import Request
     from extproc.expressions.projections import Projection
+    from extproc.expressions.templates import Template
 
 _AUTHENTICATION_DEADLINE = 6.0  # the first token of an issuer may wait for its keys
 _MOST_WAITING = 10_000  # of one route's requests for others' responses, in one worker
@@ -207,15 +208,16 @@ class _Builder(Compiler):
         yield from self._own(route, key)
         if route.cache is not None and route.aggregate is not None:
             yield _step(Private())
-        behind = tuple(self._behind(route, key))
+        tags = self._tags(route, (*key, "cache", "tags"))
+        behind = tuple(self._behind(route, key, tags))
         if route.cache is not None:
-            yield from self._cache(route, route.cache, (*key, "cache"), behind)
+            yield from self._cache(route, route.cache, (*key, "cache"), behind, tags)
         else:
             for plugin in caching.invalidating(self._gateway, route):
                 yield Step("invalidate", plugin, Limits(on_failure=OnFailure.SKIP))
         yield from behind
 
-    def _behind(self, route: RouteModel, key: Key) -> Iterator[Step]:
+    def _behind(self, route: RouteModel, key: Key, tags: Sequence[Template]) -> Iterator[Step]:
         """Yield what stands between the cache and the upstream."""
         yield from self._on_the_way_in(route, key)
         yield from self._on_the_way_out(route, key)
@@ -231,18 +233,23 @@ class _Builder(Compiler):
                 )
             )
         if route.aggregate is not None:
-            yield from self._aggregate(route, (*key, "aggregate"))
+            yield from self._aggregate(route, (*key, "aggregate"), tags)
+
+    def _tags(self, route: RouteModel, key: Key) -> list[Template]:
+        tags = route.cache.tags if route.cache is not None else []
+        return [self._template(tag, (*key, place), response=True) for place, tag in enumerate(tags)]
 
     def _cache(
-        self, route: RouteModel, model: CacheModel, key: Key, behind: Sequence[Step]
+        self,
+        route: RouteModel,
+        model: CacheModel,
+        key: Key,
+        behind: Sequence[Step],
+        tags: Sequence[Template],
     ) -> Iterator[Step]:
         plugins = tuple(step.plugin for step in behind)
         for problem in caching.troubles(self._gateway, route, plugins):
             self._trouble((*key, "shared"), problem, "expected responses that are the same for all")
-        tags = [
-            self._template(tag, (*key, "tags", place), response=True)
-            for place, tag in enumerate(model.tags)
-        ]
         bypass = [
             self._condition(text, (*key, "bypass", place))
             for place, text in enumerate(model.bypass)
@@ -340,7 +347,7 @@ class _Builder(Compiler):
             views = self._views(route.response.views, (*key, "response", "views"))
             yield _step(ResponseBody(shape=shape, views=views))
 
-    def _aggregate(self, route: RouteModel, key: Key) -> Iterator[Step]:
+    def _aggregate(self, route: RouteModel, key: Key, tags: Sequence[Template]) -> Iterator[Step]:
         plan = self._aggregates.plan(route, key)
         if plan is None:
             return
@@ -353,6 +360,7 @@ class _Builder(Compiler):
             cached=route.cache is not None,
             ttl=route.cache.ttl if route.cache is not None else None,
             gates=self._aggregates.gates,
+            names=caching.named(route, tags),
         )
         yield Step("aggregate", plugin, Limits(plan.deadline + _MARGIN))
 

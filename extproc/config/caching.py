@@ -6,6 +6,7 @@ compiled for everything behind the cache.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ from extproc.caching.by_body import LookByBody
 from extproc.caching.cookies import OnlyCookies
 from extproc.caching.invalidation import SAFE, Invalidate
 from extproc.caching.keys import KeyOf
+from extproc.caching.named import Named
 from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
 from extproc.config.schema import Accepted
+from extproc.config.schema.aggregates import AggregateCall
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression
 from extproc.expressions.inputs import keys_read
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from extproc.config.load import Loaded
     from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, Match, Route
+    from extproc.config.schema.aggregates import Asking
     from extproc.core.plugin import Plugin
 
 CARRIED_LANGUAGE = "accept-language"  # goes along with each call of an aggregate
@@ -56,6 +60,7 @@ _IN_THE_LINE = frozenset(
         "response.headers",
     }
 )
+_FIXED = re.compile(r"[^{?*]*")  # of a path: what stands before the first hole
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
 _OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", "credentials.")
@@ -206,6 +211,7 @@ def plugins(
         wait=model.wait,
         behind=Behind(route.upstream or "", behind, removed, model.max_bytes),
         keyed=keyed(gateway, route),
+        upstream=called(gateway, route),
         forwards="authorization" not in removed,
         methods=frozenset(model.methods),
     )
@@ -216,21 +222,62 @@ def plugins(
 
 def invalidating(gateway: Gateway, route: Route) -> Iterator[Plugin]:
     """Yield what makes responses of other routes void, where this one may change them."""
-    kinds = keyed(gateway, route)
+    kinds, upstream = keyed(gateway, route), called(gateway, route)
     unsafe = route.match.methods in ("any", None) or not SAFE.issuperset(route.match.methods or ())
-    if kinds and unsafe and not route.upgrade:
-        yield Invalidate(keyed=kinds)
+    if (kinds or upstream) and unsafe and not route.upgrade:
+        yield Invalidate(keyed=kinds, upstream=upstream)
 
 
 def keyed(gateway: Gateway, route: Route) -> tuple[frozenset[str] | None, ...]:
-    """Return which parameters count in the keys of the cached routes that overlap one."""
+    """Return which parameters count in the names of the stored responses that overlap a route.
+
+    Of an aggregate without a cache the parts are stored, and its URI names them all the same.
+    """
     queries = [
-        other.cache.key.query
+        None if other.cache is None else other.cache.key.query
         for other in gateway.routes
-        if other.cache is not None and overlap(other.match, route.match)
+        if (other.cache is not None or any(_stored_calls(other)))
+        and overlap(other.match, route.match)
     ]
     kinds = {None if query is None else frozenset(query): None for query in queries}
     return tuple(kinds)
+
+
+def called(gateway: Gateway, route: Route) -> str:
+    """Return a route's upstream, if what it changes there may be a stored part of an aggregate.
+
+    What is fixed of both paths decides. A plugin of yours may rewrite the path to any other.
+    """
+    path = route.match.path if route.rewrite is None else route.rewrite.path
+    mine = "" if route.plugins else _FIXED.match(path)[0]  # type: ignore[index]  # always matches
+    for other in gateway.routes:
+        for call in _stored_calls(other):
+            theirs = _FIXED.match(_path_of(call))[0]  # type: ignore[index]  # the same
+            meet = mine.startswith(theirs) or theirs.startswith(mine)
+            if call.upstream == route.upstream and meet:
+                return call.upstream
+    return ""
+
+
+def _stored_calls(route: Route) -> Iterator[Asking]:
+    """Yield the calls of an aggregate whose answers may be stored."""
+    if route.aggregate is None:
+        return
+    for call in route.aggregate.calls.values():
+        for asked in (call, call.fallback):
+            if asked is not None and asked.method in {None, "GET"} and not asked.path_of_its_own:
+                yield asked
+
+
+def _path_of(call: Asking) -> str:
+    batch = call.batch if isinstance(call, AggregateCall) else None
+    return call.path or (batch and batch.path) or "/"
+
+
+def named(route: Route, tags: Iterable[Template]) -> Named:
+    """Return what gives the names of an aggregate's answers before they are made."""
+    query = None if route.cache is None else route.cache.key.query
+    return Named(None if query is None else frozenset(query), tuple(tags))
 
 
 def policy(model: CacheModel) -> Policy:

@@ -88,7 +88,7 @@ class Answered:
         body: bytes, decoded.
         lifetime: seconds from now for which a shared cache may give this answer again to whoever
             has the same identity; 0 for not at all.
-        tags: by which a stored answer can be purged.
+        tags: by which it, and what is made of it, can be purged.
         stale: it was stored, and is no longer fresh.
         source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
         age: seconds since another worker got it; 0 where it was asked for now.
@@ -140,6 +140,10 @@ class Caller(Protocol):
         """
 
 
+Names = tuple[tuple[str, str], ...]
+"""By what stored answers are purged or invalidated: `uri` or `tag`, and which."""
+
+
 class CachedCaller(Protocol):
     """Calls through the cache: what is stored and fresh is given without a call."""
 
@@ -155,6 +159,7 @@ class CachedCaller(Protocol):
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
+        about: Callable[[], Names] | None = None,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
@@ -170,6 +175,8 @@ class CachedCaller(Protocol):
                 shared only where it is equal. Empty where it is told nothing.
             stale_if_error: seconds past its lifetime for which a stored answer may stand in for a
                 call that failed or was answered with 500, 502, 503 or 504.
+            about: gives the names of the answer that the call is made for; what is stored isn't
+                used where one of them was purged or invalidated since.
 
         Raises:
             UpstreamFault: as for `Caller.call`.
@@ -190,8 +197,9 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
         max_bytes: int | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
+        about: Callable[[], Names] | None = None,
     ) -> Awaitable[Answered]:
-        del identity, stale_if_error
+        del identity, stale_if_error, about
         return call(
             upstream,
             method,

@@ -20,6 +20,8 @@ from extproc.testing import Counts, Events, ManualClock, Scripted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from extproc.core.ports import Names
+
 
 class Upstream:
     """Counts the calls that reach it; answers what it is told to."""
@@ -324,9 +326,44 @@ async def test_marks_make_void_or_stale() -> None:
     upstream = Upstream(cache_control="max-age=60", etag='"x"', cache_groups='"shoes"')
     place = Place(upstream)
     first = await place.get()
-    assert first.tags == ("group catalog:/a shoes",)
-    place.responses.mark([Mark(TAG, first.tags[0])])
+    assert first.tags == ("catalog:/a", "group catalog:/a shoes")
+    place.responses.mark([Mark(TAG, first.tags[1])])
     assert (await place.get()).body == b"2"
     place.responses.mark([Mark(URI, "catalog:/a", soft=True)])
     assert (await place.get()).body == b"2"
     assert dict(upstream.asked[2])["if-none-match"] == '"x"'
+
+
+@pytest.mark.parametrize("control", ["max-age=60", "no-store", ""])
+async def test_every_answer_is_named(control: str) -> None:
+    """By its upstream and target, stored or not: what is made of it may be stored."""
+    place = Place(Upstream(cache_control=control))
+    assert [(await place.get("/a?b=1")).tags for _ in range(2)] == [("catalog:/a?b=1",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("mark", "body", "calls"),
+    [
+        (Mark(URI, "http://shop/x"), b"2", 2),
+        (Mark(TAG, "home"), b"2", 2),
+        (Mark(URI, "http://shop/x", soft=True), b"1", 2),
+        (Mark(URI, "http://shop/y"), b"1", 1),
+        (Mark(TAG, "http://shop/x"), b"1", 1),
+    ],
+)
+async def test_marks_of_what_a_call_is_made_for(mark: Mark, body: bytes, calls: int) -> None:
+    """An answer stored for another's sake isn't used either; who asks is told once."""
+    upstream = Upstream(cache_control="max-age=60", etag='"x"')
+    place = Place(upstream)
+    asked: list[bool] = []
+
+    def about() -> Names:
+        asked.append(True)
+        return (URI, "http://shop/x"), (TAG, "home")
+
+    await place.get()
+    place.responses.mark([mark])
+    found = [await place.get(about=about), await place.get(), await place.get(about=about)]
+    assert {answer.body for answer in found} == {body}
+    assert len(upstream.asked) == calls
+    assert len(asked) == 1

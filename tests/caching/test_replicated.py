@@ -245,3 +245,45 @@ async def test_a_redis_that_is_silent_is_waited_for_once(redis: RedisServer) -> 
     finally:
         redis.go_on()
         await replicas.close()
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_is_shared_is_held_against_what_it_is_wanted_for(
+    redis: RedisServer,
+    said: bool,  # noqa: FBT001 - one case of two
+) -> None:
+    """Names of what a response is wanted for void it there too, before others know and after."""
+
+    async def run() -> None:
+        async with workers(redis) as (one, two):
+            first, now = one.trial.services.shared(Responses), one.trial.clock.now()
+            came = making.made(
+                200,
+                Headers(),
+                b"old",
+                Kept(lifetime=600.0),
+                Headers(),
+                sent=now,
+                now=now,
+                uri=URI,
+                stamp=first.stamp,
+            )
+            assert came is not None
+            first.keep(KEY, came)
+            await one.caught_up()
+            await two.caught_up()
+            responses = two.trial.services.shared(Responses)
+            responses.mark([Mark("tag", "home")])
+            if said:
+                await two.caught_up()
+            shared = responses.shared
+            assert shared is not None
+
+            async def found(*names: tuple[str, str]) -> bool:
+                return (await shared.look(KEY, Headers(), now, about=lambda: names))[0] is not None
+
+            assert await found()
+            assert await found(("tag", "office"), ("uri", "home"))
+            assert not await found(("tag", "office"), ("tag", "home"))
+
+    asyncio.run(run())

@@ -1,0 +1,59 @@
+"""By what an answer that is made of calls may be purged, told before it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from extproc.caching.marks import TAG, URI
+from extproc.caching.parameters import target_with
+from extproc.core.values import MalformedRequest
+from extproc.expressions.conditions import Context
+from extproc.expressions.templates import NoValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from extproc.caching.parameters import Parameters
+    from extproc.core.ports import Names
+    from extproc.core.values import Request
+    from extproc.expressions.templates import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Gives the names of a route's answers.
+
+    Attributes:
+        parameters: that count in the key of its stored responses.
+        tags: of its stored responses. Those that read the response are left out: the calls are
+            made before it is there.
+    """
+
+    parameters: Parameters = None
+    tags: tuple[Template, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Leave out what can't be told before."""
+        told = [tag for tag in self.tags if not any(n.startswith("response.") for n in tag.names)]
+        object.__setattr__(self, "tags", tuple(told))
+
+    def __call__(self, request: Request, now: float) -> Names:
+        """Return the names of the answer to a request."""
+        origin = f"{request.scheme}://{request.host}"
+        kinds = dict.fromkeys((None, self.parameters))
+        uris = [origin + target_with(kind, request.path, request.query) for kind in kinds]
+        tags = texts(self.tags, Context(request, now))
+        return (*[(URI, uri) for uri in uris], *[(TAG, tag) for tag in tags])
+
+
+def texts(tags: Iterable[Template], context: Context) -> list[str]:
+    """Return the tags that templates give; of one that has no value nothing is said."""
+    found: list[str] = []
+    for template in tags:
+        try:
+            text = template.text(context)
+        except (NoValue, MalformedRequest):
+            continue
+        found += [tag for part in text.split(",") if (tag := part.strip())]
+    return found
