@@ -31,8 +31,8 @@ class Entry:
         while_revalidate: seconds past its lifetime.
         if_error: seconds past its lifetime.
         selecting: the request fields that select it.
-        uri: whose response it is; what invalidation names.
-        tags: by which it can be purged.
+        uri: whose response it is; what invalidation names. A long one as `short` gives it.
+        tags: by which it can be purged; long ones too.
         part: first and last byte and the whole's length, of a 206; None for a whole response.
         stamp: the newest mark (see `marks.py`) when its request was sent.
         seen: the newest mark it was held against.

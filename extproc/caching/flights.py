@@ -13,10 +13,13 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from extproc.caching.keys import size
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 _MOST_PASSES = 10_000
+_LARGEST_PASSES = 8 << 20  # bytes of all their keys' texts
 
 
 class Flight:
@@ -49,10 +52,13 @@ class Flight:
 class Flights:
     """Every flight of one worker, and what isn't worth waiting for."""
 
-    def __init__(self, most_passes: int = _MOST_PASSES) -> None:
+    def __init__(
+        self, most_passes: int = _MOST_PASSES, largest_passes: int = _LARGEST_PASSES
+    ) -> None:
         self._flights: dict[Hashable, Flight] = {}
         self._passes: OrderedDict[Hashable, bool] = OrderedDict()
-        self._most_passes = most_passes
+        self._most_passes, self._largest_passes = most_passes, largest_passes
+        self._size = 0  # of all that is remembered
 
     def passes(self, key: Hashable) -> bool:
         """Say whether the last answer turned out not to be for others (hit-for-miss)."""
@@ -84,11 +90,14 @@ class Flights:
             key: of the flight.
             stored: it is stored all the same, and must be validated each time.
         """
+        if key not in self._passes:
+            self._size += size(key)
         self._passes[key] = stored
         self._passes.move_to_end(key)
-        if len(self._passes) > self._most_passes:
-            self._passes.popitem(last=False)
+        while len(self._passes) > self._most_passes or self._size > self._largest_passes:
+            self._size -= size(self._passes.popitem(last=False)[0])
 
     def shared(self, key: Hashable) -> None:
         """Something for this key was stored that others can use."""
-        self._passes.pop(key, None)
+        if self._passes.pop(key, None) is not None:
+            self._size -= size(key)

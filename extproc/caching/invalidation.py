@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+from extproc.caching.keys import short
 from extproc.caching.making import groups
 from extproc.caching.marks import TAG, URI, Mark
 from extproc.caching.parameters import target_with
@@ -79,7 +80,7 @@ def tag_of(upstream: str, target: str) -> str:
 
     An empty query is none.
     """
-    return f"{upstream}:{target.removesuffix('?')}"
+    return short(f"{upstream}:{target.removesuffix('?')}")
 
 
 def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:

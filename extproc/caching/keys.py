@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from extproc.core.values import Request
 
+_LONG, _TELLING = 256, 100  # characters of a name that stays, and that a digest has before it
 Part = tuple[str, "Callable[[Request], Hashable]"]
 type_of_key = tuple[Any, ...]
 
@@ -59,6 +60,21 @@ def digest(text: str) -> str:
     """Return what stands for a secret or for a long text."""
     data = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=24).hexdigest()
+
+
+def short(text: str) -> str:
+    """Return a text, or what stands for a long one: a client chooses how long a URI is.
+
+    Of what this returns it returns the same.
+    """
+    return text if len(text) <= _LONG else f"{text[:_TELLING]}…{digest(text)}"
+
+
+def size(key: Hashable) -> int:
+    """Return how long the texts of a key are, all together."""
+    if isinstance(key, str):
+        return len(key)
+    return sum([size(part) for part in key]) if isinstance(key, tuple | frozenset) else 0
 
 
 def claim(name: str) -> Callable[[Request], Hashable]:

@@ -9,6 +9,7 @@ from extproc.caching import ranges, selecting
 from extproc.caching.control import of_response
 from extproc.caching.entry import Entry
 from extproc.caching.freshness import initial_age
+from extproc.caching.keys import short
 from extproc.caching.storing import PARTIAL, stored_headers
 from extproc.caching.structured import NotStructured, listed
 
@@ -77,8 +78,8 @@ def made(
         kept.while_revalidate,
         kept.if_error,
         selecting.selects(selecting.varying(headers) or (), asked),
-        uri,
-        (*tags, *groups(headers, "cache-groups", uri)),
+        short(uri),
+        tuple([short(tag) for tag in (*tags, *groups(headers, "cache-groups", uri))]),
         part,
         stamp[0],
         stamp[0],

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from extproc.caching.keys import short
+
 if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.core.ports import Names
@@ -36,13 +38,18 @@ class Mark:
 
     Attributes:
         kind: `all`, `uri` or `tag`.
-        name: the URI or tag; empty for all.
+        name: the URI or tag, or what stands for a long one (see `short`); empty for all.
         soft: makes stale, not void.
     """
 
     kind: str
     name: str = ""
     soft: bool = False
+
+    def __post_init__(self) -> None:
+        """Keep a long name short: marks are bounded in number."""
+        if self.name:
+            object.__setattr__(self, "name", short(self.name))
 
     def means(self, entry: Entry) -> bool:
         """Say whether it is about a stored response."""

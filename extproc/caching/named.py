@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extproc.caching.keys import short
 from extproc.caching.marks import TAG, URI
 from extproc.caching.parameters import target_with
 from extproc.core.values import MalformedRequest
@@ -44,7 +45,7 @@ class Named:
         kinds = dict.fromkeys((None, self.parameters))
         uris = [origin + target_with(kind, request.path, request.query) for kind in kinds]
         tags = texts(self.tags, Context(request, now))
-        return (*[(URI, uri) for uri in uris], *[(TAG, tag) for tag in tags])
+        return (*[(URI, short(uri)) for uri in uris], *[(TAG, short(tag)) for tag in tags])
 
 
 def texts(tags: Iterable[Template], context: Context) -> list[str]:

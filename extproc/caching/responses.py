@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from extproc.caching import ranges, reuse
 from extproc.caching.asking import NOTHING
 from extproc.caching.flights import Flights
+from extproc.caching.keys import size
 from extproc.caching.marks import Marks, Verdict
 from extproc.caching.replicated import Place, Replicated
 from extproc.caching.reuse import Use
@@ -163,7 +164,8 @@ class Responses:
 
     def _put(self, key: type_of_key, variants: tuple[Entry, ...]) -> None:
         if variants:
-            self.objects.put(key, variants, sum([entry.cost for entry in variants]))
+            # The key has a text of the client's too, as long as that likes.
+            self.objects.put(key, variants, size(key) + sum([entry.cost for entry in variants]))
         else:
             self.objects.drop(key)
 
