@@ -158,7 +158,7 @@ class Execution:
         if answer.source and answer.source != "miss":
             state.outcome = answer.source
         self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
-        self._freshness.took(answer, self._context.now)
+        self._freshness.took(answer)
         self._done(state, value)
         return True
 
@@ -359,7 +359,7 @@ class Execution:
         except NotJoinable:
             self._failed(leg, Unusable("shape"))
         else:
-            self._freshness.took(answer, self._context.now)
+            self._freshness.took(answer)
 
     def _came_of(self, leg: Leg, value: Any) -> None:
         state, call = leg.part, leg.call

@@ -130,7 +130,7 @@ class Aggregate(Plugin):
             headers["x-gateway-partial"] = ", ".join(sorted(run.missing))
             freshness.whole = False
         # The route's cache knows for whom it stores; whoever stores the answer further on doesn't.
-        told = not self.cached and self._is_personal(request)
+        told = not self.cached and _is_personal(request)
         control = freshness.control(private=told)
         if control is not None:
             headers["cache-control"] = control
@@ -138,9 +138,6 @@ class Aggregate(Plugin):
             headers["vary"] = self.plan.selection.header
         response.metadata["tags"] = tuple(freshness.tags)
         return response
-
-    def _is_personal(self, request: Request) -> bool:
-        return request.principal.kind != "anonymous" or bool(request.consumer)
 
 
 class AggregateBody(Aggregate):
@@ -166,11 +163,21 @@ class Private(Plugin):
 
     def on_response(self, request: Request, response: Response) -> None:
         """Make a lifetime one for the client alone."""
-        if request.principal.kind == "anonymous" and not request.consumer:
+        if not _is_personal(request):
             return
         control = response.headers.get("cache-control")
-        if control is not None and control.startswith("max-age="):
+        if control is not None and control.startswith(("max-age=", "s-maxage=")):
             response.headers["cache-control"] = f"private, {control}"
+
+
+def _is_personal(request: Request) -> bool:
+    """Say whether an answer is for one alone, as far as caches further on can know.
+
+    Those take `must-revalidate` and `s-maxage` for leave to share what was asked for with
+    credentials (RFC 9111 section 3.5), and the parts say that of themselves alone.
+    """
+    known = request.principal.kind != "anonymous" or bool(request.consumer)
+    return known or bool(request.headers.received("authorization"))
 
 
 def _depth(request: Request) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from extproc.caching import making, reuse, storing, validating
+from extproc.caching import composing, making, reuse, storing, validating
 from extproc.caching.asking import NOTHING
+from extproc.caching.control import TARGETS
+from extproc.caching.freshness import initial_age
 from extproc.caching.invalidation import SAFE, called, tag_of
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
     from extproc.caching.making import Stamp
-    from extproc.core.ports import Names, Services
+    from extproc.core.ports import Names, Reuse, Services
 
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
 _LARGEST = 1 << 20
 # Without any of these a response has no lifetime, and nothing it could be validated by.
-_LASTING = ("cache-control", "expires", "last-modified", "etag")
+_LASTING = ("cache-control", "expires", "last-modified", "etag", *TARGETS)
 _POLICY = Policy(largest=_LARGEST)
 
 
@@ -76,7 +78,9 @@ class CachedCalls:
                 timeout=timeout,
                 max_bytes=max_bytes,
             )
-            return made if method in SAFE else self._changing(made, upstream, method, target)
+            if method in SAFE:
+                return _through(made, self._told(self._now()))
+            return self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
         wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error, about)
         if not self._responses.flights.passes_bare((key, ())):
@@ -96,6 +100,23 @@ class CachedCalls:
             return answer
 
         return _through(made, changed)
+
+    def _told(self, sent: float) -> Callable[[Answered], Answered]:
+        """Return what says how an answer that isn't stored may be reused."""
+
+        def told(answer: Answered) -> Answered:
+            answer.reuse = self.reuse(answer, sent)
+            return answer
+
+        return told
+
+    def reuse(self, answer: Answered, sent: float) -> Reuse:
+        """Return what an answer that came just now says of its reuse."""
+        headers = answer.headers
+        if not headers.has_any(composing.SAYING):
+            return composing.SILENT
+        now = self._now()
+        return composing.reuse(answer.status, headers, initial_age(headers, sent, now), now)
 
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
@@ -245,7 +266,7 @@ class CachedCalls:
         kept = storing.kept(storing.Asked(), entry.status, headers, _POLICY, now)
         if kept.why_not:
             self._responses.drop(wanted.key, entry)
-            return _passed(Answered(entry.status, headers, entry.body), wanted)
+            return self.passed(Answered(entry.status, headers, entry.body), wanted, sent)
         fresh = making.refreshed(
             entry, headers, kept, pairs, wanted.headers, sent=sent, now=now, stamp=stamp
         )
@@ -284,10 +305,16 @@ class CachedCalls:
                 if before is not None:
                     self._responses.drop(wanted.key, before)
                 self._responses.flights.unshared(self._place(wanted))
-            return _passed(answer, wanted)
+            return self.passed(answer, wanted, sent)
         self._responses.keep(wanted.key, entry)
         self._responses.came(wanted.key, wanted.headers, entry)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
+
+    def passed(self, answer: Answered, wanted: _Wanted, sent: float) -> Answered:
+        """Name an answer that isn't stored, and read it: what is made of it may be."""
+        answer.source, answer.tags = "miss", (wanted.tag,)
+        answer.reuse = self.reuse(answer, sent)
+        return answer
 
 
 def _through(
@@ -368,13 +395,7 @@ class _Passing:
     def __call__(self, answer: Answered) -> Answered:
         if answer.headers.has_any(_LASTING):
             return self._calls.kept(self._wanted, answer, self._sent, self._stamp)
-        return _passed(answer, self._wanted)
-
-
-def _passed(answer: Answered, wanted: _Wanted) -> Answered:
-    """Name an answer that isn't stored: what is made of it may be."""
-    answer.source, answer.tags = "miss", (wanted.tag,)
-    return answer
+        return self._calls.passed(answer, self._wanted, self._sent)
 
 
 def _plain(headers: Headers) -> Headers:
@@ -384,7 +405,8 @@ def _plain(headers: Headers) -> Headers:
 
 def _given(entry: Entry, now: float, source: str, *, stale: bool = False) -> Answered:
     headers = Headers(entry.headers)
-    headers["age"] = str(int(entry.aged(now)))
+    age = entry.aged(now)
+    headers["age"] = str(int(age))
     return Answered(
         entry.status,
         headers,
@@ -393,4 +415,5 @@ def _given(entry: Entry, now: float, source: str, *, stale: bool = False) -> Ans
         entry.tags,
         stale,
         source,
+        reuse=composing.reuse(entry.status, headers, age, entry.came),
     )

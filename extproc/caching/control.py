@@ -46,6 +46,10 @@ class Directives:
         """Say whether there is any."""
         return bool(self._arguments)
 
+    def without(self, name: str) -> Directives:
+        """Return the others."""
+        return Directives({n: a for n, a in self._arguments.items() if n != name})
+
     def argument(self, name: str) -> str | None:
         """Return the first argument; None where there is none."""
         arguments = self._arguments.get(name)

@@ -102,7 +102,7 @@ def kept(asked: Asked, status: int, headers: Headers, policy: Policy, now: float
         now: seconds since the epoch.
     """
     said = of_response(headers)
-    reason = _forbidden(asked, status, headers, said, policy)
+    reason = forbidden(asked, status, headers, said, policy)
     if reason:
         return Kept(reason)
     named = lifetime(status, headers, said, now)
@@ -110,22 +110,20 @@ def kept(asked: Asked, status: int, headers: Headers, policy: Policy, now: float
     if named.explicit and must_be_revalidated(said):
         # No policy makes fresh what is stale by its own words.
         seconds = min(seconds, named.seconds)
-    never_stale = _never_stale(said)
-    may_be_stale = not never_stale and (named.explicit or seconds > 0)
+    goes_stale = not never_stale(said)
+    may_be_stale = goes_stale and (named.explicit or seconds > 0)
     found = Kept(
         "",
         seconds,
         "no-cache" in said,
-        never_stale,
+        not goes_stale,
         _window(said, "stale-while-revalidate", policy.stale_while_revalidate, may_be_stale),
         _window(said, "stale-if-error", policy.stale_if_error, may_be_stale),
     )
     return found if _has_use(found, named, status, headers, said) else Kept("no-lifetime")
 
 
-def _forbidden(
-    asked: Asked, status: int, headers: Headers, said: Directives, policy: Policy
-) -> str:
+def forbidden(asked: Asked, status: int, headers: Headers, said: Directives, policy: Policy) -> str:
     """Return why a response must not be stored, whatever its lifetime; empty if it may."""
     understood = "must-understand" in said
     reasons = (
@@ -186,7 +184,7 @@ def must_be_revalidated(said: Directives) -> bool:
     return "must-revalidate" in said or "proxy-revalidate" in said
 
 
-def _never_stale(said: Directives) -> bool:
+def never_stale(said: Directives) -> bool:
     """Say whether stale reuse is forbidden; `s-maxage` says so too (section 5.2.2.10)."""
     return must_be_revalidated(said) or "s-maxage" in said
 

@@ -78,6 +78,27 @@ class Observer(Protocol):
         """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What an answer says of its reuse, to whoever makes another one of it.
+
+    Attributes:
+        lifetime: seconds from now for which shared caches may give it; None where it says nothing.
+        clients: the same for the caches of clients.
+        never: nobody may keep it.
+        private: only the client's own cache may.
+        validate: not before it was validated.
+        never_stale: not once it is stale.
+    """
+
+    lifetime: float | None = None
+    clients: float | None = None
+    never: bool = False
+    private: bool = False
+    validate: bool = False
+    never_stale: bool = False
+
+
 @dataclass(slots=True)
 class Answered:
     """What an upstream answered to a call; nobody changes it.
@@ -92,6 +113,7 @@ class Answered:
         stale: it was stored, and is no longer fresh.
         source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
         age: seconds since another worker got it; 0 where it was asked for now.
+        reuse: what it says of its reuse, of a safe call through the cache; else None.
     """
 
     status: int
@@ -102,6 +124,7 @@ class Answered:
     stale: bool = False
     source: str = ""
     age: float = 0.0
+    reuse: Reuse | None = None
 
 
 class Caller(Protocol):

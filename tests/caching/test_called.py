@@ -14,7 +14,7 @@ from extproc.caching.marks import TAG, URI, Mark
 from extproc.caching.responses import Responses
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered, Services, uncached
+from extproc.core.ports import Answered, Reuse, Services, uncached
 from extproc.testing import Counts, Events, ManualClock, Scripted
 
 if TYPE_CHECKING:
@@ -367,3 +367,30 @@ async def test_marks_of_what_a_call_is_made_for(mark: Mark, body: bytes, calls: 
     assert {answer.body for answer in found} == {body}
     assert len(upstream.asked) == calls
     assert len(asked) == 1
+
+
+async def test_what_addresses_this_cache_alone_is_stored() -> None:
+    """RFC 9213: also where the last answer said nothing of its reuse."""
+    upstream = Upstream()
+    place = Place(upstream)
+    await place.get()
+    upstream.headers = {"cdn-cache-control": "max-age=60"}
+    assert [(await place.get()).body for _ in range(3)] == [b"2"] * 3
+
+
+async def test_what_answers_say_of_their_reuse() -> None:
+    """Stored, given again, passing, and of safe calls that aren't stored; no other."""
+    upstream = Upstream(cache_control="max-age=60, must-revalidate")
+    place = Place(upstream)
+    said = [(await place.get()).reuse]
+    place.clock.move(20)
+    said.append((await place.get()).reuse)
+    said.append((await place.calls.call("catalog", "HEAD", "/a")).reuse)
+    assert said == [Reuse(left, left, never_stale=True) for left in (60.0, 40.0, 60.0)]
+    assert (await place.calls.call("catalog", "POST", "/a")).reuse is None
+    upstream.headers = {"cache-control": "no-store"}
+    said = [(await place.get("/b")).reuse for _ in range(2)]
+    assert said == [Reuse(never=True)] * 2
+    upstream.headers = {}
+    said = [(await place.get("/c")).reuse for _ in range(2)]
+    assert said == [Reuse()] * 2

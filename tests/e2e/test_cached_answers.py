@@ -49,6 +49,13 @@ routes:
       view: {header: x-view}
       response: "{news: news.path}"
       views: {small: "news.path"}
+  - name: said
+    match: {path: "/said/{how}"}
+    authentication: none
+    cache: {ttl: 60s, stale_while_revalidate: 60s}
+    aggregate:
+      calls: {part: {upstream: plain, path: "/say/{request.params.how}"}}
+      response: "part"
   - name: uncached
     match: {path: /uncached}
     aggregate:
@@ -57,8 +64,18 @@ routes:
 """
 
 
+SAID = {
+    "targeted": {"cache-control": "max-age=60", "cdn-cache-control": "no-store"},
+    "varied": {"cache-control": "max-age=60", "vary": "*"},
+    "old": {"cache-control": "max-age=60", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    "strict": {"cache-control": "max-age=60, must-revalidate"},
+}
+
+
 def says(got: Got) -> Say:
     """Say who is calling."""
+    if got.path.startswith("/say/"):
+        return Say(got.path, headers=SAID[got.path.removeprefix("/say/")])
     if got.path == "/broken":
         return Say(status=500)
     if got.path == "/brief":
@@ -126,3 +143,24 @@ def test_without_a_cache_of_its_own(place: Gateway) -> None:
     """An answer for somebody is private, for nobody it isn't."""
     assert get(place, "/uncached", "ann").headers["cache-control"].startswith("private, max-age=")
     assert get(place, "/uncached").headers["cache-control"].startswith("max-age=")
+
+
+@pytest.mark.parametrize(
+    ("how", "control", "stored"),
+    [
+        ("targeted", "no-store", False),
+        ("varied", "no-store", False),
+        ("old", "max-age=0", True),
+        ("strict", "must-revalidate", True),
+    ],
+)
+def test_what_a_part_says_holds_for_the_whole(
+    place: Gateway,
+    how: str,
+    control: str,
+    stored: bool,  # noqa: FBT001 - one case
+) -> None:
+    """As the cache itself reads it, the route's windows or not."""
+    reply = get(place, f"/said/{how}")
+    assert control in reply.headers["cache-control"]
+    assert ("stored" in reply.headers["cache-status"]) is stored
