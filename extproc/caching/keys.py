@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from extproc.caching.parameters import target_with
+from extproc.caching.parameters import counted, target_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -90,6 +90,12 @@ def header(name: str) -> Callable[[Request], Hashable]:
         return None if value is None else digest(value)
 
     return read
+
+
+def parameter(name: str) -> Callable[[Request], Hashable]:
+    """Return what reads a query parameter, under every name that may be taken for it."""
+    names = frozenset({name})
+    return lambda request: counted(names, request.query)
 
 
 def all_headers(request: Request) -> Hashable:

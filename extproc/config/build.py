@@ -250,6 +250,10 @@ class _Builder(Compiler):
         plugins = tuple(step.plugin for step in behind)
         for problem in caching.troubles(self._gateway, route, plugins):
             self._trouble((*key, "shared"), problem, "expected responses that are the same for all")
+        problem = caching.uncounted(route, plugins)
+        if problem:
+            expected = "expected names that are written out, such as request.query.page"
+            self._trouble((*key, "key", "query"), problem, expected)
         bypass = [
             self._condition(text, (*key, "bypass", place))
             for place, text in enumerate(model.bypass)

@@ -42,25 +42,9 @@ if TYPE_CHECKING:
     from extproc.core.plugin import Plugin
 
 CARRIED_LANGUAGE = "accept-language"  # goes along with each call of an aggregate
-_IN_THE_LINE = frozenset(
-    {
-        "request.method",
-        "request.scheme",
-        "request.host",
-        "request.path",
-        "request.params",
-        "request.query",
-        "request.queries",
-        "request.route",
-        # A stored answer keeps the id and the time of the exchange that made it.
-        "request.id",
-        "request.time",
-        "request.body",
-        "response.status",
-        "response.headers",
-    }
-)
 _FIXED = re.compile(r"[^{?*]*")  # of a path: what stands before the first hole
+_QUERIES = ("request.query", "request.queries")
+_WHOLE_QUERY = "request.query"
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
 _OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", "credentials.")
@@ -73,20 +57,27 @@ class Reads:
     Attributes:
         parts: of the key, by the name of what is read.
         somebody: the names among them that tell who is calling.
+        parameters: of the query, by the name of what is read; they are in the key anyway, unless
+            the route counts only some.
     """
 
     parts: Mapping[str, Part]
     somebody: tuple[str, ...]
+    parameters: Mapping[str, Part]
 
 
 def reads(plugins: Iterable[Plugin]) -> Reads:
-    """Return what the plugins behind a cache read that isn't in the request's line."""
+    """Return what the plugins behind a cache read of a request, beside its line.
+
+    The id and the time are left out: a stored answer keeps those of the exchange that made it.
+    """
     found: dict[str, Part] = {}
     for plugin in plugins:
         for part in _of_plugin(plugin):
             found.setdefault(part[0], part)
+    parameters = {name: found.pop(name) for name in list(found) if name.startswith(_WHOLE_QUERY)}
     somebody = [name for name in found if name.startswith(_OF_SOMEBODY)]
-    return Reads(found, tuple(somebody))
+    return Reads(found, tuple(somebody), parameters)
 
 
 def _of_plugin(plugin: Plugin) -> Iterator[Part]:
@@ -113,6 +104,8 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
         yield _view(selection.consumers)
     if selection.header:
         yield f"request.headers.{selection.header}", keys.header(selection.header)
+    for parameter in filter(None, (selection.query, selection.fields)):
+        yield _of_parameter(parameter)
     for name in [name for call in calls for name in call.credentials]:
         yield f"credentials.{name}", keys.header(name)
     for expression in expressions(plan):
@@ -161,20 +154,30 @@ def _of_expression(expression: Expression) -> Iterator[Part]:
     for name in expression.names:
         if name == "principal.claims":
             claims = keys_read(expression.source, name)
-            if claims is None:
+            if not claims:  # any, or in a way that can't be read off the source
                 yield name, keys.INPUTS[name]
             else:
                 for claim in claims:
                     yield f"{name}.{claim}", keys.claim(claim)
         elif name == "request.headers":
             yield from _of_headers(expression)
+        elif name in _QUERIES:
+            parameters = keys_read(expression.source, name)
+            if not parameters:
+                yield _WHOLE_QUERY, lambda request: request.query
+            else:
+                yield from map(_of_parameter, parameters)
         elif name in keys.INPUTS:
             yield name, keys.INPUTS[name]
 
 
+def _of_parameter(name: str) -> Part:
+    return f"{_WHOLE_QUERY}.{name}", keys.parameter(name)
+
+
 def _of_headers(expression: Expression) -> Iterator[Part]:
     names = keys_read(expression.source, "request.headers")
-    if names is None:
+    if not names:
         yield "request.headers", keys.all_headers
         return
     for name in names:
@@ -298,13 +301,16 @@ def policy(model: CacheModel) -> Policy:
 def key(loaded: Loaded, route: Route, model: CacheModel, found: Reads) -> KeyOf:
     """Return what makes a key of a request to a route."""
     parts = list(found.parts.values())
+    parameters = None if model.key.query is None else frozenset(model.key.query)
     if not found.somebody and not model.shared and _authenticated(loaded.gateway, route):
         # Nothing tells the upstream who is calling, but nobody said that it needn't (RFC 9111
         # section 3.5): each principal has responses of its own until the route says `shared`.
         parts += [*_asserted(), ("consumer", keys.INPUTS["consumer"])]
+    if parameters is not None:
+        counted = {f"{_WHOLE_QUERY}.{name}" for name in parameters}
+        parts += [part for name, part in found.parameters.items() if name not in counted]
     if route.plugins:
         parts.append(("plugins", keys.written_by_plugins))
-    parameters = None if model.key.query is None else frozenset(model.key.query)
     headers = tuple(name.lower() for name in model.key.headers)
     return KeyOf(
         _fingerprint(loaded, route), tuple(parts), parameters, headers, _secrets(loaded, route)
@@ -342,6 +348,14 @@ def _fingerprint(loaded: Loaded, route: Route) -> str:
         loaded.version if route.plugins else "",
     ]
     return f"{route.name}@{keys.digest(keys.written(shaping))[:16]}"
+
+
+def uncounted(route: Route, behind: Iterable[Plugin]) -> str:
+    """Say why it can't be told what counts of a query, though a route says it; empty if it can."""
+    narrowed = route.cache is not None and route.cache.key.query is not None
+    if not narrowed or _WHOLE_QUERY not in reads(behind).parameters:
+        return ""
+    return "leaves parameters out, and what is behind the cache reads request.query as a whole"
 
 
 def troubles(gateway: Gateway, route: Route, behind: Iterable[Plugin]) -> Iterator[str]:

@@ -102,7 +102,10 @@ _LITERALS = re.compile(
     r"""(r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))|//[^\n]*""", re.DOTALL
 )
 _DOTS = re.compile(r"\s*\.\s*")
-_QUERY_NAME = re.compile(r"""request\.query(?:\.([A-Za-z_]\w*)|\[(?:"([^"\\]*)"|'([^'\\]*)')\])""")
+# What is called, such as `request.query.exists(name, …)`, is a function.
+_QUERY_NAME = re.compile(
+    r"""request\.query(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\[(?:"([^"\\]*)"|'([^'\\]*)')\])"""
+)
 _MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")

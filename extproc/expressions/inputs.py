@@ -24,7 +24,8 @@ MAPS = ("request.headers", "request.query", "request.params", "request.queries",
 _NOT_RECORDED = frozenset({"consumer", "request.body"})
 _LONGEST = 512
 # `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
-_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)|\["(\d+)"\])"""
+# What is called, such as `map.exists(key, …)`, is a function, and reads any.
+_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
 _MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
 
 

@@ -102,6 +102,18 @@ ASSERTED = [
             ["view", *COOKIE],
         ),
         ("upstream: passing, cache: {}", "", "none", [*COOKIE, "secret x-api-key"]),
+        (
+            "upstream: up, cache: {}, rewrite: {path: '/{string(request.headers.exists(h, true))}'}",
+            "",
+            "none",
+            ["request.headers", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}, rewrite: {path: '/{string(principal.claims.exists(c, true))}'}",
+            "",
+            "none",
+            ["principal.claims", *COOKIE],
+        ),
     ],
 )
 def test_what_is_in_the_key(
@@ -109,6 +121,72 @@ def test_what_is_in_the_key(
 ) -> None:
     """Exactly what is read behind the cache."""
     assert sorted(parts(built(tmp_path, route, identity, authentication))) == sorted(expected)
+
+
+PARAMETERS = [
+    ("upstream: up, rewrite: {path: '/x/{request.query.sort}'}", ["sort"]),
+    ("upstream: up, rewrite: {path: '/x/{request.query.page}'}", []),
+    ("upstream: up, response: {headers: {set: {x: '{request.query[\"sort\"]}'}}}", ["sort"]),
+    ("upstream: up, request: {headers: {set: {x: '{request.queries.sort[0]}'}}}", ["sort"]),
+    (
+        "aggregate: {calls: {a: {upstream: up, path: '/x?s={request.query.sort}'}}, response: a, views: {small: a}, view: {query: view}, fields: fields}",
+        ["fields", "sort", "view"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("route", "expected"), PARAMETERS)
+def test_parameters_that_the_gateway_reads(route: str, expected: list[str], tmp_path: Path) -> None:
+    """Are in the key, whatever counts beside them; a whole query has them all."""
+    names = [f"request.query.{name}" for name in expected]
+    found = parts(built(tmp_path, f"cache: {{key: {{query: [page]}}}}, {route}"))
+    assert sorted(name for name in found if name.startswith("request.query")) == names
+    found = parts(built(tmp_path, f"cache: {{}}, {route}"))
+    assert not any(name.startswith("request.query") for name in found)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("page=1", "page=1&sort=a", False),
+        ("page=1&sort=b", "page=1&sort=a", False),
+        ("page=1", "page=1&%73ort=a", False),
+        ("page=1", "page=1;sort=a", False),
+        ("page=1&utm=1", "page=1&utm=2", True),
+        ("sort=a&page=1", "page=1&sort=a", True),
+    ],
+)
+def test_what_is_read_makes_a_difference(one: str, two: str, same: bool, tmp_path: Path) -> None:  # noqa: FBT001 - one case
+    """Under every name, as for those that the route counts."""
+    (cache,) = (
+        plugin
+        for plugin in built(
+            tmp_path, f"cache: {{key: {{query: [page]}}}}, {PARAMETERS[0][0]}", "", "none"
+        ).plugins()
+        if isinstance(plugin, Cache)
+    )
+    keys = [cache.key.of(request(target=f"/r/x?{query}")) for query in (one, two)]
+    assert (keys[0] == keys[1]) is same
+    uris = {cache.key.uri(request(target=f"/r/x?{query}")) for query in (one, two)}
+    assert len(uris) == 1 or "page" in "".join(set(one.split("&")) ^ set(two.split("&")))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "upstream: up, rewrite: {path: '/x/{request.query[request.params.n]}'}",
+        "upstream: up, response: {headers: {set: {x: '{string(size(request.queries))}'}}}",
+        "aggregate: {calls: {a: {upstream: up, path: /x, when: 'request.query.all(k, true)'}}, response: a}",
+    ],
+)
+def test_a_query_that_is_read_as_a_whole_is_refused(route: str, tmp_path: Path) -> None:
+    """Where only some of it counts: it can't be told what makes a difference."""
+    built(tmp_path, f"cache: {{}}, {route}")
+    with pytest.raises(ConfigError) as caught:
+        built(tmp_path, f"cache: {{key: {{query: [page]}}}}, {route}")
+    (trouble,) = caught.value.troubles
+    assert (trouble.key, trouble.at.line) == ("routes[0].cache.key.query", 10)
+    assert "request.query as a whole" in trouble.problem
 
 
 def test_aggregates(tmp_path: Path) -> None:
