@@ -35,6 +35,7 @@ _POLL_WITHIN = 0.2
 _POLL_EVERY = 0.25
 _TRUSTED_FOR = 1.0
 _CONNECTIONS = 32
+_AGAIN_AFTER = 0.05
 _LEASE = 1000  # milliseconds; renewed while the one who has it lives
 _RENEW_EVERY = 0.3
 _PASS_FOR = 10_000  # milliseconds
@@ -68,6 +69,8 @@ class RedisReplicas:
         self._leases: set[str] = set()
         self._writes: asyncio.Queue[Callable[[], Awaitable[Any]]] = asyncio.Queue(_MOST_WAITING)
         self._unsaid: list[SharedMark] = []
+        self._made = self._said = 0  # how many marks were made here, and how many of them said
+        self._saying = asyncio.Lock()
         self._own: set[int] = set()
         self._generation = ""
         self._sequence = 0
@@ -160,21 +163,37 @@ class RedisReplicas:
     def mark(self, marks: Sequence[SharedMark]) -> None:
         """Tell other replicas; what can't be said now is said later, in order."""
         self._unsaid += marks
+        self._made += len(marks)
         if len(self._unsaid) > _MOST_MARKS:
             self._unsaid = [SharedMark("all", "", soft=False)]
         self._soon(self._say)
 
+    async def told(self, seconds: float) -> bool:
+        """Wait until what was marked here is said; see `Replicas.told`."""
+        wanted, ends = self._made, time.monotonic() + seconds
+        while True:
+            await self._say()
+            if self._said >= wanted:
+                return True
+            if time.monotonic() >= ends:
+                return False
+            await asyncio.sleep(_AGAIN_AFTER)
+
     async def _say(self) -> None:
-        unsaid, self._unsaid = self._unsaid, []
-        if not unsaid:
-            return
-        keys = [_PREFIX + name for name in ("seq", "marks", "floor")]
-        written = [orjson.dumps([mark.kind, mark.name, mark.soft]) for mark in unsaid]
-        made = await self._run("MARK", keys, [_MOST_MARKS, *written])
-        if isinstance(made, list):
-            self._own.update(map(int, made))
-        else:
-            self._unsaid = unsaid + self._unsaid
+        """Say what is unsaid; what can't be said stays, also if this is cancelled."""
+        async with self._saying:
+            unsaid, made = self._unsaid, self._made
+            if not unsaid:
+                return
+            keys = [_PREFIX + name for name in ("seq", "marks", "floor")]
+            written = [orjson.dumps([mark.kind, mark.name, mark.soft]) for mark in unsaid]
+            said = await self._run("MARK", keys, [_MOST_MARKS, *written])
+            if not isinstance(said, list):
+                return
+            self._own.update(map(int, said))
+            self._said = made
+            if self._unsaid is unsaid:  # else they became too many, and are one that means all
+                del unsaid[: len(written)]
 
     def _soon(self, write: Callable[[], Awaitable[Any]]) -> None:
         if not self._writes.full():
@@ -216,8 +235,10 @@ class RedisReplicas:
         started = time.monotonic()
         if self._unsaid:
             await self._say()
-        if await self._poll():
-            self._polled = started
+        # Not between saying and knowing what was said: one's own would be taken for others'.
+        async with self._saying:
+            if await self._poll():
+                self._polled = started
 
     def _note(self, well: bool) -> None:  # noqa: FBT001 - one fact
         if well is not self._well:

@@ -226,6 +226,10 @@ class Replicated:
             self._own = marks = [Mark(ALL)]
         self._replicas.mark([SharedMark(mark.kind, mark.name, mark.soft) for mark in marks])
 
+    async def told(self, seconds: float) -> bool:
+        """Wait until others can hear all that was marked here; see `Replicas.told`."""
+        return await self._replicas.told(seconds)
+
 
 def lease_of(place: Place) -> str:
     """Return the name of a lease: variants of one key don't wait for each other."""

@@ -355,6 +355,16 @@ class Replicas(Protocol):
     def mark(self, marks: Sequence[SharedMark]) -> None:
         """Tell other replicas, as soon as they can be reached."""
 
+    async def told(self, seconds: float) -> bool:
+        """Wait until all that was marked here before now is where others hear it.
+
+        Args:
+            seconds: at most.
+
+        Returns:
+            Whether it is; if not, it will be as soon as they can be reached.
+        """
+
     def follow(
         self,
         heard: Callable[[Sequence[SharedMark], int], None],

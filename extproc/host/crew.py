@@ -233,11 +233,12 @@ class Crew:
                 processes.kill(place.process)
                 await place.process.wait()
 
-    async def purge(self, said: Mapping[str, Any]) -> int:
+    async def purge(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """Have every worker make stored responses void or stale.
 
         Returns:
-            How many did; one that died in the meantime comes back with nothing stored.
+            `workers`, how many did; one that died in the meantime comes back with nothing stored.
+            With a shared store `shared`, whether other replicas can hear of it.
         """
         askers = [place.asker for place in self.places if place.ready and place.asker is not None]
         answers = await asyncio.gather(
@@ -248,7 +249,12 @@ class Crew:
             ),
             return_exceptions=True,
         )
-        return sum(isinstance(answer, dict) and answer["ok"] for answer in answers)
+        done = [answer for answer in answers if isinstance(answer, dict) and answer["ok"]]
+        shared = [answer["shared"] for answer in done if answer["shared"] is not None]
+        found: dict[str, Any] = {"workers": len(done)}
+        if shared:
+            found["shared"] = all(shared) and isinstance(answers[0], dict)
+        return found
 
     def _told(self, by: Place, said: dict[str, Any]) -> None:
         """Hand on to the others what one worker made void; to one that starts as well."""

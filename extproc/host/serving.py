@@ -186,7 +186,7 @@ class Serving:
             BadPurge: it can't be understood.
         """
         purging.marks(said, ())
-        return {"ok": True, "workers": await self._crew.purge(said)}
+        return {"ok": True, **await self._crew.purge(said)}
 
     def keys_missing(self) -> list[str]:
         """Return the authenticators whose keys were never loaded."""

@@ -247,7 +247,7 @@ class Supervisor:
             BadPurge: it can't be understood.
         """
         purging.marks(said, ())
-        return {"ok": True, "workers": await self._crew.purge(said)}
+        return {"ok": True, **await self._crew.purge(said)}
 
     def keys_missing(self) -> list[str]:
         """Return the authenticators whose keys were never loaded."""

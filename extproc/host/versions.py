@@ -137,6 +137,13 @@ class Versions:
             told = told or responses.shared is None
             responses.mark(purging.marks(said, keyed), told=told)
 
+    async def told(self, seconds: float) -> bool | None:
+        """Wait until other replicas can hear what was marked here; None where there are none."""
+        responses: Responses | None = self._outside.shared.get(Responses)
+        if responses is None or responses.shared is None:
+            return None
+        return await responses.shared.told(seconds)
+
     def mark(self, marks: Sequence[Mark]) -> None:
         """Make void or stale what another worker of this gateway made so."""
         responses: Responses | None = self._outside.shared.get(Responses)

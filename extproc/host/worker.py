@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _FLUSH_EVERY = 0.5
 _SWEEP_EVERY = 0.5
+_TOLD_WITHIN = 1.0  # seconds that a purge waits for Redis
 _DECISIONS_WITHIN = 0.1
 GRACE = 3.0
 # An exchange leaves no cycles, so the collector has next to nothing to find.
@@ -243,7 +244,8 @@ class Worker:
 
     async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
         self._versions.purge(details["said"], told=details["told"])
-        return {"ok": True}
+        # Nothing of this one waits to be said where another one was to say it.
+        return {"ok": True, "shared": await self._versions.told(_TOLD_WITHIN)}
 
     async def _told_of_marks(self, details: dict[str, Any]) -> dict[str, Any]:
         """Take in what another worker made void."""

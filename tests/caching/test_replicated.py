@@ -287,3 +287,39 @@ def test_what_is_shared_is_held_against_what_it_is_wanted_for(
             assert not await found(("tag", "office"), ("tag", "home"))
 
     asyncio.run(run())
+
+
+def test_who_marks_can_wait_until_others_can_hear_it(server: RedisServer) -> None:
+    """For so long at most; what couldn't be said stays, also if the saying is broken off."""
+
+    async def run() -> None:
+        async with workers(server) as (one, two):
+            responses = two.trial.services.shared(Responses)
+            (none, some) = Mark("tag", "none"), Mark("tag", "some")
+            assert await one.replicas.told(0)
+            server.kill()
+            try:
+                one.trial.services.shared(Responses).mark([none])
+                assert not await one.replicas.told(0)
+                assert not await one.replicas.told(0.1)
+                broken_off = asyncio.ensure_future(one.replicas.told(9))
+                await asyncio.sleep(0)
+                broken_off.cancel()
+            finally:
+                server.start()
+            for worker in (one, two):
+                await worker.caught_up()
+            before = responses.marks.sequence
+            first = one.trial.services.shared(Responses)
+            first.mark([none])
+            assert all(await asyncio.gather(one.replicas.told(9), one.replicas.told(9)))
+            first.mark([some] * 3)
+            assert await one.replicas.told(9)
+            for worker in (one, two):
+                await worker.caught_up()
+            assert responses.marks.sequence == before + 4
+            # What it said itself it knows to be its own, whoever said it.
+            assert first.shared is not None
+            assert not first.shared._own
+
+    asyncio.run(run())

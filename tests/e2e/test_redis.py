@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +18,7 @@ import pytest
 from tests.e2e.test_cache import purge
 from tests.support.load import during
 from tests.support.origin import Origin, Says, origin
-from tests.support.processes import Gateway, gateway
+from tests.support.processes import ROOT, Gateway, gateway
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import until
 
@@ -283,3 +285,26 @@ def test_a_broken_redis_costs_hits_and_no_requests(how: str, upstream: Origin) -
                 redis.start()
             redis.go_on()
             until(lambda: shared(running), "what is stored is used again")
+
+
+def test_a_purge_that_others_can_not_hear_of_is_no_success(upstream: Origin) -> None:
+    """The command says so and ends with 1; it is said once Redis answers again."""
+    with redis_server() as redis, ExitStack() as stack:
+        text = TEXT.format(redis=redis.url, port=upstream.port)
+        one = stack.enter_context(gateway(text, workers=2))
+        two = stack.enter_context(gateway(text))
+        upstream.says["/ready"] = Says({"cache-control": "max-age=60"})
+        for running in (one, two):
+            until(partial(shared, running), "what is stored is used")
+        old = two.ask("/ready").body
+        redis.kill()
+        command = [sys.executable, "-m", "extproc", "purge", "--tag", "all"]
+        command += ["--admin", f"127.0.0.1:{one.admin}"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 1
+        assert done.stdout == "purged on 2 workers\n"
+        assert "other replicas aren't told yet" in done.stderr
+        redis.start()
+        until(partial(shared, two), "what is stored is used again")
+        assert two.ask("/ready").body != old
+        until(lambda: purge(one, "--tag", "all") == "purged on 2 workers\n", "others hear it")
