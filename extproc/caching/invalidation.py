@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from extproc.caching.keys import short
 from extproc.caching.making import groups
 from extproc.caching.marks import TAG, URI, Mark
 from extproc.caching.parameters import target_with
 from extproc.caching.responses import Responses
+from extproc.caching.uris import named, read, written
 from extproc.core.plugin import Plugin
 
 if TYPE_CHECKING:
@@ -41,18 +42,15 @@ def marks(
     """
     if request.method in SAFE or response.status not in _NO_ERROR:
         return []
-    found = []
+    origin = f"{request.scheme}://{request.host}"
     changed = [(request.path, request.query), *told(request.target, response.headers, request.host)]
-    for path, query in changed:
-        for parameters in keyed:
-            uri = f"{request.scheme}://{request.host}{target_with(parameters, path, query)}"
-            found.append(Mark(URI, uri))
-    origin = f"{request.scheme}://{request.host}/"
-    named = groups(response.headers, "cache-group-invalidation", origin)
+    kinds = tuple(keyed)
+    found = [Mark(URI, named(origin, kind, *place)) for place in changed for kind in kinds]
+    grouped = groups(response.headers, "cache-group-invalidation", f"{origin}/")
     if upstream:
         target = request.rewritten or request.target
         found += _of_target(upstream, target, response.headers, request.host)
-    return [*found, *[Mark(TAG, group) for group in named]]
+    return [*found, *[Mark(TAG, group) for group in grouped]]
 
 
 def called(upstream: str, method: str, target: str, answer: Answered) -> list[Mark]:
@@ -80,7 +78,7 @@ def tag_of(upstream: str, target: str) -> str:
 
     An empty query is none.
     """
-    return short(f"{upstream}:{target.removesuffix('?')}")
+    return short(f"{upstream}:{written(target.removesuffix('?'))}")
 
 
 def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:
@@ -96,12 +94,11 @@ def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:
         if value is None:
             continue
         try:
-            parts = urlsplit(urljoin(f"http://{host}{target}", value))
-            named = parts.hostname
+            where, path, query = read(urljoin(f"http://{host}{target}", value), "latin-1")
         except ValueError:
             continue
-        if named == host:
-            yield parts.path or "/", parts.query
+        if where == host.strip("[]"):
+            yield path, query
 
 
 class Invalidate(Plugin):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from extproc.caching.parameters import counted, target_with
+from extproc.caching.uris import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -159,8 +160,8 @@ class KeyOf:
 
     def uri(self, request: Request) -> str:
         """Return the URI whose stored responses an unsafe method invalidates."""
-        target = target_with(self.parameters, request.path, request.query)
-        return f"{request.scheme}://{request.host}{target}"
+        origin = f"{request.scheme}://{request.host}"
+        return named(origin, self.parameters, request.path, request.query)
 
 
 def name_of(key: type_of_key) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.caching.keys import short
 from extproc.caching.marks import TAG, URI
-from extproc.caching.parameters import target_with
+from extproc.caching.uris import named
 from extproc.core.values import MalformedRequest
 from extproc.expressions.conditions import Context
 from extproc.expressions.templates import NoValue
@@ -43,7 +43,7 @@ class Named:
         """Return the names of the answer to a request."""
         origin = f"{request.scheme}://{request.host}"
         kinds = dict.fromkeys((None, self.parameters))
-        uris = [origin + target_with(kind, request.path, request.query) for kind in kinds]
+        uris = [named(origin, kind, request.path, request.query) for kind in kinds]
         tags = texts(self.tags, Context(request, now))
         return (*[(URI, short(uri)) for uri in uris], *[(TAG, short(tag)) for tag in tags])
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from extproc.caching.marks import ALL, TAG, URI, Mark
-from extproc.caching.parameters import target_with
+from extproc.caching.uris import named, read
 from extproc.core.errors import BadPurge
+from extproc.core.paths import NoNormalForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _KEYS = frozenset({"tags", "url", "all", "soft"})
 MOST_TAGS = 256
+_NO_URL = "url is no URL such as https://shop.example.com/products?page=1"
 
 
 def marks(said: Mapping[str, Any], keyed: Iterable[Parameters]) -> list[Mark]:
@@ -58,14 +59,18 @@ def _tags(value: Any) -> list[str]:
 
 
 def _uris(url: Any, keyed: Iterable[Parameters]) -> list[str]:
+    """Return the names of a URL, for both schemes: which one clients see, a proxy may decide."""
+    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+        raise BadPurge(_NO_URL)
     try:
-        parts = urlsplit(url if isinstance(url, str) else "")
-        host = parts.hostname
+        host, path, query = read(url)
+    except NoNormalForm as error:
+        raise BadPurge(f"url has {error}, and no request has") from None
     except ValueError:
-        host = None
-    if not host or parts.scheme not in {"http", "https"}:
-        raise BadPurge("url is no URL such as https://shop.example.com/products?page=1")
-    path = parts.path or "/"
-    targets = {target_with(parameters, path, parts.query) for parameters in (None, *keyed)}
-    named = f"[{host}]" if ":" in host else host
-    return [f"{parts.scheme}://{named}{target}" for target in sorted(targets)]
+        raise BadPurge(_NO_URL) from None
+    if not host:
+        raise BadPurge(_NO_URL)
+    place = f"[{host}]" if ":" in host else host
+    origins = [f"{scheme}://{place}" for scheme in ("http", "https")]
+    kinds = dict.fromkeys((None, *keyed))
+    return sorted({named(origin, kind, path, query) for origin in origins for kind in kinds})

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.adapters.wire import host_only
+from extproc.core.paths import NoNormalForm, normalised
 from extproc.core.verdict import CONTROL_HEADERS
 from extproc.envoy_config.matching import KNOWN, names_methods
-from extproc.offline.paths import NoNormalForm, normalised
 from extproc.offline.raw import Message, Rejected
 
 if TYPE_CHECKING:

@@ -382,6 +382,7 @@ def test_purging_reaches_every_worker(upstream: Origin) -> None:
     with gateway(TEXT.format(port=upstream.port), {"keys.jsonl": ""}, workers=2) as running:
         for options in (
             ("--url", f"http://127.0.0.1:{running.port}/ttl/p"),
+            ("--url", "https://127.0.0.1//ttl/x/../%70"),
             ("--tag", "all"),
             ("--tag", "/ttl/p"),
             ("--all",),

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.core.headers import Headers
+from extproc.core.paths import normalised
 from extproc.core.routes import Route, Routes
 from extproc.core.values import Request, Response
 from extproc.host.matcher import Matcher, is_normal
-from extproc.offline.paths import normalised
 from extproc.testing import Counts, DirectRuntime, Events, ManualClock
 
 if TYPE_CHECKING:

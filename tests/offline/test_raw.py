@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.core.paths import NoNormalForm, normalised
 from extproc.offline.asked import NotARequest, as_sent, header, request_bytes
 from extproc.offline.edge import Arrival, Edge, arrive
-from extproc.offline.paths import NoNormalForm, normalised
 from extproc.offline.raw import Message, Rejected, read
 
 EDGE = Edge("http", 0, frozenset({"x-user"}))
