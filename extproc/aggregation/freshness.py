@@ -30,7 +30,7 @@ class Freshness:
         # Seconds; None where a part doesn't say how many.
         self._shared: float | None = inf
         self._clients: float | None = inf
-        self._never = self._private = self._validate = self._never_stale = False
+        self._demands: set[str] = set()
         self.whole = True
         self.tags: dict[str, None] = {}
 
@@ -42,18 +42,19 @@ class Freshness:
             self.whole = False
             return
         if said is None:  # nobody read it
-            self._never = True
+            self._demands.add("no-store")
             return
-        self._never |= said.never
-        self._private |= said.private
-        self._validate |= said.validate
-        self._never_stale |= said.never_stale
-        self._shared = self._least(self._shared, said.lifetime)
-        self._clients = self._least(self._clients, said.clients)
+        if said.demands:
+            self._demands |= said.demands
+        if said.lifetime is None and self._ttl is None:
+            self._shared = None  # and nobody is told more
+            return
+        self._shared = self._least(self._shared, said.lifetime, answer.old)
+        self._clients = self._least(self._clients, said.clients, answer.old)
 
-    def _least(self, known: float | None, more: float | None) -> float | None:
-        more = self._ttl if more is None else more
-        return None if known is None or more is None else min(known, more)
+    def _least(self, known: float | None, more: float | None, old: float) -> float | None:
+        left = self._ttl if more is None else max(more - old, 0.0)
+        return None if known is None or left is None else min(known, left)
 
     def named(self, answer: Answered) -> None:
         """Take note of the names of what is part of the answer, or isn't there to be."""
@@ -62,7 +63,7 @@ class Freshness:
 
     def unsafe(self) -> None:
         """Take note of a call that may have changed something: the answer is for this request."""
-        self._never = True
+        self._demands.add("no-store")
 
     def control(self, *, private: bool) -> str | None:
         """Return `Cache-Control`; None where the parts say nothing.
@@ -70,10 +71,10 @@ class Freshness:
         Args:
             private: the answer is for one principal, and whoever stores it doesn't know that.
         """
-        if not self.whole or self._never:
+        if not self.whole or "no-store" in self._demands:
             return "no-store"
-        parts = ["private"] if private or self._private else []
-        if self._validate:
+        parts = ["private"] if private or "private" in self._demands else []
+        if "no-cache" in self._demands:
             parts.append("no-cache")
         else:
             parts += self._lifetimes(private="private" in parts)
@@ -87,5 +88,5 @@ class Freshness:
             yield f"max-age={int(min(shared, clients))}"
         if not private and (clients is None or clients < shared):
             yield f"s-maxage={int(shared)}"
-        if self._never_stale:
+        if "must-revalidate" in self._demands:
             yield "must-revalidate"

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
     from extproc.caching.making import Stamp
-    from extproc.core.ports import Names, Reuse, Services
+    from extproc.core.ports import Names, Services
 
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
 _LARGEST = 1 << 20
 # Without any of these a response has no lifetime, and nothing it could be validated by.
 _LASTING = ("cache-control", "expires", "last-modified", "etag", *TARGETS)
+# Nor does it say anything of its reuse without any of these.
+_TELLING = ("etag", *composing.SAYING)
 _POLICY = Policy(largest=_LARGEST)
 
 
@@ -105,18 +107,16 @@ class CachedCalls:
         """Return what says how an answer that isn't stored may be reused."""
 
         def told(answer: Answered) -> Answered:
-            answer.reuse = self.reuse(answer, sent)
+            self.tell(answer, sent)
             return answer
 
         return told
 
-    def reuse(self, answer: Answered, sent: float) -> Reuse:
-        """Return what an answer that came just now says of its reuse."""
-        headers = answer.headers
-        if not headers.has_any(composing.SAYING):
-            return composing.SILENT
-        now = self._now()
-        return composing.reuse(answer.status, headers, initial_age(headers, sent, now), now)
+    def tell(self, answer: Answered, sent: float) -> None:
+        """Say of an answer that came just now how it may be reused."""
+        headers, now = answer.headers, self._now()
+        answer.reuse = composing.reuse(answer.status, headers, now)
+        answer.old = initial_age(headers, sent, now)
 
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
@@ -313,7 +313,7 @@ class CachedCalls:
     def passed(self, answer: Answered, wanted: _Wanted, sent: float) -> Answered:
         """Name an answer that isn't stored, and read it: what is made of it may be."""
         answer.source, answer.tags = "miss", (wanted.tag,)
-        answer.reuse = self.reuse(answer, sent)
+        self.tell(answer, sent)
         return answer
 
 
@@ -393,6 +393,10 @@ class _Passing:
         self._stamp = stamp
 
     def __call__(self, answer: Answered) -> Answered:
+        if not answer.headers.has_any(_TELLING):
+            answer.source, answer.tags = "miss", (self._wanted.tag,)
+            answer.reuse = composing.SILENT
+            return answer
         if answer.headers.has_any(_LASTING):
             return self._calls.kept(self._wanted, answer, self._sent, self._stamp)
         return self._calls.passed(answer, self._wanted, self._sent)
@@ -405,7 +409,9 @@ def _plain(headers: Headers) -> Headers:
 
 def _given(entry: Entry, now: float, source: str, *, stale: bool = False) -> Answered:
     headers = Headers(entry.headers)
-    age = entry.aged(now)
+    age, said = entry.aged(now), entry.reuse
+    if said is None:
+        said = entry.reuse = composing.reuse(entry.status, headers, entry.came)
     headers["age"] = str(int(age))
     return Answered(
         entry.status,
@@ -415,5 +421,6 @@ def _given(entry: Entry, now: float, source: str, *, stale: bool = False) -> Ans
         entry.tags,
         stale,
         source,
-        reuse=composing.reuse(entry.status, headers, age, entry.came),
+        reuse=said,
+        old=age,
     )

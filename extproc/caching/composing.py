@@ -29,36 +29,33 @@ _ASKED, _POLICY = storing.Asked(), Policy()
 _FOR_ONE = frozenset({"private", "set-cookie"})
 
 
-def reuse(status: int, headers: Headers, age: float, came: float) -> Reuse:
+def reuse(status: int, headers: Headers, came: float) -> Reuse:
     """Return what an answer says of its reuse.
 
     Args:
         status: of the answer.
         headers: of the answer.
-        age: how old it is now, seconds.
         came: when it came, seconds since the epoch.
     """
     if not headers.has_any(SAYING):
         return SILENT
     said = of_response(headers)
-    shared = _left(status, headers, said, age, came)
+    shared = _named(status, headers, said, came)
     clients, everybody = shared, [said]
     if said.targeted or "s-maxage" in said:
         # What is made of it can't say one thing to us and another to the rest.
         everybody.append(directives(headers))
-        clients = _left(status, headers, everybody[1].without("s-maxage"), age, came)
+        clients = _named(status, headers, everybody[1].without("s-maxage"), came)
     reasons = {storing.forbidden(_ASKED, status, headers, one, _POLICY) for one in everybody}
-    return Reuse(
-        shared,
-        clients,
-        never=not reasons <= _FOR_ONE | {""},
-        private=not reasons.isdisjoint(_FOR_ONE),
-        validate=any("no-cache" in one for one in everybody),
-        never_stale=any(storing.never_stale(one) for one in everybody),
-    )
+    demands = {
+        "no-store": not reasons <= _FOR_ONE | {""},
+        "private": not reasons.isdisjoint(_FOR_ONE),
+        "no-cache": any("no-cache" in one for one in everybody),
+        "must-revalidate": any(storing.never_stale(one) for one in everybody),
+    }
+    return Reuse(shared, clients, frozenset([name for name, holds in demands.items() if holds]))
 
 
-def _left(status: int, headers: Headers, said: Directives, age: float, came: float) -> float | None:
+def _named(status: int, headers: Headers, said: Directives, came: float) -> float | None:
     named = lifetime(status, headers, said, came)
-    known = named.explicit or named.seconds > 0
-    return max(named.seconds - age, 0.0) if known else None
+    return named.seconds if named.explicit or named.seconds > 0 else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from extproc.caching.selecting import Selecting
+    from extproc.core.ports import Reuse
     from extproc.core.values import Response
 
 Pairs = tuple[tuple[str, str], ...]
@@ -42,6 +43,7 @@ class Entry:
         plain: it can be given as it is to every request that has no conditions.
         second: which one `ready` is for.
         ready: the answer made of it.
+        reuse: what it says to whoever makes another one of it, once somebody asked.
     """
 
     status: int
@@ -66,6 +68,7 @@ class Entry:
     plain: bool = field(init=False)
     second: int = -1
     ready: Response | None = None
+    reuse: Reuse | None = None
 
     def __post_init__(self) -> None:
         """Say when it becomes stale, and whether it is plain."""

@@ -78,7 +78,10 @@ def tag_of(upstream: str, target: str) -> str:
 
     An empty query is none.
     """
-    return short(f"{upstream}:{written(target.removesuffix('?'))}")
+    tag = f"{upstream}:{target}"
+    if "%" in tag or tag[-1] == "?":
+        tag = written(tag.removesuffix("?"))
+    return short(tag)
 
 
 def told(target: str, headers: Headers, host: str) -> Iterator[tuple[str, str]]:

@@ -83,20 +83,16 @@ class Reuse:
     """What an answer says of its reuse, to whoever makes another one of it.
 
     Attributes:
-        lifetime: seconds from now for which shared caches may give it; None where it says nothing.
+        lifetime: seconds for which shared caches may give it, from when it was made; None where it
+            says nothing.
         clients: the same for the caches of clients.
-        never: nobody may keep it.
-        private: only the client's own cache may.
-        validate: not before it was validated.
-        never_stale: not once it is stale.
+        demands: of `no-store`, `private`, `no-cache` and `must-revalidate` those that hold for it,
+            whatever they were written as.
     """
 
     lifetime: float | None = None
     clients: float | None = None
-    never: bool = False
-    private: bool = False
-    validate: bool = False
-    never_stale: bool = False
+    demands: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -114,6 +110,7 @@ class Answered:
         source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
         age: seconds since another worker got it; 0 where it was asked for now.
         reuse: what it says of its reuse, of a safe call through the cache; else None.
+        old: seconds since it was made, of which its lifetimes are shorter now.
     """
 
     status: int
@@ -125,6 +122,7 @@ class Answered:
     source: str = ""
     age: float = 0.0
     reuse: Reuse | None = None
+    old: float = 0.0
 
 
 class Caller(Protocol):

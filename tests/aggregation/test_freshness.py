@@ -25,8 +25,8 @@ def part(*controls: str, stale: Any = False, **more: str) -> Answered:
     headers = Headers([("cache-control", control) for control in controls])
     for name, value in more.items():
         headers.add(name.replace("_", "-"), value)
-    said = composing.reuse(200, headers, initial_age(headers, NOW, NOW), NOW)
-    return Answered(200, headers, b"", 0.0, ("t",), stale, reuse=said)
+    said, old = composing.reuse(200, headers, NOW), initial_age(headers, NOW, NOW)
+    return Answered(200, headers, b"", 0.0, ("t",), stale, reuse=said, old=old)
 
 
 def control(parts: list[Answered], ttl: float | None = None, *, private: bool = False) -> str:

@@ -382,15 +382,15 @@ async def test_what_answers_say_of_their_reuse() -> None:
     """Stored, given again, passing, and of safe calls that aren't stored; no other."""
     upstream = Upstream(cache_control="max-age=60, must-revalidate")
     place = Place(upstream)
-    said = [(await place.get()).reuse]
+    answers = [await place.get()]
     place.clock.move(20)
-    said.append((await place.get()).reuse)
-    said.append((await place.calls.call("catalog", "HEAD", "/a")).reuse)
-    assert said == [Reuse(left, left, never_stale=True) for left in (60.0, 40.0, 60.0)]
+    answers += [await place.get(), await place.calls.call("catalog", "HEAD", "/a")]
+    strict = Reuse(60.0, 60.0, frozenset({"must-revalidate"}))
+    assert [(one.reuse, one.old) for one in answers] == [(strict, old) for old in (0, 20, 0)]
     assert (await place.calls.call("catalog", "POST", "/a")).reuse is None
     upstream.headers = {"cache-control": "no-store"}
     said = [(await place.get("/b")).reuse for _ in range(2)]
-    assert said == [Reuse(never=True)] * 2
+    assert said == [Reuse(demands=frozenset({"no-store"}))] * 2
     upstream.headers = {}
     said = [(await place.get("/c")).reuse for _ in range(2)]
     assert said == [Reuse()] * 2
