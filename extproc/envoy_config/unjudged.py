@@ -63,11 +63,11 @@ _FIELDS = {
 def access_logs() -> list[AccessLog]:
     """Return the loggers that write such records to standard output."""
     least, most = ComparisonFilterOp.GE, ComparisonFilterOp.LE
-    denials = AndFilter(filters=[_status(least, _DENIAL), _status(most, _ERROR - 1)])
-    errors = OrFilter(filters=[_status(least, _ERROR), _status(most, _NOTHING)])
+    answered = AndFilter(filters=[_status(least, _DENIAL), _status(most, _ERROR - 1)])
+    denials = OrFilter(filters=[AccessLogFilter(and_filter=answered), _status(most, _NOTHING)])
     return [
-        _log("deny", AccessLogFilter(and_filter=denials)),
-        _log("error", AccessLogFilter(or_filter=errors)),
+        _log("deny", AccessLogFilter(or_filter=denials)),
+        _log("error", _status(least, _ERROR)),
     ]
 
 

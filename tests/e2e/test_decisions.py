@@ -205,14 +205,14 @@ def test_what_was_never_judged_is_recorded_by_envoy(place: Gateway) -> None:
 POST = "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 CHUNKED = POST + "transfer-encoding: chunked\r\n\r\n"
 UNDECIDED = {
-    "/body/aborted": (POST + "content-length: 100\r\n\r\n{{", True, ("error", None)),
+    "/body/aborted": (POST + "content-length: 100\r\n\r\n{{", True, ("deny", None)),
     "/body/framing": (CHUNKED + '5\r\n{{"a":\r\nzz\r\n', False, ("deny", 400)),
     "/body/large": (
         CHUNKED + "200000\r\n" + "x" * 0x200000 + "\r\n0\r\n\r\n",
         False,
         ("deny", 413),
     ),
-    "/waits": ("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", True, ("error", None)),
+    "/waits": ("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", True, ("deny", None)),
 }
 
 
