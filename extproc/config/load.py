@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -14,11 +12,12 @@ from pydantic import ValidationError
 from extproc.config import checks, not_built
 from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.schema import Gateway, PolicyFile
-from extproc.config.source import Document, Key, filler, read, written_key, written_path
+from extproc.config.source import Document, Key, filler, followed, read, written_key, written_path
 from extproc.config.translate import Positions, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
+    from pathlib import Path
 
 _INCLUDABLE = ("routes", "policies", "upstreams")
 _VERSION_DIGITS = 16
@@ -29,6 +28,7 @@ class Loaded:
     """A gateway file that can be used.
 
     Attributes:
+        path: the file as it was named; a link stays one.
         gateway: the model, merged.
         positions: where each key and value stands.
         folder: paths are relative to it.
@@ -37,6 +37,7 @@ class Loaded:
         version: of the content, 16 hexadecimal digits; the same content has the same version.
     """
 
+    path: Path
     gateway: Gateway
     positions: Positions
     folder: Path
@@ -76,20 +77,16 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
-def _resolved(path: Path) -> Path:
-    """Follow links; a ring of them, which `Path.resolve` raises on, is told when it is read."""
-    return Path(os.path.realpath(path))
-
-
 class _Merge:
     """Puts files together; remembers where everything came from."""
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self.path = path
-        self.folder = _resolved(path).parent
-        self.files: list[Path] = [_resolved(path)]
+        self.files: list[Path] = [followed(path)]
+        self.folder = self.files[0].parent
         self.fill: Callable[[str, str], str] = filler(self.folder, environment, self.files)
-        self.main = read(path, str(path), self.fill)
+        # Through the link once: it may be put elsewhere between this line and the last.
+        self.main = read(self.files[0], str(path), self.fill)
         if not isinstance(self.main.data, dict):
             raise ConfigError([Trouble(Position(str(path)), "", "is no mapping", "expected keys")])
         self.data: dict[str, Any] = self.main.data
@@ -114,7 +111,7 @@ class _Merge:
 
     def _collected(self, add: Callable[[Path], None], file: Path) -> None:
         """Go on with the next file if this one can't be used."""
-        if not _resolved(file).is_relative_to(self.folder):
+        if not followed(file).is_relative_to(self.folder):
             at = Position(self._name(file))
             self.troubles.append(Trouble(at, "", "isn't below the gateway file's folder"))
             return
@@ -145,7 +142,7 @@ class _Merge:
         self.globs.append(pattern)
         if not found:
             self._trouble(key, "matches no file")
-        yield from (file for file in found if _resolved(file) != self.files[0])
+        yield from (file for file in found if followed(file) != self.files[0])
 
     def _include(self, file: Path) -> None:
         document = self._read(file)
@@ -216,7 +213,7 @@ class _Merge:
         self.data["policies"] = {}
         self.globs.append(f"{folder.relative_to(self.folder)}/**/*.yaml")
         for file in sorted(folder.rglob("*.yaml")):
-            if not file.name.endswith("_test.yaml"):
+            if not file.name.endswith("_test.yaml") and not _kept(file.relative_to(folder)):
                 self._collected(self._policy_file, file)
 
     def _policy_file(self, file: Path) -> None:
@@ -247,6 +244,14 @@ class _Merge:
         self.troubles.append(Trouble(at, written_key(key), problem, expected))
 
 
+def _kept(file: Path) -> bool:
+    """Say whether a file is in a folder like `..data`: what a mounted ConfigMap's names lead to.
+
+    It is there a second time by its name, and once more while the next version is put in place.
+    """
+    return any(part.startswith("..") for part in file.parts)
+
+
 def _refused(positions: Positions, key: Key) -> Trouble:
     return Trouble(
         positions.of_key(key), written_key(key), "isn't built yet in this version", "take it out"
@@ -270,7 +275,7 @@ def _validated(merge: _Merge) -> Loaded:
         )
     files = tuple(dict.fromkeys((*merge.files, *used)))
     version = _version(merge.data, files, merge.folder)
-    return Loaded(gateway, positions, merge.folder, files, tuple(merge.globs), version)
+    return Loaded(merge.path, gateway, positions, merge.folder, files, tuple(merge.globs), version)
 
 
 def _model(merge: _Merge) -> Gateway:

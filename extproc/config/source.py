@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,11 @@ def read(path: Path, name: str, fill: Callable[[str, str], str]) -> Document:
 
 def _text(path: Path, name: str) -> str:
     try:
-        if path.stat().st_size > LARGEST:
+        found = path.stat()
+        # A pipe would be waited for without end, and by whoever loads for others.
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise _refusal(name, "is no regular file", "expected one that can be read twice")
+        if found.st_size > LARGEST:
             raise _refusal(name, f"is larger than {LARGEST >> 20} MiB", "split it with include")
         data = path.read_bytes()
     except OSError as error:
@@ -321,6 +326,11 @@ def _content(path: Path, name: str) -> str:
         raise ValueError(f"names {name}, which can't be read") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"names {name}, which isn't UTF-8") from error
+
+
+def followed(path: Path) -> Path:
+    """Follow links; a ring of them, which `Path.resolve` raises on, is told when it is read."""
+    return Path(os.path.realpath(path))
 
 
 def below(folder: Path, relative: str) -> Path:

@@ -44,7 +44,7 @@ def take(
             copy = target / file.relative_to(loaded.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        path = target / gateway.resolve().name
+        path = target / loaded.files[0].name
         copied = assemble(load(path, environment))
         if copied.loaded.version == loaded.version:
             return original, copied, path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.config.source import followed
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,12 +16,15 @@ _UNKNOWN: _Stamp = (0, 0, 0)
 
 
 class Watch:
-    """Compares what files look like; works for edits, renames and swapped links alike."""
+    """Compares what files look like; works for edits, renames and swapped links alike.
+
+    Where the gateway file leads is followed anew at each look: it, or a folder on its way, may be
+    a link that is put elsewhere as a whole (`current` to `releases/2`, a mounted ConfigMap) while
+    everything that was read stays as it is.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
-        self._files = loaded.files
-        self._globs = loaded.globs
-        self._folder = loaded.folder
+        self._loaded = loaded
         self._seen = self._look()
 
     def changed(self) -> bool:
@@ -35,18 +40,27 @@ class Watch:
         loaded, so a change that came meanwhile is still seen. A file that is new here counts as
         changed once.
         """
-        self._files, self._globs, self._folder = loaded.files, loaded.globs, loaded.folder
-        before = self._seen
-        self._seen = {str(file): before.get(str(file), _UNKNOWN) for file in self._watched()}
+        self._loaded = loaded
+        target, before = self._seen
+        files = self._watched(followed(loaded.path))
+        self._seen = target, {str(file): before.get(str(file), _UNKNOWN) for file in files}
 
-    def _look(self) -> dict[str, _Stamp]:
-        return {str(file): _stamp(file) for file in self._watched()}
+    def _look(self) -> tuple[Path, dict[str, _Stamp]]:
+        """Return where the gateway file is, and what everything it uses looks like."""
+        target = followed(self._loaded.path)
+        return target, {str(file): _stamp(file) for file in self._watched(target)}
 
-    def _watched(self) -> set[Path]:
-        """Return files that were used, and those that an include would now find."""
-        found = set(self._files)
-        for pattern in self._globs:
-            found |= set(self._folder.glob(pattern))
+    def _watched(self, target: Path) -> set[Path]:
+        """Return files that were used, and those that an include would now find.
+
+        Also at the same places of the folder where the gateway file is now: what was swapped in
+        and couldn't be loaded may be put right there.
+        """
+        loaded, found = self._loaded, {target}
+        for folder in {loaded.folder, target.parent}:
+            found |= {folder / file.relative_to(loaded.folder) for file in loaded.files}
+            for pattern in loaded.globs:
+                found |= set(folder.glob(pattern))
         return found
 
 

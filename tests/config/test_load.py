@@ -217,6 +217,17 @@ def test_policies_from_a_folder(tmp_path: Path) -> None:
     assert found.startswith("policies/deep/orders.yaml:1:48: policies.readers.rules[0].allow:")
 
 
+def test_policies_from_a_mounted_configmap(tmp_path: Path) -> None:
+    """Kubernetes keeps the files beside the links that name them; each counts once."""
+    policy = "policies: {readers: {rules: [{name: r, allow: 'true'}]}}\n"
+    written(tmp_path, policy, "policies/..2026/orders.yaml")
+    (tmp_path / "policies" / "..data").symlink_to("..2026")
+    (tmp_path / "policies" / "orders.yaml").symlink_to("..data/orders.yaml")
+    start = GOOD.index("policies:")
+    text = GOOD[:start] + "policies: policies/\n" + GOOD[GOOD.index("defaults:") :]
+    assert list(loaded(tmp_path, text).gateway.policies) == ["readers"]
+
+
 def test_the_version_is_of_the_content(tmp_path: Path) -> None:
     """The same content has the same version anywhere; another one, or another file, another."""
     (tmp_path / "a").mkdir()

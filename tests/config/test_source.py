@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,14 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read(path, "f", filler(tmp_path, {}))
         assert str(caught.value) == expected
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Nobody may ever write into it, and a reload would wait."""
+    path = tmp_path / "f"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="f:1:1: is no regular file"):
+        read(path, "f", filler(tmp_path, {}))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from tests.support.client import ask
 from tests.support.load import during
 from tests.support.processes import Gateway, end, gateway
 from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def text(echo: int, marker: str) -> str:
@@ -158,3 +162,30 @@ def test_a_worker_is_replaced_while_the_file_is_broken(echo: int) -> None:
         until(lambda: running.workers() not in ([], [victim]), "it is replaced")
         until(lambda: running.ask("/x").status == 200, "requests are answered")
         assert running.ask("/x").json["marker"] == "one"
+
+
+def test_a_swapped_link_withdraws_a_permission(echo: int) -> None:
+    """As a mounted ConfigMap changes: the old files stay as they are, one link leads elsewhere."""
+    policy = "policies: {{mine: {{rules: [{{name: all, {}: 'true'}}]}}}}\n"
+    with gateway(text(echo, "one")) as running:
+        head = (running.folder / "gateway.yaml").read_text()
+        whole = head.replace("upstream: echo", "upstream: echo\n    authorization: mine", 1)
+        for number, effect in (("..1", "allow"), ("..2", "deny")):
+            release = running.folder / number
+            (release / "policies").mkdir(parents=True)
+            (release / "policies" / "mine.yaml").write_text(policy.format(effect))
+            (release / "gateway.yaml").write_text("policies: policies/\n" + whole)
+        first = running.status()["version"]
+        linked(running.folder / "..data", "..1")
+        linked(running.folder / "gateway.yaml", "..data/gateway.yaml")
+        until(lambda: running.status()["version"] != first, "the linked version is in force")
+        assert running.ask("/x").status == 200
+        linked(running.folder / "..data", "..2")
+        until(lambda: running.ask("/x").status == 401, "the permission is withdrawn")
+
+
+def linked(at: Path, target: str) -> None:
+    """Make a link, or put it elsewhere, at once."""
+    fresh = at.with_name("fresh")
+    fresh.symlink_to(target)
+    fresh.replace(at)
