@@ -21,7 +21,7 @@ from extproc.config.errors import ConfigError, Trouble
 from extproc.config.schema import Accepted
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
-from extproc.core.routes import PathPattern, Route
+from extproc.core.routes import PathPattern, Route, spelt
 from extproc.core.verdict import CONTROL_HEADERS
 from extproc.expressions.inputs import Inputs
 from extproc.transformation.plugins import (
@@ -150,7 +150,7 @@ class Assembly:
 
 def _hidden(gateway: Gateway, route: RouteModel) -> frozenset[str]:
     names = gateway.credential_headers(route)
-    return frozenset({*CONTROL_HEADERS, *gateway.identity_headers, *names})
+    return frozenset(map(spelt, (*CONTROL_HEADERS, *gateway.identity_headers, *names)))
 
 
 def _deadline(steps: tuple[Step, ...]) -> float:

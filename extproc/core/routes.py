@@ -71,6 +71,14 @@ def _segment_matches(pattern: str, segment: str) -> bool:
     return bool(segment) if pattern.startswith("{") else pattern == segment
 
 
+def spelt(name: str) -> str:
+    """Return what a header's name has in common with all that may be taken for it.
+
+    In lower case with `-` for whatever is no letter or digit: CGI writes all of those as `_`.
+    """
+    return _NEITHER.sub("-", name.lower())
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route of one version of the gateway file.
@@ -81,8 +89,8 @@ class Route:
         pattern: what its path looks like.
         chain: the plugins.
         deadline: seconds that the service may take for one message, all hooks together.
-        hidden: headers that the upstream gets from nobody but the service, in lower case with `-`
-            for whatever is no letter or digit. Where Envoy's configuration is ours it removes them.
+        hidden: headers that the upstream gets from nobody but the service, as `spelt`. Where
+            Envoy's configuration is ours it removes them.
         counters: of its exchanges, by how they ended.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
         passes: the answer that lets a request through as it came.
@@ -106,7 +114,7 @@ class Route:
 
     def hides(self, name: str) -> bool:
         """Say whether a header as a client spelled it may be taken for a hidden one."""
-        return bool(self.hidden) and _NEITHER.sub("-", name.lower()) in self.hidden
+        return bool(self.hidden) and spelt(name) in self.hidden
 
     def params(self, path: str) -> dict[str, str]:
         """Return the path's parameters.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
@@ -90,7 +89,7 @@ from extproc.core.verdict import (
     RESPONSE_ATTRIBUTES,
 )
 from extproc.envoy_config.local_replies import local_replies
-from extproc.envoy_config.matching import names_methods
+from extproc.envoy_config.matching import names_methods, spellings
 from extproc.envoy_config.routes import EXT_PROC, RBAC
 from extproc.envoy_config.shapes import (
     EGRESS,
@@ -114,8 +113,6 @@ _HCM = "envoy.filters.network.http_connection_manager"
 _MUTATION = "envoy.http.early_header_mutation.header_mutation"
 _COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
 _LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
-_NOT_LETTER = "[^a-z0-9]"
-_LONGEST_REGEX = 90  # Envoy bounds the size of a compiled one
 _EGRESS_STREAMS = 1000  # on one connection; the service opens another one before
 _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 
@@ -308,12 +305,11 @@ def _strip(identity: list[str]) -> TypedExtensionConfig:
     for it (`x.user` is `HTTP_X_USER` for some), and so does what only Envoys tell each other.
     """
     mutations = [Mutation(remove=name) for name in sorted({*CONTROL_HEADERS, *identity})]
-    spellings = [_NOT_LETTER.join(map(re.escape, name.split("-"))) for name in identity]
     mutations += [
         Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
         for matcher in (
             StringMatcher(prefix="x-envoy-"),
-            *(StringMatcher(safe_regex=matching(s)) for s in spellings if len(s) < _LONGEST_REGEX),
+            *(StringMatcher(safe_regex=matching(spellings(name))) for name in identity),
         )
     ]
     mutation = HeaderMutation(mutations=mutations)

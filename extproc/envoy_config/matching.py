@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
     from extproc.config.schema import Match, Route
 
+_NOT_LETTER = "[^a-z0-9]"
+# Envoy refuses an expression that RE2 compiles to more than 100 instructions
+# (`re2.max_program_size.error_level`): 4 for the whole, 1 for a letter, 3 for a class like that of
+# separators, and 2 for what stands in a gap.
+_MOST_INSTRUCTIONS = 90
+_HALF = _MOST_INSTRUCTIONS // 2
+_SEPARATOR = 3
 ANY_HOST = "*"
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
@@ -229,3 +237,25 @@ def covers(wider: str, narrower: str) -> bool:
     return enough and all(
         w.startswith("{") or w == n for w, n in zip(wide.segments, narrow.segments, strict=False)
     )
+
+
+def spellings(name: str) -> str:
+    """Return an expression for every name of a header that an upstream may take for this one.
+
+    Of a name too long for Envoy the middle is left out: whatever begins and ends as it does.
+    """
+    pieces = [piece if piece.isalnum() else _NOT_LETTER for piece in name]
+    if sum(map(_cost, pieces)) <= _MOST_INSTRUCTIONS:
+        return "".join(pieces)
+    head, tail = _affordable(pieces), _affordable(pieces[::-1])
+    return "".join([*head, ".*", *reversed(tail)])
+
+
+def _affordable(pieces: Sequence[str]) -> list[str]:
+    """Return as many of the first pieces as half of an expression may have."""
+    spent = accumulate(map(_cost, pieces))
+    return [piece for piece, all_ in zip(pieces, spent, strict=True) if all_ <= _HALF]
+
+
+def _cost(piece: str) -> int:
+    return _SEPARATOR if piece == _NOT_LETTER else 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from extproc.adapters.wire import host_only
 from extproc.core.paths import NoNormalForm, normalised
 from extproc.core.verdict import CONTROL_HEADERS
-from extproc.envoy_config.matching import KNOWN, names_methods
+from extproc.envoy_config.matching import KNOWN, names_methods, spellings
 from extproc.offline.raw import Message, Rejected
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _OF_THE_CONNECTION = frozenset(
 # A statement of an earlier proxy, which Envoy's edge takes off by itself.
 _OF_PROXIES = "x-forwarded-client-cert"
 _OF_ENVOYS = "x-envoy-"
-_NEITHER = re.compile("[^a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,14 @@ class Edge:
     Attributes:
         scheme: `http`, or `https` with TLS.
         trusted_proxies: how many set `x-forwarded-for` before this one.
-        identity: headers that tell upstreams who is calling, with `-` for what is no letter.
+        identity: every spelling of the headers that tell upstreams who is calling.
         interim: 1xx responses are passed on, and so is `Expect: 100-continue`.
         custom_methods: methods are taken that Envoy's parser doesn't know.
     """
 
     scheme: str
     trusted_proxies: int
-    identity: frozenset[str]
+    identity: tuple[re.Pattern[str], ...]
     interim: bool = False
     custom_methods: bool = False
 
@@ -59,7 +58,7 @@ class Edge:
     def of(cls, gateway: Gateway, *, interim: bool) -> Edge:
         """Read a gateway file."""
         scheme = "http" if gateway.listener.tls is None else "https"
-        identity = frozenset(_NEITHER.sub("-", name) for name in gateway.identity_headers)
+        identity = tuple(re.compile(spellings(name)) for name in gateway.identity_headers)
         custom = names_methods(gateway.routes)
         return cls(scheme, gateway.listener.trusted_proxies, identity, interim, custom)
 
@@ -69,7 +68,7 @@ class Edge:
             name in CONTROL_HEADERS
             or name == _OF_PROXIES
             or name.startswith(_OF_ENVOYS)
-            or _NEITHER.sub("-", name) in self.identity
+            or any(spelling.fullmatch(name) for spelling in self.identity)
         )
 
 

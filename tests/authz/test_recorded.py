@@ -29,7 +29,7 @@ authentication:
   mesh: {mtls: {trust_domains: [corp.example]}}
   keys: {api_key: {header: x-api-key, file: keys.jsonl}}
   shop: {jwt: {issuer: "https://id", audiences: [a], secret: "q7Vd0Zp2mXc4Rk9sYw1LtB6nHg3JfA8e"}}
-identity: {headers: {x-user: "{principal.subject}"}}
+identity: {headers: {x-user: "{principal.subject}", x_plan: "{principal.claims.plan}"}}
 policies:
   carts: {rules: [{name: cart, allow: 'principal.subject == "spiffe://corp.example/cart"'}]}
   nobody: {rules: [{name: nobody, allow: 'principal.subject == "nobody"'}]}
@@ -73,7 +73,7 @@ def test_who_it_is_and_what_is_taken_off(check: Any, form: str) -> None:
     assert answer.status.code == 0
     written = {h.header.key: h.header.value for h in answer.ok_response.headers}
     assert written == {"x-user": "spiffe://corp.example/cart"}
-    assert list(answer.ok_response.headers_to_remove) == ["authorization"]
+    assert list(answer.ok_response.headers_to_remove) == ["authorization", "x_plan"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -105,7 +105,7 @@ def test_H2_no_spelling_of_identity_passes(check: Any, form: str) -> None:
     message = recorded(f"{form}-get")
     http = message.attributes.request.http
     http.path = "/open"
-    spellings = ["x-user", "x.user", "x_user", "x-api-key", "x-original-url"]
+    spellings = ["x-user", "x.user", "x_user", "x-api-key", "x-original-url", "x-plan", "x_plan"]
     for name in spellings:
         if http.header_map.headers:
             http.header_map.headers.add(key=name, raw_value=b"mallory")

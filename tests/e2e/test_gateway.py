@@ -129,6 +129,33 @@ def test_h2_underscores_are_refused(running: Gateway) -> None:
     assert running.ask("/open/x", headers={"X_User": "root"}).status == 400
 
 
+LONG = "x-acme-platform-internal-user-subject-identifier-for-upstream-services"
+LONGER = "-".join(f"x{number}-of-all-the-names" for number in range(8))
+
+
+def test_h2_no_spelling_of_an_identity_header_passes(echo: int) -> None:
+    """H2: however long its name is, and whatever stands between its words."""
+    names = [LONG, LONGER, "x_subject", "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z"]
+    headers = "".join(f"{name}: '{{principal.kind}}', " for name in names)
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+identity: {{headers: {{{headers}}}}}
+routes: [{{name: open, match: {{path: /x}}, upstream: echo, authentication: none}}]
+"""
+    forged = {
+        name.replace("_", "-").replace("-", mark): "evil"
+        for name in names
+        for mark in ("-", ".", "~", "!")
+    }
+    forged |= {name.replace("_", "-").replace("-", ".", 1): "evil" for name in names}
+    near = {"x-subjects": "mine", "xasubject": "mine", LONG[:-1]: "mine", f"x{LONG}": "mine"}
+    near |= {LONG.replace("-", "a", 1): "mine"}
+    with gateway(text) as running:
+        sent = running.ask("/x", headers=forged | near).sent
+    assert "evil" not in sent.values()
+    assert near.items() <= sent.items()
+
+
 @pytest.mark.parametrize(
     "name",
     [
