@@ -407,7 +407,8 @@ class _Builder(Compiler):
         """Return what collects the values that consumers and these policies read."""
         conditions = [condition for _, condition in self._consumers]
         conditions += [condition for policy in policies for condition in policy.conditions]
-        return Inputs([c.expression for c in conditions], self._credentials.places)
+        places, parameters = self._credentials.places, self._credentials.parameters
+        return Inputs([c.expression for c in conditions], places, parameters)
 
 
 def _step(plugin: Plugin, *, deadline: float = 0.5) -> Step:

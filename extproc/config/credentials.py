@@ -71,6 +71,12 @@ class Credentials:
         """Return the headers in which credentials are; they are never recorded."""
         return frozenset(name for model in self._models.values() for name in model.headers)
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Return the parameters of the query in which credentials are; never recorded either."""
+        tokens = [model.jwt for model in self._models.values() if model.jwt is not None]
+        return frozenset(model.query for model in tokens if model.query is not None)
+
     def plugin(self, accepted: Accepted) -> Authenticate | None:
         """Return what authenticates a route's requests; None where nothing is looked at."""
         if not accepted.names:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # Places of credentials, whatever is configured.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+SECRET_PARAMETERS = frozenset({"access_token", "api_key", "apikey", "id_token", "password"})
+# They hold a whole target, and so the parameters of this request or of the page before it.
+_WITH_QUERIES = frozenset({"referer", "x-original-uri", "x-original-url", "x-rewrite-url"})
 MAPS = ("request.headers", "request.query", "request.params", "request.queries", "principal.claims")
 # A consumer follows from the others; a body may be large and hold anything.
 _NOT_RECORDED = frozenset({"consumer", "request.body"})
@@ -64,12 +67,20 @@ class Inputs:
     Args:
         expressions: all that may be evaluated for the record.
         secret_headers: further header names that are never recorded.
+        secret_parameters: further parameters of the query that are never recorded.
     """
 
     def __init__(
-        self, expressions: Iterable[Expression], secret_headers: frozenset[str] = frozenset()
+        self,
+        expressions: Iterable[Expression],
+        secret_headers: frozenset[str] = frozenset(),
+        secret_parameters: frozenset[str] = frozenset(),
     ) -> None:
-        self._secret = SECRET_HEADERS | secret_headers
+        secret = {
+            "request.headers": SECRET_HEADERS | _WITH_QUERIES | secret_headers,
+            "request.query": SECRET_PARAMETERS | secret_parameters,
+            "request.queries": SECRET_PARAMETERS | secret_parameters,
+        }
         names: list[str] = []
         scalars: dict[str, Callable[[Context], Any]] = {}
         keys: dict[str, set[str]] = {}
@@ -77,7 +88,10 @@ class Inputs:
             names += expression.names
             for name in expression.names:
                 if name in MAPS:
-                    keys.setdefault(name, set()).update(keys_read(expression.source, name) or ())
+                    named = keys_read(expression.source, name) or ()
+                    hidden = secret.get(name, frozenset())
+                    kept = [key for key in named if hidden.isdisjoint({key, key.lower()})]
+                    keys.setdefault(name, set()).update(kept)
                 elif name not in _NOT_RECORDED:
                     scalars[name] = reading(name)
         self._scalars = tuple(scalars.items())
@@ -105,8 +119,6 @@ class Inputs:
         for name, read, keys in self._maps:
             sent = read(context)
             for key in keys:
-                if name == "request.headers" and key in self._secret:
-                    continue
                 if key in sent:
                     _keep(values, f"{name}.{key}", sent[key])
                 else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from extproc.expressions.inputs import SECRET_HEADERS
+from extproc.expressions.inputs import SECRET_HEADERS, SECRET_PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from extproc.offline.raw import Message
 
 HIDDEN = "***"
-_SECRET_PARAMETERS = frozenset({"access_token", "api_key", "apikey", "id_token", "password"})
 _SHORTEST = 6  # shorter ones stand in too much else to be found by their text
 
 
@@ -37,7 +36,7 @@ class Places:
         models = gateway.authentication.values()
         headers = {name for model in models for name in model.headers}
         queries = {model.jwt.query for model in models if model.jwt and model.jwt.query}
-        return cls(SECRET_HEADERS | headers, _SECRET_PARAMETERS | queries)
+        return cls(SECRET_HEADERS | headers, SECRET_PARAMETERS | queries)
 
 
 class Mask:

@@ -90,6 +90,22 @@ def test_credentials_are_never_recorded() -> None:
     assert inputs(source, of=made, secret_headers=frozenset({"x-own"})) == {}
 
 
+def test_parameters_that_are_credentials_are_never_recorded() -> None:
+    """L2: by whatever name a policy reads them, and where a header repeats the whole target."""
+    made = request("/a?token=t1&access_token=t2&x=1", referer="https://shop/?token=t3")
+    sources = (
+        'request.query.token != "" || request.query["token"] != "" || "token" in request.query',
+        'request.queries.token[0] != "" || request.queries["access_token"].size() == 1',
+        'request.query.access_token != "" || request.query.absent == ""',
+        'request.headers.referer != "" || request.headers["referer"] != ""',
+        'request.query.x == "1"',
+    )
+    kept = inputs(*sources, of=made, secret_parameters=frozenset({"token"}))
+    assert kept == {"request.query.x": "1", "absent": ("request.query.absent",)}
+    judge = policy('allow a request.query.token == "t1"')
+    assert again({"inputs": kept}, (), [judge]) == Unknown("request.query.token")
+
+
 def test_a_value_too_long_for_a_record_is_left_out() -> None:
     """Then it is unknown, not cut."""
     assert inputs('request.headers["x"] == "1"', of=request(x="v" * 600)) == {}

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 
 from tests.support.client import ask
@@ -337,3 +339,25 @@ def test_records_go_to_standard_output_by_default(shop: Shop) -> None:
         until(lambda: '"decision":"allow"' in running.said(), "the record")
         running.ask("/none")
         until(lambda: '"by":"envoy"' in running.said(), "Envoy's")
+
+
+def test_a_token_in_the_query_is_not_recorded(echo: int) -> None:
+    """L2: though a policy reads it, and though the upstream gets it."""
+    secret = "q7Vd0Zp2mXc4Rk9sYw1LtB6nHg3JfA8e"
+    rest = f"""
+upstreams: {{echo: {{endpoints: ['http://127.0.0.1:{echo}'], forward_credentials: true}}}}
+decisions: {{file: records.jsonl}}
+authentication: {{shop: {{jwt: {{issuer: "https://id", audiences: [a], secret: "{secret}", query: pass}}}}}}
+policies:
+  p: {{rules: [{{name: r, allow: 'request.query.pass != "" && request.headers.referer != "" && request.query.x == "1"'}}]}}
+routes: [{{name: a, match: {{path: /a}}, upstream: echo, authentication: [shop], authorization: p}}]
+"""
+    now = int(time.time())
+    claims = {"iss": "https://id", "aud": "a", "sub": "alice", "iat": now, "exp": now + 60}
+    token = jwt.encode(claims, secret, "HS256")
+    with gateway(rest) as running:
+        headers = {"Referer": f"http://shop/?pass={token}"}
+        seen = recorded(running, f"/a?x=1&pass={token}", headers=headers)
+    assert seen["decision"] == "allow"
+    assert seen["inputs"] == {"request.query.x": "1"}
+    assert token not in json.dumps(seen)
