@@ -46,12 +46,20 @@ class Signer:
     """
 
     def __init__(self, key: bytes, previous: Sequence[bytes], issuer: str, ttl: float) -> None:
+        self._key: Any
         self._key, self._algorithm, own = _read(key)
         self._kid = own["kid"]
         self._issuer = issuer
         self._ttl = ttl
         self._published = [own, *(_read(other)[2] for other in previous)]
         self._known: dict[tuple[str, str, int], tuple[str, float, Principal]] = {}
+
+    def distrust(self) -> None:
+        """Sign with a key made now, which nobody has, from now on; what is published stays."""
+        self._key, self._algorithm = ed25519.Ed25519PrivateKey.generate(), "EdDSA"
+        raw = self._key.public_key().public_bytes_raw()
+        self._kid = thumbprint({"kty": "OKP", "crv": "Ed25519", "x": encoded(raw)})
+        self._known.clear()
 
     @property
     def key_set(self) -> str:

@@ -72,6 +72,7 @@ class Assembly:
         steps: the plugins of each route in their order, by its name.
         authenticators: by name; for readiness and status.
         published: the keys of identity assertions as a JSON Web Key Set; empty for none.
+        signer: of identity assertions; None for none.
         warnings: what isn't wrong, but hardly meant.
     """
 
@@ -79,6 +80,7 @@ class Assembly:
     steps: Mapping[str, tuple[Step, ...]]
     authenticators: Mapping[str, JwtAuthenticator]
     published: str = ""
+    signer: Signer | None = None
     warnings: tuple[Trouble, ...] = ()
 
     @property
@@ -199,6 +201,7 @@ class _Builder(Compiler):
             steps,
             self._credentials.authenticators,
             published,
+            self._signer,
             tuple(self._aggregates.warnings),
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from extproc.authentication.assertion import Assertion
 from extproc.authentication.plugin import Authenticate
 from extproc.authentication.tokens import Refused
 from extproc.authorization.bodies import WrongBody, body_of
@@ -211,6 +212,13 @@ def _identity(plugin: Identity, request: Request, _now: float, _answer: Answer) 
     if request.principal.kind == "anonymous":
         return Explanation(["nobody is known, so no identity is sent"])
     return Explanation()
+
+
+@_explain.register(Assertion)
+def _assertion(plugin: Assertion, _request: Request, _now: float, _answer: Answer) -> Explanation:
+    if not plugin.send:
+        return Explanation(["identity: none sends no assertion to this upstream"])
+    return Explanation(["signed with a key made for this explanation, which no backend accepts"])
 
 
 @_explain.register(ResponseBody)

@@ -75,7 +75,8 @@ class Gate:
     """Judges requests by one gateway file.
 
     Args:
-        assembly: the gateway file.
+        assembly: the gateway file; it must not serve traffic, for its assertions are signed with a
+            key made here.
         now: where the clock stands, seconds since the epoch.
 
     Attributes:
@@ -88,6 +89,8 @@ class Gate:
     def __init__(self, assembly: Assembly, now: float) -> None:
         loaded = assembly.loaded
         self.assembly = assembly
+        if assembly.signer is not None:  # what is shown here must convince no backend
+            assembly.signer.distrust()
         self.clock = ManualClock(now)
         self.counts = Counts()
         self.log = Events()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from extproc.authentication.signing import SigningKey
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.values import Request
 from extproc.offline.edge import Arrival
 from extproc.offline.explain import explain
 from tests.offline.gateways import NOW, gate, get, written
@@ -174,3 +179,29 @@ async def test_the_clock_stands(tmp_path: Path) -> None:
     page = await told(tmp_path, get("/day", bearer()))
     assert page["verdict"]["rule"] == "morning"
     assert page["verdict"]["upstream"]["headers"]["authorization"] == "Bearer ***"
+
+
+@pytest.mark.parametrize("target", ["/orders/7", "/composed"])
+async def test_no_backend_takes_an_assertion_that_was_shown(tmp_path: Path, target: str) -> None:
+    """It is signed with another key than those that are published, in calls of an aggregate too."""
+    pem = ed25519.Ed25519PrivateKey.generate()
+    path = written(tmp_path)
+    (tmp_path / "assertion.pem").write_bytes(
+        pem.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    text = path.read_text().replace("identity:\n", "identity:\n  assertion: {key: assertion.pem}\n")
+    composed = "  - name: composed\n    match: {path: /composed}\n"
+    composed += "    aggregate: {calls: {one: {upstream: orders, path: /one}}, response: one}\n"
+    path.write_text(text + composed)
+    assembly = assemble(load(path, {}))
+    page = json.dumps(await explain(assembly, get(target, bearer()), "192.0.2.1", NOW))
+    shown = set(re.findall(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", page))
+    assert assembly.signer is not None
+    shown.add(assembly.signer.sign(Request(), "orders", NOW))
+    assert target == "/composed" or len(shown) > 1
+    published = json.loads(assembly.published)["keys"]
+    for assertion in shown:
+        assert jwt.get_unverified_header(assertion)["kid"] not in {key["kid"] for key in published}
+        for key in published:
+            with pytest.raises(jwt.InvalidSignatureError):
+                jwt.decode(assertion, jwt.PyJWK(key), ["EdDSA"], options={"verify_aud": False})
