@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.core import strict_json
 from extproc.core.strict_json import NotStrict
-from extproc.expressions.conditions import without_literals
+from extproc.expressions.reads import without_literals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

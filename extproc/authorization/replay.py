@@ -14,7 +14,8 @@ from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import Context
-from extproc.expressions.inputs import MAPS, keys_read
+from extproc.expressions.inputs import MAPS
+from extproc.expressions.reads import keys_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -119,10 +120,10 @@ class _Recorded(Request):
 
     @property
     def queries(self) -> dict[str, list[str]]:
-        """Return the recorded parameters; one that was read as one value had one."""
+        """Return the recorded parameters; one that was sent several times has a list."""
         several: dict[str, list[str]] = _map(self._inputs, "request.queries")
-        single = _map(self._inputs, "request.query")
-        return {name: [value] for name, value in single.items()} | several
+        read = _map(self._inputs, "request.query").items()
+        return {k: v if isinstance(v, list) else [v] for k, v in read} | several
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from extproc.config.schema import Accepted
 from extproc.config.schema.aggregates import AggregateCall
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression
-from extproc.expressions.inputs import keys_read
+from extproc.expressions.reads import keys_read
 from extproc.expressions.templates import Template
 from extproc.transformation.plugins import Identity, ResponseBody
 

@@ -15,6 +15,7 @@ from cel_expr_python.ext import ext_strings
 
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
+from extproc.expressions.reads import keys_read, names_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -97,15 +98,6 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
     "response.headers": lambda c: c.response.headers.joined() if c.response else {},
 }
 
-# A literal, or a comment: what stands in one is no name. Dots may have blanks around them.
-_LITERALS = re.compile(
-    r"""(r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))|//[^\n]*""", re.DOTALL
-)
-_DOTS = re.compile(r"\s*\.\s*")
-# What is called, such as `request.query.exists(name, …)`, is a function.
-_QUERY_NAME = re.compile(
-    r"""request\.query(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\[(?:"([^"\\]*)"|'([^'\\]*)')\])"""
-)
 _MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
@@ -186,7 +178,9 @@ class Expression:
         self._compiled = compiled
         self._direct = _direct(source, parts)
         self._memory: Memory[Any] = Memory(names)
-        self._query_names = _query_names(source) if "request.query" in names else ()
+        self._query_names: tuple[str, ...] | None = ()
+        if "request.query" in names:
+            self._query_names = keys_read(source, "request.query", values=True)
         self.type: str = compiled.return_type().name()
 
     def value(self, context: Context) -> Any:
@@ -326,27 +320,13 @@ def compile_expression(
 
 
 def reading(name: str) -> Callable[[Context], Any]:
-    """Return what reads a name; the query's parameters as they are, the first of each."""
+    """Return what reads a name; of a query's parameter sent several times, all values."""
     if name == "request.query":
-        return lambda context: {k: v[0] for k, v in context.request.queries.items()}
+        return lambda context: {
+            name: values[0] if len(values) == 1 else values
+            for name, values in context.request.queries.items()
+        }
     return _GETTERS[name]
-
-
-def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return which declared names an expression reads (literals and comments aren't read)."""
-    bare = without_literals(source)
-    return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
-
-
-def without_literals(source: str, instead: Callable[[str], str] = lambda _: '""') -> str:
-    """Return CEL's source without comments, and without blanks around dots.
-
-    Args:
-        source: CEL.
-        instead: what stands in place of a literal.
-    """
-    bare = _LITERALS.sub(lambda found: instead(found[1]) if found[1] else " ", source)
-    return _DOTS.sub(".", bare)
 
 
 def _names(*, response: bool, parts: tuple[str, ...], body: bool) -> tuple[str, ...]:
@@ -379,14 +359,6 @@ def _explained(message: str, names: tuple[str, ...]) -> NotAnExpression:
     near = difflib.get_close_matches(undeclared[1], names, 1)
     expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
     return NotAnExpression(f"reads {undeclared[1]}, which doesn't exist", expected, line, column)
-
-
-def _query_names(source: str) -> tuple[str, ...] | None:
-    """Return which parameters are read as one value; None if it may be any."""
-    kept = without_literals(source, lambda literal: literal)
-    found = [next(filter(None, groups), "") for groups in _QUERY_NAME.findall(kept)]
-    mentions = len(re.findall(r"request\.query(?!\w)", without_literals(source)))
-    return tuple(found) if len(found) == mentions else None
 
 
 def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:

@@ -7,10 +7,10 @@ not recorded; who judges the record again then knows that something is missing.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from extproc.expressions.conditions import Memory, reading, without_literals
+from extproc.expressions.conditions import Memory, reading
+from extproc.expressions.reads import keys_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,36 +26,6 @@ MAPS = ("request.headers", "request.query", "request.params", "request.queries",
 # A consumer follows from the others; a body may be large and hold anything.
 _NOT_RECORDED = frozenset({"consumer", "request.body"})
 _LONGEST = 512
-# `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
-# What is called, such as `map.exists(key, …)`, is a function, and reads any.
-_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
-_MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
-
-
-def keys_read(source: str, name: str) -> tuple[str, ...] | None:
-    """Return which keys of a map an expression reads; None if it may be any."""
-    texts: list[str] = []
-
-    def numbered(literal: str) -> str:
-        texts.append(literal)
-        return f'"{len(texts) - 1}"'
-
-    bare = without_literals(source, numbered)
-    quoted = re.escape(name)
-    found = re.findall(_ACCESS.format(name=quoted), bare)
-    found += re.findall(_MEMBER.format(name=quoted), bare)
-    keys = [field or _content(texts[int(number)]) for field, number in found]
-    mentions = len(re.findall(rf"(?<![\w.]){quoted}(?!\w)", bare))
-    if len(found) != mentions or None in keys:
-        return None
-    return tuple(dict.fromkeys(filter(None, keys)))
-
-
-def _content(literal: str) -> str | None:
-    """Return what a plain literal holds; None for one with escapes or in another form."""
-    content = literal[1:-1]
-    plain = literal[0] in "\"'" and not content.startswith(("'", '"')) and "\\" not in content
-    return content if plain else None
 
 
 class Inputs:

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.authorization.policies import Allow, Deny, Policy, Rule, judged
+from extproc.authorization.policies import Allow, Decision, Deny, Policy, Rule, judged
 from extproc.authorization.replay import Change, Unknown, again, compared
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
-from extproc.core.values import Request
+from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import Context, condition
-from extproc.expressions.inputs import Inputs, keys_read
+from extproc.expressions.inputs import Inputs
+from extproc.expressions.reads import keys_read
 
 
 def request(target: str = "/a?x=1&y=2", **headers: str) -> Request:
@@ -49,6 +50,7 @@ def inputs(*sources: str, of: Request | None = None, **options: Any) -> dict[str
         ("principal.claims.all (k, k == 'a') || principal.claims.a", None),
         ("principal.claims.exists", ("exists",)),
         ("principal.claims.a.startsWith('b')", ("a",)),
+        ("principal.claims.all(k, k in ['a']) && principal.claims.b == 1", None),
         ("size(principal.claims) == 0", None),
         ("request.method == 'principal.claims.quoted'", ()),
         ("'principal.claims.a' == 'b' && size(principal.claims) == 1", None),
@@ -176,6 +178,43 @@ def test_an_absent_value_is_known_to_be_absent() -> None:
     assert again(seen, (), [failing]) == Deny("s", "policy_error")
 
 
+@pytest.mark.parametrize("reads", ["request.query.x == '1'", "'x' in request.query"])
+def test_a_parameter_sent_twice_is_malformed_again(reads: str) -> None:
+    """As it was when the request came; both values are recorded."""
+    made = request("/a?x=1&x=2")
+    kept = inputs(reads, of=made)
+    assert kept == {"request.query.x": ["1", "2"]}
+    judge = policy(f"allow one {reads}")
+    with pytest.raises(MalformedRequest):
+        judged([judge], Context(made))
+    assert again({"inputs": kept}, (), [judge]) == Deny("", "malformed")
+
+
+NAMES = "request.query.all(k, k in ['x', 'y']) && request.query.x == '1'"
+
+
+def test_asking_for_a_parameter_does_not_read_the_others() -> None:
+    """So one of them may be there twice; whoever reads the whole query reads all."""
+    made = request("/a?x=1&y=1&y=2")
+    for source in (
+        "'x' in request.query",
+        "has(request.query.x)",
+        "request.query['x'] == '1'",
+        NAMES,
+    ):
+        assert judged([policy(f"allow a {source}")], Context(made)) == Allow("a")
+    with pytest.raises(MalformedRequest):
+        judged([policy("allow a size(request.query) == 2")], Context(made))
+
+
+def test_what_goes_through_all_keys_is_unknown() -> None:
+    """A record holds those that are written out."""
+    source = "request.query.exists(k, k == 'x')"
+    assert judged([policy(f"allow a {source}")], Context(request())) == Allow("a")
+    decision = again(record(source), (), [policy(f"allow a {source}")])
+    assert decision == Unknown("request.query")
+
+
 def test_consumers_are_found_again() -> None:
     """By the new file's conditions."""
     seen = record("principal.claims.tier == 'gold'")
@@ -219,7 +258,7 @@ RULES = st.lists(
 )
 
 
-@given(RULES, st.sampled_from(["/a", "/a?x=1", "/a?x=2"]), st.booleans())
+@given(RULES, st.sampled_from(["/a", "/a?x=1", "/a?x=2", "/a?x=1&x=2"]), st.booleans())
 def test_a_record_judged_by_its_own_policy_says_the_same(
     rules: list[str],
     target: str,
@@ -228,7 +267,11 @@ def test_a_record_judged_by_its_own_policy_says_the_same(
     """Whatever the rules and the request: replay is the decision, from the record alone."""
     made = request(target, x="1") if own else request(target)
     judge = policy(*rules)
-    expected = judged([judge], Context(made))
+    expected: Decision
+    try:
+        expected = judged([judge], Context(made))
+    except MalformedRequest:
+        expected = Deny("", "malformed")
     kept = inputs(*(rule.split(" ", 2)[2] for rule in rules), of=made)
     assert again({"inputs": kept}, (), [judge]) == expected
 

@@ -1,0 +1,72 @@
+"""What an expression reads, told from its source: names, and the keys of a map it writes out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A literal, or a comment: what stands in one is no name. Dots may have blanks around them.
+_LITERALS = re.compile(
+    r"""(r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))|//[^\n]*""", re.DOTALL
+)
+_DOTS = re.compile(r"\s*\.\s*")
+# `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
+_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
+_MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
+
+# `map.all(k, …)` goes through the names of all keys, and through no value.
+_MACRO = r"""(?<![\w.]){name}\.(?:all|exists|exists_one|filter|map)\s*\("""
+
+
+def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which declared names an expression reads (literals and comments aren't read)."""
+    bare = without_literals(source)
+    return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
+
+
+def without_literals(source: str, instead: Callable[[str], str] = lambda _: '""') -> str:
+    """Return CEL's source without comments, and without blanks around dots.
+
+    Args:
+        source: CEL.
+        instead: what stands in place of a literal.
+    """
+    bare = _LITERALS.sub(lambda found: instead(found[1]) if found[1] else " ", source)
+    return _DOTS.sub(".", bare)
+
+
+def keys_read(source: str, name: str, *, values: bool = False) -> tuple[str, ...] | None:
+    """Return which keys of a map an expression reads; None if it may be any.
+
+    Args:
+        source: CEL.
+        name: of the map.
+        values: what goes through the names of all keys doesn't count.
+    """
+    texts: list[str] = []
+
+    def numbered(literal: str) -> str:
+        texts.append(literal)
+        return f'"{len(texts) - 1}"'
+
+    bare = without_literals(source, numbered)
+    quoted = re.escape(name)
+    found = re.findall(_ACCESS.format(name=quoted), bare)
+    found += re.findall(_MEMBER.format(name=quoted), bare)
+    keys = [field or _content(texts[int(number)]) for field, number in found]
+    mentions = len(re.findall(rf"(?<![\w.]){quoted}(?!\w)", bare))
+    if values:
+        mentions -= len(re.findall(_MACRO.format(name=quoted), bare))
+    if len(found) != mentions or None in keys:
+        return None
+    return tuple(dict.fromkeys(filter(None, keys)))
+
+
+def _content(literal: str) -> str | None:
+    """Return what a plain literal holds; None for one with escapes or in another form."""
+    content = literal[1:-1]
+    plain = literal[0] in "\"'" and not content.startswith(("'", '"')) and "\\" not in content
+    return content if plain else None
