@@ -113,7 +113,7 @@ def _kind(scheme: object) -> str:
 def _presents(scheme: Any, request: Request) -> bool:
     try:
         return scheme.presented(request) is not None
-    except Refused:
+    except (Refused, MalformedRequest):  # something is there, and can't be read as a credential
         return True
 
 

@@ -205,3 +205,16 @@ async def test_no_backend_takes_an_assertion_that_was_shown(tmp_path: Path, targ
         for key in published:
             with pytest.raises(jwt.InvalidSignatureError):
                 jwt.decode(assertion, jwt.PyJWK(key), ["EdDSA"], options={"verify_aud": False})
+
+
+@pytest.mark.parametrize("query", ["x=%ff", "access_token=%ff", "access_token=a&access_token=b"])
+async def test_a_query_that_cannot_be_decoded(tmp_path: Path, query: str) -> None:
+    """It is told as it is answered, also where an authenticator looks in the query."""
+    path = written(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace("discovery: true", "discovery: true, query: access_token"))
+    page = await explain(assemble(load(path, {})), get(f"/orders/7?{query}"), "192.0.2.1", NOW)
+    plain: dict[str, Any] = json.loads(json.dumps(page))
+    refused = 400 if "=%ff" in query else 401
+    assert plain["verdict"]["status"] == refused
+    assert step(plain, "authenticate")["why"][0].startswith("credential: ")
