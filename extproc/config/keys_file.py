@@ -72,14 +72,14 @@ def _listed(path: Path, name: str) -> Iterator[tuple[Position, Any]]:
 def _entry(value: Any, seen: Mapping[str, int]) -> Entry:
     if not isinstance(value, dict):
         raise BadEntry("isn't a map")
-    if value.get("id") in seen:
-        raise BadEntry(f"has the id {value['id']}, as line {seen[value['id']]} has")
     unknown = set(value) - _KEYS
     if unknown:
         raise BadEntry(f"has the unknown key {min(map(str, unknown))}")
     for key in ("id", "hash", "consumer"):
         if not isinstance(value.get(key, ""), str):
             raise BadEntry(f"`{key}` isn't text")
+    if value.get("id") in seen:
+        raise BadEntry(f"has the id {value['id']}, as line {seen[value['id']]} has")
     scopes = value.get("scopes", [])
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
         raise BadEntry("`scopes` isn't a list of texts")

@@ -175,6 +175,8 @@ def test_both_forms_of_the_file(tmp_path: Path, write: Callable[..., Path]) -> N
         ({"expires": "soon"}, "`expires`"),
         ({"expire": "2027-01-01"}, "unknown key expire"),
         ({"id": "first"}, "has the id first, as line"),
+        ({"id": ["first"]}, "`id` isn't text"),
+        ({"id": {}}, "`id` isn't text"),
     ],
 )
 def test_an_entry_that_can_t_be_used(
