@@ -7,7 +7,7 @@ outcome is then unknown.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from extproc.authorization.policies import Allow, Deny, consumer_of, judged
 from extproc.core.headers import Headers
@@ -33,6 +33,27 @@ class Unknown:
     """
 
     reads: str
+
+
+def is_record(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Say whether a value has the form of a decision record, as far as judging it again needs."""
+    if not isinstance(value, dict) or not isinstance(value.get("decision"), str):
+        return False
+    inputs = value.get("inputs")
+    named = all(isinstance(value.get(name), str | None) for name in ("route", "by"))
+    if not named or not isinstance(inputs, dict | None):
+        return False
+    return all(_fits(name, held) for name, held in (inputs or {}).items())
+
+
+def _fits(name: str, value: object) -> bool:
+    """Say whether an input has the type that its name has in conditions."""
+    if name.startswith("principal.claims."):
+        return True
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if name in {"absent", "principal.scopes"} or name.startswith("request.queries."):
+        return texts
+    return isinstance(value, str) or (texts and name.startswith("request.query."))
 
 
 def again(

@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
 from extproc.cli.options import Json, assembled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from extproc.config.replaying import Outcome
 
@@ -58,23 +57,17 @@ def replay(
         raise typer.Exit(_UNKNOWN)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any] | None]:
+def _records(path: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each line's record; None for a line that is none (a log's, for example)."""
+    from extproc.offline.recorded import record_of
+
     if str(path) == "-":
-        yield from map(_record, sys.stdin.buffer)
+        yield from map(record_of, sys.stdin.buffer)
         return
     if not path.is_file():
         raise typer.BadParameter(f"{path} is no file", param_hint="DECISIONS")
     with path.open("rb") as lines:
-        yield from map(_record, lines)
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) and "decision" in value else None
+        yield from map(record_of, lines)
 
 
 def _as_text(outcome: Outcome, other: int) -> str:

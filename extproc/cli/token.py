@@ -63,9 +63,14 @@ def _claim(text: str) -> tuple[str, object]:
     if not found or not name:
         _usage(f"--claim {text!r}: expected name=value")
     try:
-        return name, json.loads(value, parse_constant=_no_constant)
+        read: object = json.loads(value, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return name, value
+        read = value
+    try:
+        json.dumps([name, read], ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, or what the shell gave isn't UTF-8
+        _usage(f"--claim {text!r}: can't be written in UTF-8")
+    return name, read
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -9,7 +9,7 @@ import orjson
 
 from extproc.authorization.plugin import Consumers
 from extproc.authorization.policies import Allow, Deny
-from extproc.authorization.replay import Unknown, again, missing, remembered
+from extproc.authorization.replay import Unknown, again, is_record, missing, remembered
 from extproc.expressions.conditions import Context
 from extproc.offline.explaining import RuleSeen, policies_of, result_of, rules_of
 
@@ -37,7 +37,7 @@ def found(lines: Iterable[bytes], request_id: str) -> Mapping[str, Any]:
     wanted = request_id.encode()
     last: Mapping[str, Any] | None = None
     for line in lines:
-        record = _record(line) if wanted in line else None
+        record = record_of(line) if wanted in line else None
         if record is not None and record.get("request_id") == request_id:
             last = record
     if last is None:
@@ -45,12 +45,13 @@ def found(lines: Iterable[bytes], request_id: str) -> Mapping[str, Any]:
     return last
 
 
-def _record(line: bytes) -> Mapping[str, Any] | None:
+def record_of(line: bytes) -> Mapping[str, Any] | None:
+    """Return a line's record; None for a line that is none (a log's, for example)."""
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) and "decision" in value else None
+    return value if is_record(value) else None
 
 
 def explained(assembly: Assembly, record: Mapping[str, Any]) -> Plain:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.authorization.policies import Allow, Decision, Deny, Policy, Rule, judged
-from extproc.authorization.replay import Change, Unknown, again, compared
+from extproc.authorization.replay import Change, Unknown, again, compared, is_record
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
@@ -294,3 +294,54 @@ def test_remembered_decisions_belong_to_their_principal() -> None:
     assert methods.decide(Context(gold)) == Allow("any")
     gold.method = "POST"
     assert methods.decide(Context(gold)) == Deny("post", "because")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"route": []},
+        {"by": []},
+        {"decision": 1},
+        {"inputs": []},
+        {"inputs": {"absent": 5}},
+        {"inputs": {"absent": [5]}},
+        {"inputs": {"principal.scopes": 5}},
+        {"inputs": {"principal.scopes": "read"}},
+        {"inputs": {"principal.subject": []}},
+        {"inputs": {"request.query.x": {}}},
+        {"inputs": {"request.queries.x": "1"}},
+        {"inputs": {"request.headers.x": 1}},
+    ],
+)
+def test_what_has_another_form_is_no_record(changes: dict[str, Any]) -> None:
+    """Nothing of it is judged."""
+    assert is_record(record(READER.split(" ", 2)[2]))
+    assert not is_record(record() | changes)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+HELD = (
+    *("request.method", "request.path", "request.query.x", "request.headers.x", "absent"),
+    *("principal.scopes", "principal.subject", "principal.claims.n", "principal.claims.tier"),
+)
+
+
+@given(
+    RULES,
+    st.fixed_dictionaries(
+        {"decision": st.just("allow") | JSON},
+        optional={
+            "route": JSON,
+            "inputs": JSON | st.dictionaries(st.sampled_from(HELD), JSON | st.lists(st.text())),
+        },
+    ),
+)
+def test_any_record_is_judged_or_none(rules: list[str], value: dict[str, Any]) -> None:
+    """Whatever stands in a file."""
+    if is_record(value):
+        consumers = [("c", condition("principal.claims.tier == 'gold'"))]
+        compared(value, again(value, consumers, [policy(*rules)]))

@@ -55,6 +55,8 @@ def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["token", "--issuer-key", "pyproject.toml"],
         ["token", "--issuer-key", "pyproject.toml", "--ttl", "soon"],
         ["token", "--issuer-key", "pyproject.toml", "--claim", "sub"],
+        ["token", "--issuer-key", "pyproject.toml", "--claim", "a=\udcff"],
+        ["token", "--issuer-key", "pyproject.toml", "--claim", 'a=["\\ud800"]'],
     ],
 )
 def test_usage_errors(arguments: list[str]) -> None:
