@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.config.source import Key, written_path
 from extproc.config.translate import near_name
-from extproc.core.routes import PathPattern
+from extproc.core.routes import PathPattern, spelt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,9 +62,25 @@ def check(gateway: Gateway, folder: Path) -> tuple[list[Path], list[Found]]:
 
 
 def _identity(gateway: Gateway) -> Iterator[Found]:
-    for name in gateway.identity.headers if gateway.identity is not None else ():
-        if name in _RESERVED_IDENTITY or name.startswith("x-envoy-"):
-            yield ("identity", "headers", name), "can't carry identity", "expected another header"
+    if gateway.identity is None:
+        return
+    named: list[tuple[Key, str]] = [
+        (("identity", "headers", name), name.lower()) for name in gateway.identity.headers
+    ]
+    if gateway.identity.assertion is not None:
+        named.append((("identity", "assertion", "header"), gateway.identity.assertion.header))
+    # What clients send under these names is taken off before anything looks for a credential.
+    credentials = {
+        spelt(place): name
+        for name, model in gateway.authentication.items()
+        for place in model.headers
+    }
+    for key, header in named:
+        if header in _RESERVED_IDENTITY or header.startswith("x-envoy-"):
+            yield key, "can't carry identity", "expected another header"
+        elif spelt(header) in credentials:
+            problem = f"is where {credentials[spelt(header)]} looks for a credential"
+            yield key, problem, "expected another header"
 
 
 def _reserved(gateway: Gateway) -> Iterator[Found]:
@@ -129,7 +145,7 @@ def _authenticators(gateway: Gateway, accepted: Accepted, key: Key) -> Iterator[
         yield key, "demands nobody, or one twice", "expected different authenticators"
     used = {name: gateway.authentication[name] for name in names if name in gateway.authentication}
     yield from _places(used, accepted, key)
-    if any(model.mtls is not None for model in used.values()) and _never_asks(gateway):
+    if any(model.reads_certificates for model in used.values()) and _never_asks(gateway):
         yield (
             key,
             "wants client certificates, and the listener asks for none",

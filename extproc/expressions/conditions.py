@@ -15,7 +15,7 @@ from cel_expr_python.ext import ext_strings
 
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
-from extproc.expressions.reads import keys_read, names_read
+from extproc.expressions.reads import keys_read, names_read, patterns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -316,7 +316,18 @@ def compile_expression(
         compiled = _environment(response, parts, body).compile(source)
     except (RuntimeError, ValueError) as error:
         raise _explained(str(error), names) from error
+    _patterns_compile(source)
     return Expression(source, compiled, names_read(source, names), parts)
+
+
+def _patterns_compile(source: str) -> None:
+    """Refuse a written pattern of `matches` that isn't one: each evaluation would fail."""
+    environment = _environment(response=False, parts=(), body=False)
+    for pattern in patterns_of(source):
+        tried = environment.compile(f'"".matches({pattern})').eval(data={})
+        if tried.type().name() == "ERROR":
+            problem = f"matches by {pattern[:60]}, which is no regular expression"
+            raise NotAnExpression(problem, "expected one of RE2")
 
 
 def reading(name: str) -> Callable[[Context], Any]:

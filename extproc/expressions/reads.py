@@ -21,6 +21,22 @@ _MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
 _MACRO = r"""(?<![\w.]){name}\.(?:all|exists|exists_one|filter|map)\s*\("""
 
 
+# `text.matches("pattern")` and `matches(text, "pattern")`, the pattern as its number.
+_PATTERN = re.compile(r"""\bmatches\s*\((?:[^()"]*,)?\s*"(\d+)"\s*\)""")
+
+
+def patterns_of(source: str) -> list[str]:
+    """Return the literals that stand as a pattern of `matches`."""
+    texts: list[str] = []
+
+    def numbered(literal: str) -> str:
+        texts.append(literal)
+        return f'"{len(texts) - 1}"'
+
+    bare = without_literals(source, numbered)
+    return [texts[int(number)] for number in _PATTERN.findall(bare)]
+
+
 def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which declared names an expression reads (literals and comments aren't read)."""
     bare = without_literals(source)

@@ -25,7 +25,9 @@ SMALL: dict[str, Any] = {
     "version": 1,
     "listener": {"address": "127.0.0.1:8080"},
     "upstreams": {"a": {"endpoints": ["http://a:1"]}},
-    "authentication": {"s": {"jwt": {"issuer": "i", "audiences": ["a"], "discovery": True}}},
+    "authentication": {
+        "s": {"jwt": {"issuer": "https://i", "audiences": ["a"], "discovery": True}}
+    },
     "routes": [{"name": "r", "match": {"path": "/r"}, "upstream": "a", "authentication": "none"}],
 }
 JARGON = ("Input should", "input_type", "valid ", "Extra inputs", "pydantic", "Traceback", "[key]")

@@ -366,3 +366,61 @@ def test_sizes() -> None:
     for value in ("1MB", "1", 1, None, "0B"):
         with pytest.raises(ValueError, match="expected a size"):
             units.size(value)
+
+
+IDLE = """
+version: 1
+listener: {address: "127.0.0.1:8080"%s}
+upstreams: {echo: {endpoints: ["http://127.0.0.1:2"]}}
+authentication: {a: {%s}}
+%s
+routes: [{name: r, match: {path: /r}, upstream: echo, authentication: [a]}]
+"""
+KEYED = 'jwt: {issuer: "https://id", audiences: [x], secret: "q7Vd0Zp2mXc4Rk9sYw1LtB6nHg3JfA8e"%s}'
+ASKED = "introspection: {url: '%s', client_id: c, client_secret: s}"
+TLS = ", tls: {certificate: c.pem, private_key: k.pem}"
+FOUND = "jwt: {issuer: '%s', audiences: [x], discovery: true}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ((TLS, "mtls: {}", ""), "7:71: routes[0].authentication: wants client certificates"),
+        (
+            (TLS, KEYED % ", proof: certificate", ""),
+            "7:71: routes[0].authentication: wants client certificates",
+        ),
+        (("", FOUND % "not a url", ""), "5:27: authentication.a.jwt: has the issuer 'not a url'"),
+        (("", FOUND % "https://id:99999", ""), "5:27: authentication.a.jwt: has the issuer"),
+        (("", ASKED % "http://[::1/x", ""), "5:43: authentication.a.introspection.url: is "),
+        (("", ASKED % "http://a:99999/x", ""), "5:43: authentication.a.introspection.url: is "),
+        (("", ASKED % "http://a:0/x", ""), "5:43: authentication.a.introspection.url: is "),
+        (("", ASKED % "http://:80/x", ""), "5:43: authentication.a.introspection.url: is "),
+        (
+            ("", KEYED % ", header: X-Key", "identity: {headers: {x.key: a}}"),
+            "6:29: identity.headers.x.key: is where a looks for a credential, expected another",
+        ),
+        (
+            ("", KEYED % "", "identity: {assertion: {header: Authorization, key: k.pem}}"),
+            "6:32: identity.assertion.header: can't carry identity, expected another header",
+        ),
+        (
+            ("", KEYED % "", """policies: {p: {rules: [{name: r, allow: '"a".matches("(")'}]}}"""),
+            '6:42: policies.p.rules[0].allow: matches by "(", which is no regular expression',
+        ),
+    ],
+)
+def test_what_can_never_work_is_refused(
+    tmp_path: Path, parts: tuple[str, str, str], told: str
+) -> None:
+    """Before the first request finds out."""
+    for name in ("c.pem", "k.pem"):
+        written(tmp_path, "", name)
+    found = troubles(written(tmp_path, IDLE % parts))
+    assert any(told in line for line in found), found
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:80/x", "https://id.example", "http://a:65535/x?y"])
+def test_urls_that_can_be_asked(tmp_path: Path, url: str) -> None:
+    """An address, a name, the last port."""
+    assert loaded(tmp_path, IDLE % ("", ASKED % url, ""))

@@ -234,3 +234,28 @@ def test_b1_b3_json_is_strict(body: bytes) -> None:
     """B1, B3: bounded depth, UTF-8, no constants, nothing after the value."""
     with pytest.raises(NotJson):
         parsed(body)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'request.path.matches("(")',
+        "request.path.matches('[')",
+        "request.path . matches( r'(?<x>a' )",
+        'matches(request.path, "*")',
+        'request.method == "GET" && (request.path.matches("a{2000}"))',
+    ],
+)
+def test_a_pattern_that_is_none_does_not_compile(source: str) -> None:
+    """It would fail with every request."""
+    with pytest.raises(NotAnExpression, match="no regular expression"):
+        condition(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['request.path.matches("^/(a|b)$")', "'matches(\"(\")' == request.path", "'x' in ['matches']"],
+)
+def test_patterns_and_what_only_looks_like_one(source: str) -> None:
+    """A literal may say anything."""
+    assert condition(source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from extproc.config.schema.shapes import HEADERS, File, HeaderName, Name, Strict, worded
-from extproc.config.units import Duration, Pause
+from extproc.config.units import Duration, Pause, shown
 
 Algorithm = Literal[
     "RS256",
@@ -37,7 +39,29 @@ Reason = Annotated[
 CookieName = Annotated[
     str, Field(pattern=_FIELD_NAME), worded(_FIELD_NAME, "a name of letters, digits and `_-.`")
 ]
-HttpUrl = Annotated[str, Field(pattern=_URL), worded(_URL, "a URL with http or https")]
+
+
+def _is_http_url(value: str) -> bool:
+    """Say whether a text is a URL that can be asked: its host and port are such."""
+    try:
+        parts = urlsplit(value)
+        return re.match(_URL, value) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that isn't closed, a port over 65535
+        return False
+
+
+def _http_url(value: str) -> str:
+    if not _is_http_url(value):
+        raise ValueError(f"is {shown(value)}, expected a URL with http or https")
+    return value
+
+
+HttpUrl = Annotated[
+    str,
+    Field(pattern=_URL),
+    worded(_URL, "a URL with http or https"),
+    AfterValidator(_http_url),
+]
 
 
 class Jwt(Strict):
@@ -79,6 +103,9 @@ class Jwt(Strict):
         if len(named) != 1:
             said = " and ".join(named) or "none"
             raise ValueError(f"names {said}, expected one of discovery, jwks_uri, jwks or secret")
+        if self.discovery and not _is_http_url(self.issuer):
+            wanted = "expected one with http or https, or `jwks_uri` in place of discovery"
+            raise ValueError(f"has the issuer {shown(self.issuer)}, {wanted}")
         return self
 
     @model_validator(mode="after")
