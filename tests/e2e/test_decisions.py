@@ -8,8 +8,8 @@ import json
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
