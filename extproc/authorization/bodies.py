@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.core import strict_json
 from extproc.core.strict_json import NotStrict
-from extproc.expressions.reads import without_literals
+from extproc.expressions.reads import with_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,16 +53,17 @@ class Read:
                 self._take(condition.expression.source)
         self._folded = {name.casefold() for name in self._names}
 
+    @property
+    def anything(self) -> bool:
+        """Say whether they read any; else nothing is to be checked."""
+        return self._any or bool(self._names)
+
     def _take(self, source: str) -> None:
-        literals: list[str] = []
-
-        def numbered(literal: str) -> str:
-            literals.append(literal.strip("\"'"))
-            return f'"{len(literals) - 1}"'
-
-        bare = _DECLARED.sub("", without_literals(source, numbered))
+        bare, literals = with_numbers(source)
+        bare = _DECLARED.sub("", bare)
+        places = [int(found[1] or found[2]) for found in _TEXT.finditer(bare)]
         self._names.update(_MEMBER.findall(bare))
-        self._names.update(literals[int(found[1] or found[2])] for found in _TEXT.finditer(bare))
+        self._names.update(literals[place].strip("\"'") for place in places)
         self._any |= _COMPUTED.search(bare) is not None
 
     def check(self, value: Any, *, read: bool = False) -> None:
@@ -114,7 +115,8 @@ def body_of(request: Request, body: bytes, read: Read) -> Any:
         raise WrongBody(415, "body_type", "An encoded body can't be judged.")
     try:
         value = strict_json.read(body, fold=True)
-        read.check(value)
+        if read.anything:
+            read.check(value)
     except NotStrict as error:
         raise WrongBody(400, "malformed_body", f"The body can't be judged: {error}.") from error
     return value

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from extproc.caching import conditions, ranges, status
-from extproc.caching.fields import members
+from extproc.caching.fields import WEIGHT, members
 from extproc.core.headers import Headers
 from extproc.core.values import Response
 
@@ -18,7 +17,6 @@ _PARTIAL = 206
 _NOT_MODIFIED = 304
 _UNSATISFIABLE = 416
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
-_WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def whole(entry: Entry, now: float) -> Response:
@@ -93,7 +91,7 @@ def accepts(headers: Headers, coding: str) -> bool:
 def _weighed(member: str) -> tuple[str, float]:
     """Return a coding and its weight (RFC 9110 section 12.4.2); 0 where that can't be read."""
     name, separator, rest = member.partition(";")
-    weight = _WEIGHT.match(rest.strip(" \t"))
+    weight = WEIGHT.match(rest.strip(" \t"))
     if weight is None:
         return name.rstrip(" \t"), 0.0 if separator else 1.0
     return name.rstrip(" \t"), float(weight[1])

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 QUOTED = r'"(?:[^"\\]|\\.)*"'
+# What a member of a list of preferences may have behind a semicolon (section 12.4.2).
+WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z", re.IGNORECASE)
 _STRING = re.compile(QUOTED)
 _STOP = re.compile('[",]')
 _LOOSE = re.compile('[^",]+|"')

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from extproc.caching.fields import members, names
+from extproc.caching.fields import WEIGHT, members, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +23,6 @@ _PREFERENCES = frozenset({"accept", "accept-charset", "accept-language"})
 # empty, say nothing. Of other fields nobody knows that.
 _LISTS = _PREFERENCES | {"cache-control", "if-match", "if-none-match", "prefer", "save-data", "te"}
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
-_WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\Z", re.IGNORECASE)
 _LONGEST = 256  # characters that are compared, and remembered, as they are
 
 Selecting = tuple[tuple[str, str | None], ...]
@@ -91,7 +89,7 @@ def _preference(member: str) -> str:
     what, *parameters = [part.strip(" \t") for part in member.split(";")]
     kept = [what.lower()]
     for parameter in parameters:
-        weight = _WEIGHT.match(parameter)
+        weight = WEIGHT.match(parameter)
         if weight is None:
             name, equals, held = parameter.partition("=")
             kept.append(name.lower() + equals + held)

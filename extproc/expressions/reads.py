@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # A literal, or a comment: what stands in one is no name. Dots may have blanks around them.
 _LITERALS = re.compile(
@@ -16,42 +12,38 @@ _DOTS = re.compile(r"\s*\.\s*")
 # `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
 _ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
 _MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
-
 # `map.all(k, …)` goes through the names of all keys, and through no value.
 _MACRO = r"""(?<![\w.]){name}\.(?:all|exists|exists_one|filter|map)\s*\("""
-
-
 # `text.matches("pattern")` and `matches(text, "pattern")`, the pattern as its number.
 _PATTERN = re.compile(r"""\bmatches\s*\((?:[^()"]*,)?\s*"(\d+)"\s*\)""")
 
 
 def patterns_of(source: str) -> list[str]:
     """Return the literals that stand as a pattern of `matches`."""
-    texts: list[str] = []
-
-    def numbered(literal: str) -> str:
-        texts.append(literal)
-        return f'"{len(texts) - 1}"'
-
-    bare = without_literals(source, numbered)
+    bare, texts = with_numbers(source)
     return [texts[int(number)] for number in _PATTERN.findall(bare)]
 
 
 def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return which declared names an expression reads (literals and comments aren't read)."""
-    bare = without_literals(source)
+    bare, _ = with_numbers(source)
     return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
 
 
-def without_literals(source: str, instead: Callable[[str], str] = lambda _: '""') -> str:
-    """Return CEL's source without comments, and without blanks around dots.
+def with_numbers(source: str) -> tuple[str, list[str]]:
+    """Return CEL's source without comments and blanks around dots, and the literals in it.
 
-    Args:
-        source: CEL.
-        instead: what stands in place of a literal.
+    Each literal stands there as its number in quotes, its place in the list.
     """
-    bare = _LITERALS.sub(lambda found: instead(found[1]) if found[1] else " ", source)
-    return _DOTS.sub(".", bare)
+    literals: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if not found[1]:
+            return " "  # a comment
+        literals.append(found[1])
+        return f'"{len(literals) - 1}"'
+
+    return _DOTS.sub(".", _LITERALS.sub(numbered, source)), literals
 
 
 def keys_read(source: str, name: str, *, values: bool = False) -> tuple[str, ...] | None:
@@ -62,13 +54,7 @@ def keys_read(source: str, name: str, *, values: bool = False) -> tuple[str, ...
         name: of the map.
         values: what goes through the names of all keys doesn't count.
     """
-    texts: list[str] = []
-
-    def numbered(literal: str) -> str:
-        texts.append(literal)
-        return f'"{len(texts) - 1}"'
-
-    bare = without_literals(source, numbered)
+    bare, texts = with_numbers(source)
     quoted = re.escape(name)
     found = re.findall(_ACCESS.format(name=quoted), bare)
     found += re.findall(_MEMBER.format(name=quoted), bare)
