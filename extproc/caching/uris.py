@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from extproc.caching.parameters import target_with
-from extproc.core.paths import normalised
+from extproc.core.paths import NoNormalForm, normalised
+from extproc.core.values import is_plain_path
 
 if TYPE_CHECKING:
     from extproc.caching.parameters import Parameters
@@ -59,4 +60,6 @@ def read(url: str, encoding: str = "utf-8") -> tuple[str, str, str]:
     if not host.isascii():
         host = host.encode("idna").decode()
     path = normalised(quote(parts.path or "/", _SENT, encoding))
+    if not is_plain_path(path):
+        raise NoNormalForm("a dot segment with a parameter")
     return host, path, quote(parts.query, _SENT, encoding)

@@ -14,7 +14,8 @@ from extproc.caching.keys import KeyOf
 from extproc.caching.plugin import Cache
 from extproc.caching.responses import Responses
 from extproc.core.errors import BadPurge
-from extproc.core.values import Response
+from extproc.core.paths import NoNormalForm, normalised
+from extproc.core.values import Request, Response
 from extproc.testing import Trial
 
 FRESH = {"cache-control": "max-age=60"}
@@ -143,6 +144,15 @@ def test_one_way_to_write(target: str) -> None:
     once = uris.written(target)
     assert uris.written(once) == once
     assert unquote_to_bytes(once) == unquote_to_bytes(target)
+
+
+@pytest.mark.parametrize("path", ["\\.;", "a\\..;b", "\\\\.;/x"])
+def test_dots_that_a_backslash_hides_are_no_path(path: str) -> None:
+    """No request can have such a one: it is refused as one that reads in two ways."""
+    with pytest.raises(NoNormalForm):
+        uris.read(f"http://shop/{path}")
+    made = Request(target=normalised(f"/{path}"))
+    assert made.head.problem
 
 
 @given(st.one_of(st.text(max_size=30), st.text(alphabet="/.;%7eé~? #\\[]@:", max_size=30)))
