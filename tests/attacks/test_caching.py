@@ -394,52 +394,48 @@ def test_C13_an_answer_with_a_missing_part_is_no_success(attacked: Place) -> Non
 
 def test_C14_what_is_not_ours_is_a_miss() -> None:
     """C14: a pickle, a cut, another version, another key's bytes, a large one, in a real Redis."""
-    with redis_server() as redis, started(redis.url) as place:
-        client = redis.client()
-        target = "/open/c14"
 
-        def hit() -> bool:
-            return place.ask(target).headers["cache-status"].startswith("extproc; hit")
+    def spoiled(good: bytes, entry: Entry) -> dict[str, bytes]:
+        return {
+            "good": good,
+            "pickle": pickle.dumps({"a": 1}),
+            "cut": good[:-1],
+            "half": good[: len(good) // 2],
+            "version": good[:3] + b"\x02" + good[4:],
+            "another": codec.written(entry, name_of(("another",))),
+            "flipped": good[:60] + bytes((good[60] ^ 1,)) + good[61:],
+            "nothing": b"",
+            "large": b"x" * (9 << 20),
+        }
 
-        until(hit, "it is stored")
-        until(lambda: client.keys("extproc:1:r:*"), "in Redis too")
-        names: list[Any] = list(client.keys("extproc:1:r:*"))
-        (name,) = names
-        (field,) = set(client.hkeys(name)) - {b"vary"}
-        good = client.hget(name, field)
-        assert isinstance(good, bytes)
-        other = codec.read(good, str(name, "ascii").rpartition(":")[2], 1 << 20)
-        assert other is not None
-        bad = (
-            pickle.dumps({"a": 1}),
-            good[:-1],
-            good[: len(good) // 2],
-            good[:3] + b"\x02" + good[4:],
-            codec.written(other, name_of(("another",))),
-            good[:60] + bytes((good[60] ^ 1,)) + good[61:],
-            b"",
-            b"x" * (9 << 20),
-        )
-        for data in bad:
-            client.hset(name, field, data)
-            place.gateway.write(
-                TEXT.format(port=place.upstream.port, store=redis.url) + f"# {len(data)}\n"
-            )
-            for worker in place.gateway.workers():
-                _empty(place, worker)
-            reply = place.ask(target)
-            assert reply.status == 200
-            assert reply.body.isdigit()
+    names = spoiled(bytes(61), Entry(200, (), b"", 1.0, 0.0, 60.0)).keys()
 
+    def asked(running: Gateway, name: str) -> Reply:
+        return running.ask(f"/open/c14/{name}", headers={"host": "c14.test"})
 
-def _empty(place: Place, worker: int) -> None:
-    """End a worker, so that the next one has nothing in memory."""
-    import os  # noqa: PLC0415 - beside its use
-    import signal  # noqa: PLC0415 - as above
-
-    os.kill(worker, signal.SIGKILL)
-    until(lambda: set(place.gateway.workers()) - {worker}, "it is replaced", 20)
-    until(lambda: place.ask("/open/ready").status == 200, "and known to Envoy")
+    with redis_server() as redis, origin() as upstream:
+        text, client = TEXT.format(port=upstream.port, store=redis.url), redis.client()
+        before: set[Any] = set()
+        with gateway(text, files()) as running:
+            for name in names:
+                assert asked(running, name).status == 200
+                until(lambda: set(client.keys("extproc:1:r:*")) - before, "it is in Redis")
+                key: Any
+                (key,) = set(client.keys("extproc:1:r:*")) - before
+                before.add(key)
+                (field,) = set(client.hkeys(key)) - {b"vary"}
+                good = client.hget(key, field)
+                assert isinstance(good, bytes)
+                entry = codec.read(good, str(key, "ascii").rpartition(":")[2], 1 << 20)
+                assert entry is not None
+                client.hset(key, field, spoiled(good, entry)[name])
+        # Another gateway has nothing in memory, so all it knows is what Redis holds.
+        with gateway(text, files()) as running:
+            assert "; hit" in asked(running, "good").headers["cache-status"]
+            for name in names - {"good"}:
+                reply = asked(running, name)
+                assert (reply.status, reply.body) == (200, b"2"), name
+                assert "fwd=uri-miss" in reply.headers["cache-status"], name
 
 
 def test_C14_nothing_is_unpickled() -> None:
