@@ -80,6 +80,10 @@ class ClientCertificates:
         return Principal("mtls", self.name, uri or subject, claims=MappingProxyType(dict(claims)))
 
     def challenges(self, *, refused: bool) -> tuple[str, ...]:
-        """None: a certificate is asked for by TLS."""
+        """TLS asks for a certificate, but RFC 9110 (section 15.5.2) wants each 401 to name a kind.
+
+        No name is registered for this one; `ClientCertificate` is that of
+        draft-thomson-http-cant. Clients skip kinds they don't know.
+        """
         del refused
-        return ()
+        return ('ClientCertificate realm="gateway"',)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.authentication.schemes import name_of_crumb
 from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.plugin import Plugin
 from extproc.core.principal import ANONYMOUS, Principal
@@ -54,6 +55,11 @@ class Authenticate(Plugin):
         except NotReady as error:
             return _not_ready(error)
         return self._waited(request, (found,))
+
+    def challenges(self, *, refused: bool) -> tuple[str, ...]:
+        """Return what asks for each kind of credential that is accepted (RFC 9110 11.6.1)."""
+        kinds = [c for scheme in self.schemes for c in scheme.challenges(refused=refused)]
+        return tuple(dict.fromkeys(kinds))
 
     def _presented(self, request: Request) -> tuple[Scheme | None, str]:
         """Return the one credential and its place; two are never reconciled.
@@ -130,9 +136,8 @@ class Authenticate(Plugin):
             "Authentication required" if not reason else "Credential not accepted",
             reason="unauthenticated" if not reason else "invalid_credential",
         )
-        for scheme in self.schemes:
-            for challenge in scheme.challenges(refused=bool(reason)):
-                response.headers.add("www-authenticate", challenge)
+        for challenge in self.challenges(refused=bool(reason)):
+            response.headers.add("www-authenticate", challenge)
         response.headers["cache-control"] = "no-store"
         request.facts.reason = reason
         return response
@@ -175,8 +180,8 @@ class HideCredentials(Plugin):
 
     def _without_cookies(self, request: Request) -> None:
         crumbs = ";".join(request.headers.get_all("cookie")).split(";")
-        crumbs = [trimmed for crumb in crumbs if (trimmed := _trimmed(crumb))]
-        kept = [crumb for crumb in crumbs if crumb.partition("=")[0] not in self.cookies]
+        crumbs = [trimmed for crumb in crumbs if (trimmed := crumb.strip(" \t"))]
+        kept = [crumb for crumb in crumbs if name_of_crumb(crumb) not in self.cookies]
         if len(kept) == len(crumbs):
             return
         if kept:
@@ -206,7 +211,3 @@ class HideCredentials(Plugin):
         """
         pairs = query.split("&")
         return "&".join(p for p in pairs if parse_query(p).keys().isdisjoint(self.parameters))
-
-
-def _trimmed(crumb: str) -> str:
-    return crumb.strip(" \t")

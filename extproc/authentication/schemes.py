@@ -7,6 +7,7 @@ its credential there.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from extproc.authentication.tokens import Refused
@@ -22,6 +23,7 @@ _LONGEST = 16 << 10
 _DOTS = 2  # of a compact JWS, RFC 7515 section 7.1
 _REMEMBERED = 1024  # headers that are read once, each no longer than this:
 _LONGEST_REMEMBERED = 4096
+_IN_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 
 
 class Scheme(Protocol):
@@ -200,7 +202,25 @@ def cookies(request: Request) -> list[tuple[str, str]]:
     pairs = []
     for header in request.headers.get_all("cookie"):
         for crumb in header.split(";"):
-            name, _, value = crumb.strip(" \t").partition("=")
+            name = name_of_crumb(crumb)
             if name:
-                pairs.append((name, value))
+                pairs.append((name, crumb.strip(" \t").partition("=")[2]))
     return pairs
+
+
+def name_of_crumb(crumb: str) -> str:
+    """Return the name of one `name=value` of a Cookie header.
+
+    What can't be part of a name (RFC 6265 section 4.1.1) is left out at its ends, since backends
+    differ in what they trim: `sid =x`, `"sid"=x` and `sid<NBSP>=x` are `sid` to one or another,
+    so to the gateway they are as well, when it looks for a credential and when it takes one away.
+    """
+    name = crumb.partition("=")[0]
+    begins, behind = (_leading(text) for text in (name, name[::-1]))
+    return name[begins : len(name) - behind]
+
+
+def _leading(text: str) -> int:
+    """Count what can't be part of a name before what can; linear, since clients choose the text."""
+    found = _IN_NAME.search(text)
+    return found.start() if found else len(text)

@@ -63,10 +63,17 @@ class _Judge(Plugin):
 
     A judgement is a pure function of the names that the policies and the record read. Where those
     are the principal and what few requests differ in, it is made once for each combination.
+
+    Attributes:
+        policies: each must allow.
+        inputs: what the record names of what they read.
+        challenges: what asks nobody for the credentials that the route accepts; where it accepts
+            none, a bearer token is asked for, since a 401 has to name something.
     """
 
     policies: tuple[Policy, ...]
     inputs: Inputs
+    challenges: tuple[str, ...] = ()
 
     def on_start(self, services: Services) -> None:
         """Take the clock and the metrics."""
@@ -90,10 +97,23 @@ class _Judge(Plugin):
         if isinstance(decision, Deny):
             facts.rule, facts.reason = decision.rule, decision.reason
             self._count(request.route, "deny", decision.reason)
-            return _refusal(request, decision)
+            return self._refusal(request, decision)
         facts.rule = f"{facts.rule},{decision.rule}" if facts.rule else decision.rule
         self._count(request.route, "allow", "")
         return None
+
+    def _refusal(self, request: Request, decision: Deny) -> Response:
+        """403 for a principal; 401 for nobody, who may try again with a credential."""
+        if request.principal.kind == "anonymous":
+            response = Response.problem(
+                401, "Authentication required", decision.detail, reason="unauthenticated"
+            )
+            for challenge in self.challenges or ('Bearer realm="gateway"',):
+                response.headers.add("www-authenticate", challenge)
+        else:
+            response = Response.problem(403, "Forbidden", decision.detail, reason=decision.reason)
+        response.headers["cache-control"] = "no-store"
+        return response
 
     def _judgement(self, context: Context) -> Judgement:
         """Judge, and say what the record needs.
@@ -178,16 +198,3 @@ def _read(inputs: Inputs, context: Context) -> tuple[dict[str, Any] | None, tupl
         return inputs.of(context)
     except MalformedRequest:
         return None, ()
-
-
-def _refusal(request: Request, decision: Deny) -> Response:
-    """403 for a principal; 401 for nobody, who may try again with a credential."""
-    if request.principal.kind == "anonymous":
-        response = Response.problem(
-            401, "Authentication required", decision.detail, reason="unauthenticated"
-        )
-        response.headers["www-authenticate"] = 'Bearer realm="gateway"'
-    else:
-        response = Response.problem(403, "Forbidden", decision.detail, reason=decision.reason)
-    response.headers["cache-control"] = "no-store"
-    return response

@@ -280,11 +280,12 @@ class _Builder(Compiler):
         if self._consumers:
             yield _step(Consumers(consumers=self._consumers, inputs=inputs))
         at_once = tuple(policy for policy in policies if not policy.reads_body)
+        asks = plugin.challenges(refused=False) if plugin is not None else ()
         if at_once:
-            yield _step(Authorize(policies=at_once, inputs=inputs))
+            yield _step(Authorize(policies=at_once, inputs=inputs, challenges=asks))
         with_body = tuple(policy for policy in policies if policy.reads_body)
         if route.body is not None:
-            yield _step(AuthorizeBody(policies=with_body, inputs=inputs))
+            yield _step(AuthorizeBody(policies=with_body, inputs=inputs, challenges=asks))
         for policy in with_body if route.body is None else ():
             where = (*key, "authorization", route.authorization.index(policy.name))
             self._trouble(

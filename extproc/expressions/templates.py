@@ -55,14 +55,18 @@ class Template:
     def header(self, context: Context) -> str:
         """Fill in for a header: printable ASCII stays, other bytes are percent-encoded.
 
+        So are blanks at either end of a value: HTTP drops those of a field (RFC 9110 section
+        5.5), and ` admin` must not arrive as `admin`.
+
         Raises:
             NoValue: a hole has none.
             MalformedRequest: see `Expression.value`.
         """
         if len(self.pieces) == 1:
             (piece,) = self.pieces
-            text = piece if isinstance(piece, str) else _text(piece, context)
-            return _for_header(text).strip(" ")
+            if isinstance(piece, str):
+                return _for_header(piece.strip(" "))
+            return _for_header(_text(piece, context))
         return self._filled(context, _for_header).strip(" ")
 
     def text(self, context: Context) -> str:
@@ -272,10 +276,15 @@ def _scalars(values: list[Any]) -> list[Any]:
 
 
 def _for_header(text: str) -> str:
-    return quote(text, safe=_PRINTABLE) if not _PLAIN.match(text) else text
+    if _PLAIN.match(text):
+        return text
+    inner = text.strip(" ")
+    before = len(text) - len(text.lstrip(" "))
+    behind = len(text) - len(inner) - before
+    return f"{'%20' * before}{quote(inner, safe=_PRINTABLE)}{'%20' * behind}"
 
 
-_PLAIN = re.compile(r"[\x20-\x24\x26-\x7e]*\Z")
+_PLAIN = re.compile(r"(?! )[\x20-\x24\x26-\x7e]*(?<! )\Z")
 
 
 def _segment(text: str) -> str:

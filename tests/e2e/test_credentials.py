@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 SECRET = "q7Vd0Zp2mXc4Rk9sYw1LtB6nHg3JfA8e"
 ISSUER = "https://id.example"
+BEARER = 'Bearer realm="gateway"'
+BASIC = 'Basic realm="gateway", charset="UTF-8"'
+CERTIFICATE = 'ClientCertificate realm="gateway"'
 CLIENT_SECRET = "canary/secret:1"
 REST = """
 version: 1
@@ -55,7 +58,10 @@ authentication:
   proven: {{jwt: {{issuer: "{issuer}", audiences: [shop], secret: "{secret}", proof: dpop}}}}
   access: {{jwt: {{issuer: "{issuer}", audiences: [shop], secret: "{secret}", profile: rfc9068}}}}
 identity: {{headers: {{x-user: "{{principal.subject}}", x-kind: "{{principal.kind}}"}}}}
+policies: {{known: {{rules: [{{name: known, allow: 'principal.kind != "anonymous"'}}]}}}}
 routes:
+  - {{name: judged, match: {{path: /judged}}, upstream: echo, authentication: [ops, anonymous], authorization: known}}
+  - {{name: closed, match: {{path: /closed}}, upstream: echo, authentication: none, authorization: known}}
   - {{name: basic, match: {{path: /basic}}, upstream: echo, authentication: [ops]}}
   - {{name: mesh, match: {{path: /mesh}}, upstream: echo, authentication: [mesh]}}
   - {{name: spiffe, match: {{path: /spiffe}}, upstream: echo, authentication: [spiffe]}}
@@ -213,7 +219,7 @@ def test_a_password_is_refused(place: Place, headers: dict[str, str], reason: st
 
 
 def test_a_certificate_is_known(place: Place) -> None:
-    """By its URI, else its subject; without one: 401, and no challenge that HTTP could meet."""
+    """By its URI, else its subject; without one: 401."""
     assert place.ask("/mesh", client="cart").sent["x-user"] == "spiffe://corp.example/cart"
     sent = place.ask("/mesh", client="plain").sent
     assert (sent["x-user"], sent["x-kind"]) == ("CN%3Dplain-client", "mtls") or (
@@ -221,7 +227,7 @@ def test_a_certificate_is_known(place: Place) -> None:
     )
     nobody = place.ask("/mesh", {"x-forwarded-client-cert": "URI=spiffe://corp.example/cart"})
     assert nobody.status == 401
-    assert "www-authenticate" not in nobody.headers
+    assert nobody.headers["www-authenticate"] == CERTIFICATE
 
 
 def test_a_certificate_of_another_domain(place: Place) -> None:
@@ -293,7 +299,21 @@ def test_each_credential_goes_to_one_authenticator(place: Place) -> None:
     assert place.ask("/several", bearer(broken)).status == 401
     assert broken not in place.asked.questions
     challenges = place.ask("/several").headers["www-authenticate"].split("\n")
-    assert challenges == ['Bearer realm="gateway"', 'Basic realm="gateway", charset="UTF-8"']
+    kinds = [BEARER, BASIC, CERTIFICATE]
+    assert challenges == kinds
+
+
+def test_every_401_says_what_would_be_taken(place: Place) -> None:
+    """RFC 9110 section 15.5.2, also where a certificate is all that is taken, or a policy asks."""
+    for target, expected in {"/mesh": [CERTIFICATE], "/both": [CERTIFICATE, BEARER]}.items():
+        answer = place.ask(target)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].split("\n") == expected
+    answer = place.ask("/judged")
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, BASIC)
+    assert place.ask("/judged", basic("bea", "bees & honey")).status == 200
+    answer = place.ask("/closed")
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, BEARER)
 
 
 def test_a_certificate_beside_a_credential(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -161,6 +162,15 @@ def test_j26_b6_whatever_the_value_a_header_is_one_line(value: str) -> None:
     headers["x"] = header
     assert header.isascii()
     assert header.isprintable()
+
+
+@given(st.text(st.sampled_from(" %a\té"), max_size=6))
+def test_a_header_tells_all_of_a_value(value: str) -> None:
+    """Also the blanks at its ends, which HTTP drops: ` admin` isn't `admin` to a backend."""
+    header = template("{principal.claims.v}").header(context(v=value))
+    assert header == header.strip()
+    assert unquote(header) == value
+    assert unquote(template(" x{principal.claims.v}. ").header(context(v=value))) == f"x{value}."
 
 
 @given(st.text(max_size=20))
