@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import beside, processes
-from extproc.adapters.envoy_process import EnvoyAdmin, NotTaken, replace
+from extproc.adapters.envoy_process import EnvoyAdmin, replace
 from extproc.envoy_config import compile as compiler
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Proxy:
         """Bring a version in force: clusters old and new, listeners, routes, then the old go.
 
         Raises:
-            NotTaken: Envoy refused a step; everything is as before.
+            NotTaken: Envoy refused a step; everything is as before, after any other error too.
         """
         before = self._present
         files = await asyncio.to_thread(self._compiled, assembly)
@@ -183,11 +183,18 @@ class Proxy:
             await self._give("egress", files.egress, "http.egress.rds.egress", version)
             await self._give("routes", files.routes, "http.ingress.rds.ingress", version)
             await self._give("clusters", files.clusters, "cluster_manager.cds", version)
-        except NotTaken:
+        except Exception:
             for name in ("routes", "egress", "listeners", "clusters"):
-                self._write(name, getattr(before, name))
+                self._restore(name, getattr(before, name))
             raise
         self._present = files
+
+    def _restore(self, name: str, content: dict[str, Any]) -> None:
+        """Write what was there; one file that can't be written doesn't keep the others away."""
+        try:
+            self._write(name, content)
+        except OSError as error:
+            self._log.error("can't write Envoy's file as it was", file=name, error=str(error))
 
     async def _give(self, name: str, content: dict[str, Any], prefix: str, version: str) -> None:
         rejected = await self.admin.rejected(prefix)

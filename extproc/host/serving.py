@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import signal
-import tempfile
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from extproc.adapters import beside
-from extproc.adapters.admin import AdminServer, new_token, token_file
-from extproc.adapters.metrics import exposition, use_folder
+from extproc.adapters.admin import token_file
 from extproc.adapters.system import JsonLog
-from extproc.caching import purging
-from extproc.core.errors import ConfigFault
-from extproc.host import snapshot
-from extproc.host.crew import Crew, LoadRefused, decisions_option
+from extproc.host.crew import Crew, decisions_option
+from extproc.host.operated import Operated
 from extproc.host.revoking import Revoking
-from extproc.host.watch import Watch
 
-_LOOK_EVERY = 0.5
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from extproc.config.build import Assembly
+
 _STOP_WITHIN = 5.0
 
 
@@ -41,7 +33,7 @@ class ServeOptions:
     busy_poll: int = 0
 
 
-class Serving:
+class Serving(Operated):
     """Everything `extproc serve` is made of.
 
     An Envoy that someone else runs changes versions when its operator gives it a new
@@ -50,40 +42,34 @@ class Serving:
     """
 
     def __init__(self, options: ServeOptions) -> None:
+        super().__init__(options.gateway, JsonLog("serve"))
         self._options = options
-        self._log = JsonLog("serve")
         self._in_force: set[str] = set()
-        self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
-        use_folder(self._folder / "metrics")
-        self._stop = asyncio.Event()
-        self._error = ""
-        self._draining = False
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C.
-
-        Raises:
-            ConfigError: the gateway file can't be used.
-            LoadRefused, OSError: something didn't start.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+    async def _serve(self, copied: Assembly, path: Path) -> None:
+        self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
+        listen, egress = list(self._options.listen), self._options.egress
+        self._crew = Crew(path, self._folder, listen, egress, self._log, self._extra())
+        server = self._administration()
         try:
-            self._assembly, _, path = snapshot.take(
-                self._options.gateway, os.environ, self._folder / "versions"
+            await self._crew.start()
+            self._in_force.add(copied.loaded.version)
+            await self._revoking.begin(self._crew)
+            address = await server.start()
+            self._log.info(
+                "serving",
+                listen=self._options.listen,
+                server=self._options.server,
+                admin=address,
+                version=self.version,
             )
-            self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
-            self._crew = Crew(
-                path,
-                self._folder,
-                list(self._options.listen),
-                self._options.egress,
-                self._log,
-                self._extra(),
-            )
-            await self._serve()
+            await self._until_stopped()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._draining = True
+            await server.stop()
+            await self._crew.stop(_STOP_WITHIN)
+            await self._revoking.close()
+            token_file(self._assembly.loaded.gateway.admin.address).unlink(missing_ok=True)
 
     def _extra(self) -> tuple[str, ...]:
         named = (
@@ -97,116 +83,19 @@ class Serving:
         serving = ("--server", self._options.server, "--busy-poll", str(self._options.busy_poll))
         return (*serving, *revoked, *decisions, *tls)
 
-    async def _serve(self) -> None:
-        admin = self._assembly.loaded.gateway.admin
-        server = AdminServer(admin.address, admin.token or new_token(admin.address), self)
-        try:
-            await self._crew.start()
-            self._in_force.add(self.version)
-            await self._revoking.begin(self._crew)
-            address = await server.start()
-            self._log.info(
-                "serving",
-                listen=self._options.listen,
-                server=self._options.server,
-                admin=address,
-                version=self.version,
-            )
-            follow = partial(self._revoking.follow, self._crew)
-            looking, following = (beside.begin(work, self._log) for work in (self._look, follow))
-            await self._stop.wait()
-            await beside.end(looking, following)
-        finally:
-            self._draining = True
-            await server.stop()
-            await self._crew.stop(_STOP_WITHIN)
-            await self._revoking.close()
-            token_file(admin.address).unlink(missing_ok=True)
-
-    @property
-    def version(self) -> str:
-        """Return the newest version in force."""
-        return self._assembly.loaded.version
-
-    async def _look(self) -> None:
-        watch = Watch(self._assembly.loaded)
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            if watch.changed():
-                await self.reload()
-                watch.follow(self._assembly.loaded)
-
-    async def reload(self) -> dict[str, object]:
-        """Load the gateway file again, beside the versions in force."""
-        try:
-            original, copied, path = await asyncio.to_thread(
-                snapshot.take, self._options.gateway, os.environ, self._folder / "versions"
-            )
-            if original.loaded.version != self.version:
-                await self._load(path, copied.loaded.version)
-                self._assembly = original
-                self._log.warning(
-                    "a new version is in force; give Envoy its configuration (extproc envoy)",
-                    version=self.version,
-                )
-            self._error = ""
-        except (ConfigFault, LoadRefused, OSError) as error:
-            self._error = str(error)
-            self._log.error("reload refused; the running version stays", error=self._error)
-        return {"ok": not self._error, "version": self.version, "error": self._error or None}
-
-    async def _load(self, path: Path, version: str) -> None:
-        """Have every worker load a version, or none."""
+    async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
+        """Have every worker load a version beside those in force, or none."""
+        version = copied.loaded.version
         async with self._crew.changing:
             try:
                 await self._crew.load(path, version)
-            except LoadRefused:
+            except Exception:
                 if version not in self._in_force:
                     await self._crew.drop(version, 1.0)
                 raise
         self._in_force.add(version)
-
-    def ready(self) -> bool:
-        """Say whether any worker serves."""
-        return self._crew.ready and not self._draining
-
-    async def revoke(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Revoke what is said, on every worker.
-
-        Raises:
-            BadRevocation: it can't be understood.
-        """
-        known = self._assembly.loaded.gateway.authentication
-        return await self._revoking.revoke(said, self._crew, known)
-
-    async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Make stored responses void or stale, on every worker.
-
-        Raises:
-            BadPurge: it can't be understood.
-        """
-        purging.marks(said, ())
-        return {"ok": True, **await self._crew.purge(said)}
-
-    def keys_missing(self) -> list[str]:
-        """Return the authenticators whose keys were never loaded."""
-        return self._crew.keys_missing
-
-    async def metrics(self) -> bytes:
-        """Return every worker's metrics added up."""
-        await self._crew.flush()
-        return exposition(self._folder / "metrics")
-
-    async def status(self) -> dict[str, object]:
-        """Return the state of everything."""
-        return {
-            "version": self.version,
-            "gateway": str(self._options.gateway),
-            "ready": self.ready(),
-            "last_reload": {"ok": not self._error, "error": self._error or None},
-            "workers": self._crew.described(),
-            "revocations": self._revoking.count,
-            "revocations_shared": self._revoking.shares,
-            "keys_missing": self._crew.keys_missing,
-            "routes": [route.name for route in self._assembly.loaded.gateway.routes],
-        }
+        self._assembly = original
+        self._log.warning(
+            "a new version is in force; give Envoy its configuration (extproc envoy)",
+            version=self.version,
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
+from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +17,6 @@ from tests.support.client import ask
 from tests.support.load import during
 from tests.support.processes import Gateway, end, gateway
 from tests.support.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def text(echo: int, marker: str) -> str:
@@ -151,17 +150,20 @@ def test_what_is_bound_needs_a_restart(echo: int) -> None:
 
 def test_a_worker_is_replaced_while_the_file_is_broken(echo: int) -> None:
     """A new worker starts with the version in force, not with the broken file."""
-    import os  # noqa: PLC0415 - beside its use
-    import signal  # noqa: PLC0415 - as above
-
     with gateway(text(echo, "one")) as running:
         (running.folder / "gateway.yaml").write_text("broken: [")
         until(lambda: not r_ok(running), "refused")
-        victim = running.workers()[0]
-        os.kill(victim, signal.SIGKILL)
-        until(lambda: running.workers() not in ([], [victim]), "it is replaced")
-        until(lambda: running.ask("/x").status == 200, "requests are answered")
+        replaced(running)
         assert running.ask("/x").json["marker"] == "one"
+
+
+def replaced(running: Gateway) -> None:
+    """End every worker by force, and wait until others serve."""
+    before = set(running.workers())
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: len(set(running.workers()) - before) == len(before), "they are replaced", 20)
+    until(lambda: all(running.ask("/x").status == 200 for _ in range(20)), "all answer", 20)
 
 
 def test_a_swapped_link_withdraws_a_permission(echo: int) -> None:
@@ -189,3 +191,26 @@ def linked(at: Path, target: str) -> None:
     fresh = at.with_name("fresh")
     fresh.symlink_to(target)
     fresh.replace(at)
+
+
+def test_a_file_of_envoys_that_can_not_be_written(echo: int) -> None:
+    """A full disk, for example: the old version serves on, wherever it stood, and it is said."""
+    with gateway(text(echo, "start"), workers=2) as running:
+        command = Path(f"/proc/{running.workers()[0]}/cmdline").read_text().split("\0")
+        folder = Path(command[command.index("--revocations") + 1]).parent
+        before = "start"
+        for name in ("clusters", "egress", "routes"):
+            version, file = running.status()["version"], folder / f"{name}.json"
+            file.unlink()
+            file.mkdir()  # nothing can be renamed to a folder
+            running.write(text(echo, name))
+            until(lambda: not r_ok(running), "refused")
+            assert f"{name}.json" in running.status()["last_reload"]["error"]
+            assert running.status()["version"] == version
+            if name == "egress":  # and so do workers that come later
+                replaced(running)
+            assert {running.ask("/x").json["marker"] for _ in range(20)} == {before}
+            file.rmdir()
+            assert reload(running)["ok"]
+            assert {running.ask("/x").json["marker"] for _ in range(20)} == {name}
+            before = name

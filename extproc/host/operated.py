@@ -1,0 +1,236 @@
+"""What `run` and `serve` have in common: the version in force, and what an operator asks of it."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from extproc.adapters import beside
+from extproc.adapters.admin import AdminServer, new_token
+from extproc.adapters.envoy_process import NotTaken
+from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
+from extproc.caching import purging
+from extproc.core.errors import ConfigFault
+from extproc.host import snapshot
+from extproc.host.crew import LoadRefused
+from extproc.host.watch import Watch
+
+if TYPE_CHECKING:
+    from extproc.config.build import Assembly
+    from extproc.config.schema import Gateway
+    from extproc.core.ports import Log
+    from extproc.host.crew import Crew
+    from extproc.host.revoking import Revoking
+
+_LOOK_EVERY = 0.5
+
+
+@dataclass(slots=True)
+class LastReload:
+    """How the last attempt to load the gateway file went."""
+
+    at: str = ""
+    ok: bool = True
+    error: str = ""
+
+
+class NeedsRestart(ConfigFault):
+    """A reload changes what only a restart can change."""
+
+
+class Operated(abc.ABC):
+    """A gateway that runs until it is told to stop, and reloads its file when that changes.
+
+    One that inherits says how it serves, and how a version comes in force.
+
+    Args:
+        gateway: the gateway file.
+        log: for events.
+
+    Attributes:
+        bound: what of the gateway file is bound at start, by dotted name.
+    """
+
+    bound: ClassVar[tuple[str, ...]] = ("admin", "store", "decisions", "revocations")
+    _assembly: Assembly
+    _crew: Crew
+    _revoking: Revoking
+    _watch: Watch
+
+    def __init__(self, gateway: Path, log: Log) -> None:
+        self._gateway = gateway
+        self._log = log
+        # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
+        # it gets past authentication.
+        self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        use_folder(self._folder / "metrics")
+        self._metrics = BatchedMetrics()
+        self._started = time.time()
+        self._last = LastReload()
+        self._draining = False
+        self._reloading = asyncio.Lock()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM or Ctrl-C, stop.
+
+        Raises:
+            ConfigError: the gateway file can't be used.
+            EnvoyFailed, EnvoyNotFound, LoadRefused, OSError: something didn't start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        try:
+            original, copied, path = await asyncio.to_thread(self._take)
+            self._assembly, self._watch = original, Watch(original.loaded)
+            await self._serve(copied, path)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @abc.abstractmethod
+    async def _serve(self, copied: Assembly, path: Path) -> None:
+        """Start everything, wait for the stop, end everything.
+
+        Args:
+            copied: the first version, from its copy.
+            path: the copy's gateway file.
+        """
+
+    @abc.abstractmethod
+    async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
+        """Bring a version in force; whatever it raises, the one before is in force as it was.
+
+        Args:
+            original: the gateway file as it stands.
+            copied: the same from its copy.
+            path: the copy's gateway file.
+        """
+
+    def _take(self) -> tuple[Assembly, Assembly, Path]:
+        return snapshot.take(self._gateway, os.environ, self._folder / "versions")
+
+    def _administration(self) -> AdminServer:
+        """Return the administration interface, not yet started."""
+        admin = self._assembly.loaded.gateway.admin
+        return AdminServer(admin.address, admin.token or new_token(admin.address), self)
+
+    async def _until_stopped(self) -> None:
+        """Follow the gateway file and what is revoked until it is time to stop."""
+        follow = partial(self._revoking.follow, self._crew)
+        looking, following = (beside.begin(work, self._log) for work in (self._look, follow))
+        await self._stop.wait()
+        await beside.end(looking, following)
+
+    async def _look(self) -> None:
+        """Reload when a file changed."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._watch.changed():
+                await self.reload()
+
+    @property
+    def version(self) -> str:
+        """Return the newest version in force."""
+        return self._assembly.loaded.version
+
+    async def reload(self) -> dict[str, Any]:
+        """Load the gateway file again; on any trouble the running version stays."""
+        async with self._reloading:
+            try:
+                original, copied, path = await asyncio.to_thread(self._take)
+                if original.loaded.version != self.version:
+                    self._same_places(original.loaded.gateway)
+                    await self._change(original, copied, path)
+            except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
+                return self._note(str(error))
+            except Exception as error:  # noqa: BLE001 - a defect; who runs this must hear of it
+                self._log.error("reload failed", traceback=traceback.format_exc())
+                return self._note(f"unexpected {type(error).__name__}: {error} (see the log)")
+            self._watch.follow(self._assembly.loaded)
+            return self._note("")
+
+    def _same_places(self, new: Gateway) -> None:
+        """Refuse a reload that moves what is bound at start.
+
+        Raises:
+            NeedsRestart: it does.
+        """
+        old = self._assembly.loaded.gateway
+        moved = [name for name in self.bound if attrgetter(name)(old) != attrgetter(name)(new)]
+        if moved:
+            raise NeedsRestart(f"{', '.join(moved)} changed, which needs a restart")
+
+    def _note(self, error: str) -> dict[str, Any]:
+        """Keep how a reload went, count it, and say it."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._last = LastReload(now, not error, error)
+        self._metrics.count("extproc_reloads_total", ("failed" if error else "ok",))
+        self._metrics.flush()
+        if error:
+            self._log.error("reload refused; the running version stays", error=error)
+        else:
+            self._log.info("reloaded", version=self.version)
+        return {"ok": not error, "version": self.version, "error": error or None}
+
+    def ready(self) -> bool:
+        """Say whether requests should be sent here."""
+        return self._crew.ready and not self._draining
+
+    async def revoke(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Revoke what is said, on every worker.
+
+        Raises:
+            BadRevocation: it can't be understood.
+        """
+        known = self._assembly.loaded.gateway.authentication
+        return await self._revoking.revoke(said, self._crew, known)
+
+    async def purge(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Make stored responses void or stale, on every worker.
+
+        Raises:
+            BadPurge: it can't be understood.
+        """
+        purging.marks(said, ())
+        return {"ok": True, **await self._crew.purge(said)}
+
+    def keys_missing(self) -> list[str]:
+        """Return the authenticators whose keys were never loaded."""
+        return self._crew.keys_missing
+
+    async def metrics(self) -> bytes:
+        """Return every process's metrics added up."""
+        self._metrics.flush()
+        await self._crew.flush()
+        return exposition(self._folder / "metrics")
+
+    async def status(self) -> dict[str, Any]:
+        """Return the state of everything."""
+        return {
+            "version": self.version,
+            "gateway": str(self._gateway),
+            "uptime_seconds": round(time.time() - self._started, 3),
+            "ready": self.ready(),
+            "last_reload": {
+                "at": self._last.at or None,
+                "ok": self._last.ok,
+                "error": self._last.error or None,
+            },
+            "workers": self._crew.described(),
+            "routes": [route.name for route in self._assembly.loaded.gateway.routes],
+            "revocations": self._revoking.count,
+            "revocations_shared": self._revoking.shares,
+            "keys_missing": self._crew.keys_missing,
+        }

@@ -1,0 +1,89 @@
+"""What an operator is told when a version can't come in force."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.adapters.envoy_process import NotTaken
+from extproc.core.errors import ConfigFault
+from extproc.host.crew import Crew, LoadRefused
+from extproc.host.operated import Operated
+from extproc.host.revoking import Revoking
+from extproc.testing import Events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from extproc.config.build import Assembly
+
+FILE = """
+version: 1
+listener: {address: "127.0.0.1:1"}
+upstreams: {u: {endpoints: ["http://127.0.0.1:9"]}}
+defaults: {authentication: none}
+routes: [{name: r, match: {path: /NAME}, upstream: u}]
+"""
+
+
+class Changing(Operated):
+    """One without workers, whose changes fail as they are told."""
+
+    error: Exception | None = None
+
+    async def _serve(self, copied: Assembly, path: Path) -> None:
+        del copied
+        self._crew = Crew(path, self._folder, [], "unix:/none", self._log)
+        self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
+        await self._stop.wait()
+
+    async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
+        del copied, path
+        if self.error is not None:
+            raise self.error
+        self._assembly = original
+
+    def end(self) -> None:
+        """As SIGTERM does."""
+        self._stop.set()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LoadRefused("why"), NotTaken("why"), ConfigFault("why"), OSError("why"), KeyError("why")],
+)
+async def test_whatever_fails_is_said(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a defect: the version before stays, answer, `/status` and the log say it."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    file, log = tmp_path / "gateway.yaml", Events()
+    file.write_text(FILE.replace("NAME", "one"))
+    operated = Changing(file, log)
+    running = asyncio.ensure_future(operated.run())
+    async with asyncio.timeout(10):
+        while not hasattr(operated, "_revoking"):  # noqa: ASYNC110 - it loads in a thread
+            await asyncio.sleep(0.01)
+    first = operated.version
+    file.write_text(FILE.replace("NAME", "two"))
+    operated.error = error
+    answer = await operated.reload()
+    status = await operated.status()
+    assert answer["error"] == status["last_reload"]["error"]
+    assert "why" in answer["error"]
+    assert not answer["ok"] and not status["last_reload"]["ok"]  # noqa: PT018 - one thing
+    assert answer["version"] == status["version"] == operated.version == first
+    traces = [fields for _, event, fields in log.events if event == "reload failed"]
+    assert bool(traces) == isinstance(error, KeyError)
+    operated.error = None
+    whole = file.read_text()
+    file.write_text(whole + "decisions: {file: other.jsonl}\nadmin: {address: '127.0.0.1:2'}\n")
+    refused = "admin, decisions changed, which needs a restart"
+    assert (await operated.reload())["error"] == refused
+    file.write_text(whole)
+    assert (await operated.reload())["ok"]
+    assert operated.version != first
+    operated.end()
+    await running
