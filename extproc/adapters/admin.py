@@ -108,14 +108,18 @@ class AdminServer:
         """Let GETs through on loopback; everything else needs the token.
 
         A POST must also name this address as Host and send JSON, which a page in a browser
-        can't make another site's visitor do.
+        can't make another site's visitor do. A GET without the token must not name a domain: a
+        page can have its own name lead to loopback (DNS rebinding) and read what it asks for.
         """
         if request.method not in {"GET", "HEAD"}:
             if request.host != self._host():
                 return _problem(403, "Wrong host", "POST needs the admin address as Host.")
             if request.content_type != _JSON:
                 return _problem(415, "Wrong content type", "POST needs application/json.")
-        elif self._local():
+        elif self._local() and not self._has_token(request):
+            if not self._address.startswith("unix:") and not _is_local_name(request.host):
+                detail = "Without the token, name the address or localhost as Host."
+                return _problem(403, "Wrong host", detail)
             return await _handled(handler, request)
         if not self._has_token(request):
             return _problem(401, "Token required", "Send Authorization: Bearer TOKEN.")
@@ -128,10 +132,7 @@ class AdminServer:
         if self._address.startswith("unix:"):
             return True
         host = self._address.rpartition(":")[0].strip("[]")
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -185,6 +186,21 @@ class AdminServer:
             return _problem(400, "Not a purge", "expected JSON")
         except BadPurge as error:
             return _problem(400, "Not a purge", str(error))
+
+
+def _is_local_name(host: str) -> bool:
+    """Say whether a Host header, with or without a port, is an address or this machine's name."""
+    name, _, port = host.rpartition(":")
+    name = name if name and port.isdecimal() else host
+    return name.lower() == "localhost" or _is_address(name.removeprefix("[").removesuffix("]"))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def _handled(

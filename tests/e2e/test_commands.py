@@ -139,6 +139,13 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
         assert 'extproc_exchanges_total{decision="allow",route="any"}' in metrics
         assert ask(running.admin, "/nowhere").status == 404
         file = token_file(f"127.0.0.1:{running.admin}")
+        bearer = {"authorization": f"Bearer {file.read_text()}"}
+        for host in ("localhost", f"localhost:{running.admin}", "127.0.0.1", "[::1]:9900", "[::1]"):
+            assert ask(running.admin, "/status", headers={"Host": host}).status == 200, host
+        for host in ("evil.example", f"evil.example:{running.admin}", "127.0.0.1.evil.example"):
+            reply = ask(running.admin, "/status", headers={"Host": host})
+            assert (reply.status, b"echo" in reply.body) == (403, False), host
+            assert ask(running.admin, "/status", headers={"Host": host} | bearer).status == 200
         assert file.stat().st_mode & 0o777 == 0o600
         good = {
             "authorization": f"Bearer {file.read_text()}",
