@@ -359,8 +359,9 @@ def _streamed(answer: Immediate) -> tuple[bytes, ...]:
     headers = head.streamed_immediate_response.headers_response.headers.headers
     headers.add(key=":status", raw_value=str(response.status).encode())
     headers.add(key="content-length", raw_value=str(len(body)).encode())
-    for name, value in response.headers.items():
+    for name in dict.fromkeys([name for name, _ in response.headers.items()]):
         if may_set(name):
+            value = ", ".join(response.headers.get_all(name))
             headers.add(key=name, raw_value=value.encode("latin-1"))
     return head.SerializeToString(), *_pieces(body)
 

@@ -232,9 +232,11 @@ class Cache(Plugin):
         passage.entry, passage.why = entry, why
         if passage.asked.only_if_cached:
             self._note(request, "only-if-cached")
-            return Response.problem(
+            answer = Response.problem(
                 _GATEWAY_TIMEOUT, "Not stored", "Nothing that is stored fits.", reason="not_stored"
             )
+            answer.headers["cache-status"] = cache_status.not_stored()
+            return answer
         flight = self._flight(request, passage)
         if flight is not None:
             return flight
@@ -376,9 +378,7 @@ class Cache(Plugin):
         self._land(passage)
         self._note(request, "stale-if-error")
         left = entry.fresh_until - now
-        answer.headers["cache-status"] = (
-            f"{cache_status.hit(left)}; fwd={passage.why}; fwd-status={status}"
-        )
+        answer.headers["cache-status"] = cache_status.stood_in(passage.why, status, left)
         return answer
 
     def _passes(self, request: Request, passage: Passage, response: Response, now: float) -> None:

@@ -25,6 +25,24 @@ def hit(left: float) -> str:
     return f"{NAME}; hit; ttl={int(left // 1)}"
 
 
+def stood_in(why: str, status: int, left: float) -> str:
+    """Return the field of an answer out of the store in place of one that the upstream gave.
+
+    The request went forward, so it isn't a hit (section 2.1).
+
+    Args:
+        why: as of `forwarded`.
+        status: of the upstream.
+        left: as of `hit`.
+    """
+    return f"{NAME}; fwd={why}; fwd-status={status}; ttl={int(left // 1)}; detail=stale-if-error"
+
+
+def not_stored() -> str:
+    """Return the field of the 504 that says that nothing stored fits, and nobody was asked."""
+    return f"{NAME}; detail=only-if-cached"
+
+
 def forwarded(
     why: str, *, status: int = 0, stored: bool = False, collapsed: bool = False, detail: str = ""
 ) -> str:

@@ -40,6 +40,8 @@ _REPLIES: dict[type, Reply] = {
 }
 
 
+# Each value stands for itself: clients don't read several in one field (RFC 6265 section 3).
+_NEVER_SHARED = ("set-cookie", "www-authenticate", "proxy-authenticate")
 _LARGE = 1 << 20  # bytes of an answer made here that leaves in pieces
 
 
@@ -342,7 +344,8 @@ class Exchange:
         """Say whether the streamed form is the better one, where it may be used.
 
         A body without a content type would be given text/plain by Envoy's local reply, and a
-        large one would be one message. The streamed form has one value for each header.
+        large one would be one message. The streamed form has one value for each header, which
+        those of a list can share (RFC 9110 section 5.3).
         """
         body, headers = response.body, response.headers
         if not body or (len(body) <= _LARGE and "content-type" in headers):
@@ -351,7 +354,7 @@ class Exchange:
             self.response is None
             and self.route is not None
             and self.route.chain.modes.request_body is BodyMode.NONE
-            and len(headers) == sum(1 for _ in headers.items())
+            and not any(len(headers.get_all(name)) > 1 for name in _NEVER_SHARED)
         )
 
     def _no_route(self, request: Request) -> Immediate:

@@ -332,3 +332,14 @@ def test_which_routes_invalidate(match: str, invalidates: bool, tmp_path: Path) 
     route = "upstream: up, cache: {}}\n  - {name: w, match: " + match + ", upstream: up"
     plugins = built(tmp_path, route).steps["w"]
     assert any(isinstance(step.plugin, Invalidate) for step in plugins) is invalidates
+
+
+def test_none_is_a_window(tmp_path: Path) -> None:
+    """What is 0 where it isn't said can be said to be 0."""
+    none = "wait: 0s, min_ttl: 0s, stale_while_revalidate: 0s, stale_if_error: 0s"
+    (cache,) = (
+        plugin
+        for plugin in built(tmp_path, f"upstream: up, cache: {{ttl: 1m, {none}}}").plugins()
+        if isinstance(plugin, Cache)
+    )
+    assert cache.wait == 0

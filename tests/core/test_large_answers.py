@@ -24,11 +24,14 @@ LARGE = 3 << 20
 class Answers(Plugin):
     size: int
     cookies: int = 0
+    links: int = 0
 
     def on_request(self, request: Request) -> Response:
         response = Response(200, {"content-type": "text/plain"}, b"x" * self.size)
         for number in range(self.cookies):
             response.headers.add("set-cookie", f"c{number}=1")
+        for number in range(self.links):
+            response.headers.add("link", f"<{number}>")
         return response
 
 
@@ -67,8 +70,17 @@ def _headers(message: pb.ProcessingResponse) -> list[HeaderValue]:
 
 
 async def test_what_can_not_be_streamed() -> None:
-    """A header with two values, a route that buffers bodies, and what is small go at once."""
+    """Two cookies, a route that buffers bodies, and what is small go at once."""
     assert not (await answer(Answers(size=LARGE, cookies=2))).streamed
     assert not (await answer(Answers(size=LARGE), Reads())).streamed
     assert not (await answer(Answers(size=100))).streamed
     assert (await answer(Answers(size=LARGE, cookies=1))).streamed
+
+
+async def test_values_of_a_list_share_a_header() -> None:
+    """The streamed form has one of each name."""
+    made = await answer(Answers(size=LARGE, links=2))
+    assert made.streamed
+    head = pb.ProcessingResponse.FromString(encode(made)[0])
+    links = [h.raw_value for h in _headers(head) if h.key == "link"]
+    assert links == [b"<0>, <1>"]

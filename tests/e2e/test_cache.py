@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import subprocess
 import sys
@@ -340,7 +341,22 @@ def test_stale_stands_in_when_the_upstream_breaks(running: Gateway, upstream: Or
 
     reply = until(stale, "it stands in")
     assert (reply.status, reply.body) == (200, b"1")
-    assert "fwd-status=503" in reply.headers["cache-status"]
+    said = r"extproc; fwd=stale; fwd-status=503; ttl=-\d+; detail=stale-if-error"
+    assert re.fullmatch(said, reply.headers["cache-status"])
+    reply = running.ask("/plain/sie-not", headers={"cache-control": "only-if-cached"})
+    assert (reply.status, reply.headers["cache-status"]) == (504, "extproc; detail=only-if-cached")
+
+
+def test_what_has_no_type_gets_none_from_the_store(running: Gateway, upstream: Origin) -> None:
+    """Also with a header that came twice: a hit says what the upstream said."""
+    said = {"Link": "<a>; rel=x", "LINK": "<b>; rel=y", "cache-control": "max-age=60"}
+    upstream.says["/plain/untyped"] = Says(said, body=b"<b>raw")
+    replies = [running.ask("/plain/untyped") for _ in range(2)]
+    assert "hit" in replies[1].headers["cache-status"]
+    for reply in replies:
+        assert reply.body == b"<b>raw"
+        assert "content-type" not in reply.headers
+    assert replies[1].headers["link"] == "<a>; rel=x, <b>; rel=y"
 
 
 def test_posts_by_their_body(running: Gateway, upstream: Origin) -> None:

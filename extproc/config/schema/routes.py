@@ -19,7 +19,7 @@ from extproc.config.schema.shapes import (
     is_method,
     worded,
 )
-from extproc.config.units import Duration, Size, shown
+from extproc.config.units import Duration, Pause, Size, shown
 
 _CLASS = r"^[^:]+:[A-Za-z_]\w*$"
 _HOST = r"^(\*\.)?[a-z0-9.-]+$"
@@ -171,18 +171,16 @@ class Cache(Strict):
     ttl: Duration | None = Field(
         None, description="Fresh for so long where the response names no lifetime."
     )
-    min_ttl: Duration = Field(0.0, description="A shorter lifetime is this long.")
+    min_ttl: Pause = Field(0.0, description="A shorter lifetime is this long.")
     max_ttl: Duration | None = Field(None, description="A longer lifetime is this long.")
     force_ttl: Duration | None = Field(None, description="Whatever lifetime the response names.")
     statuses: Statuses = Field(
         {}, description="Lifetime by status, such as `'404': 10s`, where the response names none."
     )
-    stale_while_revalidate: Duration = Field(
+    stale_while_revalidate: Pause = Field(
         0.0, description="Given stale for so long, and validated meanwhile."
     )
-    stale_if_error: Duration = Field(
-        0.0, description="Given stale for so long in place of an error."
-    )
+    stale_if_error: Pause = Field(0.0, description="Given stale for so long in place of an error.")
     key: CacheKey = Field(CacheKey(), description="What makes a difference.")
     cookies: list[str] | None = Field(
         None, description="Only these cookies go to the upstream and into the key."
@@ -197,7 +195,7 @@ class Cache(Strict):
         [], description="Methods whose responses are stored by a digest of the body too."
     )
     max_bytes: Size = Field(1 << 20, description="The largest body that is stored.")
-    wait: Duration = Field(
+    wait: Pause = Field(
         5.0, description="So long a request waits for another's response; 0s for never."
     )
 
