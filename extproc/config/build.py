@@ -202,7 +202,7 @@ class _Builder(Compiler):
             self._credentials.authenticators,
             published,
             self._signer,
-            tuple(self._aggregates.warnings),
+            (*self._credentials.warnings(), *self._aggregates.warnings),
         )
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:

@@ -66,6 +66,19 @@ class Credentials:
         elif model.mtls is not None:
             self._schemes[name] = ClientCertificates(name, tuple(model.mtls.trust_domains))
 
+    def warnings(self) -> Iterator[Trouble]:
+        """Yield what isn't wrong where another proxy ends TLS, and can't work with `run`."""
+        if self._loaded.gateway.listener.tls is not None:
+            return
+        for name, model in self._models.items():
+            if model.reads_certificates:
+                yield self._loaded.trouble(
+                    ("authentication", name),
+                    "reads client certificates, and the listener has no TLS",
+                    "expected listener.tls.client_ca, unless `extproc serve` is behind a proxy "
+                    "that asks for them",
+                )
+
     @property
     def places(self) -> frozenset[str]:
         """Return the headers in which credentials are; they are never recorded."""

@@ -95,6 +95,7 @@ class Operated(abc.ABC):
         try:
             original, copied, path = await asyncio.to_thread(self._take)
             self._assembly, self._watch = original, Watch(original.loaded)
+            self._warn()
             await self._serve(copied, path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -153,6 +154,7 @@ class Operated(abc.ABC):
                 if original.loaded.version != self.version:
                     self._same_places(original.loaded.gateway)
                     await self._change(original, copied, path)
+                    self._warn()
             except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
                 return self._note(str(error))
             except Exception as error:  # noqa: BLE001 - a defect; who runs this must hear of it
@@ -160,6 +162,11 @@ class Operated(abc.ABC):
                 return self._note(f"unexpected {type(error).__name__}: {error} (see the log)")
             self._watch.follow(self._assembly.loaded)
             return self._note("")
+
+    def _warn(self) -> None:
+        """Say what `extproc check` warns of."""
+        for warning in self._assembly.warnings:
+            self._log.warning("gateway file", warning=str(warning))
 
     def _same_places(self, new: Gateway) -> None:
         """Refuse a reload that moves what is bound at start.

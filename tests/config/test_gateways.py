@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
+from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import json_schema, load
 from tests.support.places import short_folder
@@ -353,3 +354,25 @@ def _error(path: Path) -> ConfigError | None:
     except ConfigError as error:
         return error
     return None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "mtls: {}",
+        "jwt: {issuer: 'https://i', audiences: [a], discovery: true, proof: certificate}",
+    ],
+)
+def test_certificates_that_nobody_asks_for(kind: str, tmp_path: Path) -> None:
+    """`extproc check` warns: with `run` nobody could be known by one."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        'version: 1\nlistener: {address: "127.0.0.1:1"}\nroutes:\n'
+        "  - {name: r, match: {path: /r}, upstream: u, authentication: none}\n"
+        f"authentication:\n  mesh: {{{kind}}}\n"
+        'upstreams: {u: {endpoints: ["http://127.0.0.1:2"]}}\n'
+    )
+    warned = [str(warning) for warning in assemble(load(file, {})).warnings]
+    (said,) = warned
+    assert ":6:" in said
+    assert "authentication.mesh: reads client certificates" in said
