@@ -30,7 +30,8 @@ _KEYS = frozenset({"token", "subject", "before", "authenticator", "for"})
 def revocations_file(loaded: Loaded, folder: Path) -> Path:
     """Return where revocations are: what the gateway file says, else in the runtime folder."""
     named = loaded.gateway.revocations.file
-    return loaded.folder / named if named is not None else folder / "revocations.jsonl"
+    # As the gateway file was named: what a link leads to may be another folder at the next start.
+    return loaded.path.parent / named if named is not None else folder / "revocations.jsonl"
 
 
 class Revoking:
@@ -59,6 +60,7 @@ class Revoking:
         self._shared = RedisRevocations(store, log) if store is not None else None
         self._log = log
         self.well = True
+        self._mended = True
 
     @property
     def count(self) -> int:
@@ -124,12 +126,22 @@ class Revoking:
         return True
 
     async def follow(self, crew: Crew) -> None:
-        """Put in force what other replicas revoke, for as long as this runs."""
-        if self._shared is None:
-            return
+        """Put in force what other replicas revoke, and keep the file, for as long as this runs."""
         while True:
             await self.look(crew)
+            self._mend()
             await asyncio.sleep(_LOOK_EVERY)
+
+    def _mend(self) -> None:
+        """Write the file again if somebody else changed it; say so, and once that it can't be."""
+        try:
+            if self._file.mend():
+                self._log.warning("the revocations file was changed, and is written again")
+            self._mended = True
+        except OSError as error:
+            if self._mended:
+                self._log.error("the revocations file can't be written again", error=str(error))
+            self._mended = False
 
     async def close(self) -> None:
         """Close the connections to what is shared."""

@@ -111,6 +111,17 @@ def test_J34_an_api_key(place: Gateway) -> None:
     assert statuses(place, "/plain", header) == {401}
 
 
+def test_J34_a_file_that_was_rotated(place: Gateway) -> None:
+    """What comes next is in force, and what was before is for workers to come."""
+    file = place.folder / "revoked.jsonl"
+    before = file.read_bytes()
+    file.rename(place.folder / "revoked.jsonl.1")
+    gone = bearer(sub="fred", jti="rotated")
+    assert revoke(place.admin, "--jti", "rotated").returncode == 0
+    assert statuses(place, "/plain", gone) == {401}
+    assert file.read_bytes().startswith(before)
+
+
 def test_J34_a_new_worker_knows(place: Gateway) -> None:
     """A process that takes another's place refuses what was revoked before."""
     lost = bearer(sub="dora", jti="lost")
