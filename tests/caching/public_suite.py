@@ -66,6 +66,8 @@ WHY_NOT = {
     "freshness-max-age-s-maxage-shared-longer-multiple": "Envoy joins lines without a blank",
     "conditional-lm-fresh-no-lm": "without Last-Modified the Date decides (section 4.3.2)",
     "method-POST": "a POST's response is stored where a route says so, by its body",
+    "status-400-fresh": "a 400 may be about one request: it is stored where `statuses` names it",
+    "vary-normalise-space": "only fields that are known to be lists are compared as lists",
     "vary-normalise-lang-select": "which language an origin would choose isn't guessed",
     "partial-store-partial-reuse-partial": _PART,
     "partial-store-partial-reuse-partial-byterange": _PART,
