@@ -8,9 +8,18 @@ document is a map of its root's name to the root.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.parsers import expat
 
+_LONGEST_DECLARATION = 200
+_DECLARED = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]{1,30})["']""")
+_OF_SEVERAL_BYTES = frozenset(
+    {
+        *(b"shift-jis", b"euc-jp", b"iso-2022-jp", b"cp932"),
+        *(b"gb2312", b"gbk", b"gb18030", b"big5", b"big5-hkscs", b"euc-kr", b"cp949"),
+    }
+)
 _DEEPEST = 64
 _MOST = 100_000  # elements and attributes
 
@@ -25,8 +34,9 @@ def converted(document: bytes) -> dict[str, Any]:
     Raises:
         NotConvertible: it isn't one that is read.
     """
+    encoding, document = _decoded(document)
     reader = _Reader()
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate(encoding, namespace_separator=" ")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = reader.refuse
     parser.EntityDeclHandler = reader.refuse
@@ -35,9 +45,26 @@ def converted(document: bytes) -> dict[str, Any]:
     parser.CharacterDataHandler = reader.text
     try:
         parser.Parse(document, True)  # noqa: FBT003 - expat takes it by place
-    except (expat.ExpatError, UnicodeError, LookupError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:
         raise NotConvertible(str(error)) from error
     return reader.root
+
+
+def _decoded(document: bytes) -> tuple[str | None, bytes]:
+    """Return a document that `expat` can read, and its encoding where that isn't what it says.
+
+    `expat` reads no encoding with several bytes for a character, besides UTF-8 and UTF-16.
+
+    Raises:
+        NotConvertible: it isn't in the encoding that it declares.
+    """
+    declared = _DECLARED.match(document[:_LONGEST_DECLARATION])
+    if declared is None or declared[1].lower().replace(b"_", b"-") not in _OF_SEVERAL_BYTES:
+        return None, document
+    try:
+        return "utf-8", document.decode(declared[1].decode()).encode()
+    except (ValueError, LookupError) as error:
+        raise NotConvertible(str(error)) from error
 
 
 class _Reader:

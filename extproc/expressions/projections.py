@@ -21,13 +21,16 @@ class NotJson(ValueError):
     """The bytes aren't JSON (RFC 8259), or nest too deep."""
 
 
+DEEPEST = 200  # levels; `orjson` writes 254, and an answer puts some around what it takes
+_USUALLY = 8  # levels, of most of what services send
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # Digits alone matter: nineteen in a row may be more than 64 bits.
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _MAY_BE_TOO_LONG = b"0" * 19
 
 
 def parsed(body: bytes) -> Any:
-    """Read JSON strictly: UTF-8, bounded depth, no NaN, and no number that isn't what it was.
+    """Read JSON strictly: UTF-8, no NaN, `DEEPEST` levels, and no number that isn't what it was.
 
     Raises:
         NotJson: it isn't.
@@ -35,15 +38,40 @@ def parsed(body: bytes) -> Any:
     try:
         if _MAY_BE_TOO_LONG in body.translate(_DIGITS):
             return _exactly(body)
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except ValueError as error:
         raise NotJson(str(error)) from error
+    _refuse_deep(body, value)
+    return value
 
 
 def _exactly(body: bytes) -> Any:
     """Read with integers of any length; `orjson` makes floats of those above 64 bits."""
-    orjson.loads(body)  # what it refuses stays refused: NaN, infinite numbers, depth
+    # What it refuses stays refused: NaN, infinite numbers. `json` takes the stack for each level.
+    _refuse_deep(body, orjson.loads(body))
     return json.loads(body.decode())
+
+
+def _refuse_deep(body: bytes, value: Any) -> None:
+    """Refuse what nests too deep; most bodies are known not to without a look at their values.
+
+    Raises:
+        NotJson: it does.
+    """
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
+        return
+    brackets = body.translate(None, _ALL_BUT_BRACKETS)
+    for _ in range(_USUALLY):  # from the innermost outwards, a level each time
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if not brackets:
+            return
+    level, depth = [value], 0
+    while level := [
+        one for outer in level for one in _inside(outer) if isinstance(one, dict | list)
+    ]:
+        depth += 1
+        if depth >= DEEPEST:
+            raise NotJson(f"it has more than {DEEPEST} levels")
 
 
 def written(value: Any) -> bytes:

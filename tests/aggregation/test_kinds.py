@@ -70,6 +70,23 @@ def test_b11_xml_that_is_not_read(document: bytes) -> None:
         converted(document)
 
 
+@pytest.mark.parametrize("encoding", ["Shift_JIS", "euc-jp", "iso-2022-jp", "GB2312", "cp932"])
+def test_xml_of_other_alphabets(encoding: str) -> None:
+    """As older services send it; what isn't in its encoding isn't read."""
+    text = f'<?xml version="1.0" encoding="{encoding}"?><a k="本"><b>日本</b></a>'
+    assert converted(text.encode(encoding)) == {"a": {"@k": "本", "b": "日本"}}
+    with pytest.raises(NotConvertible):
+        converted(text.encode("utf-8") + b"\xff\xff")
+
+
+@given(st.binary(max_size=200), st.sampled_from(["", "utf-7", "big5", "hex", "utf-16", "x"]))
+def test_any_bytes_are_xml_or_not_in_any_encoding(document: bytes, encoding: str) -> None:
+    """Nothing else is raised."""
+    head = f"<?xml version='1.0' encoding='{encoding}'?><a>".encode()
+    with suppress(NotConvertible):
+        assert isinstance(converted(head + document + b"</a>"), dict)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_xml_or_not(document: bytes) -> None:
     """Nothing else is raised."""

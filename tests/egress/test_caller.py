@@ -186,6 +186,22 @@ async def test_what_was_never_looked_at_is_asked_once_more(place: Place) -> None
     assert len(place.peers[0].requests) == 2
 
 
+async def test_what_waits_for_one_answer_breaks_no_other(place: Place) -> None:
+    """A link is everybody's: a callback that fails is its own trouble."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+
+    def fails(_call: Call) -> None:
+        raise ZeroDivisionError
+
+    calls = [place.caller.call("up", "GET", f"/{number}", timeout=5.0) for number in range(3)]
+    calls[1].promptly(fails)
+    answers = [await call for call in calls]
+    assert [answer.body for answer in answers] == [b"/0", b"/1", b"/2"]
+    assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
+    assert len(place.peers) == 1
+
+
 async def test_a_call_leaves_no_cycle(place: Place) -> None:
     """What it held is freed at once; the collector has nothing to find."""
     await place.get("/first")

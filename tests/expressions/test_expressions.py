@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -13,7 +14,7 @@ from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import Context, EvaluationFailed, NotAnExpression, condition
-from extproc.expressions.projections import NotJson, Projection, parsed
+from extproc.expressions.projections import DEEPEST, NotJson, Projection, parsed, written
 from extproc.expressions.templates import NoValue, template
 
 if TYPE_CHECKING:
@@ -246,6 +247,29 @@ def test_b1_b3_json_is_strict(body: bytes) -> None:
     """B1, B3: bounded depth, UTF-8, no constants, nothing after the value."""
     with pytest.raises(NotJson):
         parsed(body)
+
+
+NESTED = st.lists(st.sampled_from(["list", "map", "text", "number"]), max_size=12)
+
+
+@given(NESTED, st.integers(0, 12))
+def test_b1_json_is_bounded_in_depth(levels: list[str], others: int) -> None:
+    """B1: by what it holds, whatever brackets its texts hold; also where it is read twice."""
+    value: Any = 12345678901234567890123
+    depth = 0
+    for kind in levels:
+        value = {"list": [value], "map": {"[": value}, "text": ["[{" * 90, value]}.get(kind, value)
+        depth += kind != "number"
+    depth = max(depth, others and 1)
+    value = [value] + [[] for _ in range(others)]
+    for around in (DEEPEST - 2 - depth, DEEPEST - 1 - depth, DEEPEST - depth, DEEPEST + 700):
+        body = b"[" * around + json.dumps(value).encode() + b"]" * around
+        if around + depth + 1 > DEEPEST:
+            with pytest.raises(NotJson):
+                parsed(body)
+            continue
+        assert json.dumps(parsed(body)).encode() == body
+        assert written(parsed(body)) == body.replace(b" ", b"")
 
 
 @pytest.mark.parametrize(

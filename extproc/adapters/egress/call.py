@@ -125,7 +125,12 @@ class Call(asyncio.Future[Answered]):
     def _told(self) -> None:
         prompt, self._prompt = self._prompt, None  # no cycle: what a call leaves is freed at once
         if prompt is not None:
-            prompt(self)
+            try:
+                prompt(self)
+            except Exception as error:  # noqa: BLE001 - the link is everybody's
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "what waited for an answer failed", "exception": error}
+                )
 
 
 def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
