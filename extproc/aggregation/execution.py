@@ -12,21 +12,22 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation import idempotency
 from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
 from extproc.aggregation.failures import CallFailed, Unusable
 from extproc.aggregation.joins import NotJoinable
-from extproc.aggregation.legs import Leg, PartState, outcome_of, seen
+from extproc.aggregation.legs import Leg, PartState, outcome_of
+from extproc.aggregation.underway import UnderWay
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context
 from extproc.expressions.projections import ShapeFailed
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from extproc.aggregation.budget import Gate
-    from extproc.aggregation.calls import Call
     from extproc.aggregation.freshness import Freshness
     from extproc.aggregation.joins import Items, Key
     from extproc.aggregation.plan import Plan, Shape
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
+# What of a request is there or not as the client wants.
+_OF_CLIENT = frozenset(
+    f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
+)
 _LEAST = 0.001  # seconds that a call gets at least
 
 
@@ -72,9 +77,7 @@ class Execution:
         self._states: dict[str, PartState] = {}
         self._left_out: set[str] = set()
         self._queue: deque[Leg] = deque()
-        self._flying: dict[asyncio.Future[Answered], list[Leg]] = {}
-        self._same: dict[str, tuple[Outgoing, Call, asyncio.Future[Answered]]] = {}
-        self._gated: dict[Leg, Any] = {}
+        self._under = UnderWay()
         self._arrived: list[asyncio.Future[Answered]] = []
         self._wake: asyncio.Future[None] | None = None
         self._late = False
@@ -130,17 +133,17 @@ class Execution:
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
         """Take a part for which nothing waits where it arrives; go on with everything else."""
-        if future not in self._flying:
+        if future not in self._under.flying:
             return  # given up when the event loop had been told of it already
         taken = self._taken(future)
         if not taken:
             self._arrived.append(future)
-        if not (taken and self._flying):
+        if not (taken and self._under.flying):
             self._woken()
 
     def _taken(self, future: asyncio.Future[Answered]) -> bool:
         """Take an answer that is its part, if nothing can begin or end by it."""
-        legs = self._flying[future]
+        legs = self._under.flying[future]
         leg = legs[0]
         state, call = leg.part, leg.call
         part = call.part
@@ -154,7 +157,7 @@ class Execution:
             self._budget.took(len(answer.body))
         except Exception:  # noqa: BLE001 - whatever it is, it is raised again where it is this
             return False  # exchange's alone: here it would be everybody's who shares the link
-        del self._flying[future]
+        del self._under.flying[future]
         if answer.source and answer.source != "miss":
             state.outcome = answer.source
         self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
@@ -188,19 +191,19 @@ class Execution:
             self._leave_out(state)
             return
         if call.each is None:
-            self._queued(state, [Leg(state, call, None, 0)])
+            self._queued(state, [Leg(state, call, None)])
             return
         try:
             legs = state.cut(call.each.of(self.parts, self.lookup))
         except ShapeFailed:
-            self._failed(Leg(state, call, None, 0), Unusable("shape"))
+            self._failed(Leg(state, call, None), Unusable("shape"))
             return
         self._queued(state, legs)
         if not legs:
             self._each_done(state)
 
     def _queued(self, state: PartState, legs: list[Leg]) -> None:
-        state.legs = state.open = len(legs)
+        state.open = len(legs)
         self._queue.extend(legs)
 
     def _with_keys(self, keys: list[Key]) -> Context:
@@ -233,7 +236,7 @@ class Execution:
     # ---- calls
 
     def _pump(self) -> None:
-        while self._queue and len(self._flying) < self._plan.bounds.at_once:
+        while self._queue and len(self._under.flying) < self._plan.bounds.at_once:
             self._start(self._queue.popleft())
 
     def _start(self, leg: Leg) -> None:
@@ -242,12 +245,13 @@ class Execution:
         call, keys = leg.call, leg.keys
         context = self._context if keys is None else self._with_keys(keys)
         try:
-            outgoing = self._telling.outgoing(call, context, leg.number, leg.part.legs)
-            if outgoing.method in SAFE and self._joins_equal(leg, outgoing):
+            key = None if call.method in SAFE else self._idempotency_of(leg)
+            outgoing = self._telling.outgoing(call, context, key)
+            if self._joins_equal(leg, outgoing):
                 return
             self._budget.call()
-        except NoValue:
-            self._without_value(leg)
+        except NoValue as error:
+            self._without_value(leg, error)
             return
         except Unusable as failure:
             self._failed(leg, failure)
@@ -258,40 +262,44 @@ class Execution:
         else:
             self._make(leg, outgoing)
 
-    def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
-        """Take part in an equal call's answer, if there is one.
+    def _idempotency_of(self, leg: Leg) -> str | None:
+        given = self._telling.idempotency
+        if given is None:
+            return None
+        return idempotency.key_of(given, self._plan.calls.values(), leg.call, leg.keys)
 
-        What failed is asked for again, and a call has its own timeout and bound.
-        """
-        known = self._same.get(leg.call.upstream + outgoing.target)
-        if known is None or known[0] != outgoing or not known[1].ends_like(leg.call):
+    def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
+        """Take part in an equal call's answer, if there is one; what failed is asked for again."""
+        equal = self._under.equal(leg, outgoing)
+        if equal is None:
             return False
-        future = known[2]
-        waiting = self._flying.get(future)
+        waiting = equal if isinstance(equal, list) else self._under.flying.get(equal)
         if waiting is not None:
             waiting.append(leg)
-        elif future.exception() is None:
-            self._answered(leg, future)
+        elif not isinstance(equal, list) and equal.exception() is None:
+            self._answered(leg, equal)
         else:
             return False
         return True
 
     def _at_gate(self, leg: Leg, gate: Gate, outgoing: Outgoing) -> None:
         """Make the call now, or when another one of this upstream has ended."""
+        equal: list[Leg] = []
 
         def later() -> None:
-            del self._gated[leg]
+            self._under.waits_no_more(leg)
             leg.gate = gate
-            self._make(leg, outgoing)
+            self._make(leg, outgoing, equal)
 
         if gate.enter(later):
             leg.gate = gate
             self._make(leg, outgoing)
         else:
-            self._gated[leg] = (gate, later)
+            self._under.waits(leg, gate, later)
+            self._under.may_be_joined(leg.call, outgoing, equal)
             self._arm()
 
-    def _make(self, leg: Leg, outgoing: Outgoing) -> None:
+    def _make(self, leg: Leg, outgoing: Outgoing, equal: Sequence[Leg] = ()) -> None:
         call = leg.call
         left = self._ends - self._monotonic()
         seconds = max(left if call.timeout is None else min(call.timeout, left), _LEAST)
@@ -311,9 +319,8 @@ class Execution:
             about=self._telling.about,
         )
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
-        self._flying[future] = [leg]
-        if outgoing.method in SAFE:
-            self._same[call.upstream + outgoing.target] = (outgoing, call, future)
+        self._under.flying[future] = [leg, *equal]
+        self._under.may_be_joined(call, outgoing, future)
         promptly = getattr(future, "promptly", None)
         if promptly is not None:
             promptly(self._came)
@@ -322,7 +329,7 @@ class Execution:
             self._arm()
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
-        legs = self._flying.pop(future)
+        legs = self._under.flying.pop(future)
         first = legs[0]
         if first.gate is not None:
             first.gate.leave()
@@ -379,12 +386,19 @@ class Execution:
 
     # ---- failures
 
-    def _without_value(self, leg: Leg) -> None:
-        """A path without a value fails its call, unless what it waited for was left out."""
-        if self._left_out & self._plan.needs[leg.part.call.part]:
+    def _without_value(self, leg: Leg, error: NoValue) -> None:
+        """A path without a value fails its call, unless that is of a part that was left out.
+
+        What stands in for a call that failed is never left out: the failure stays one.
+        """
+        first = leg.part.failure
+        if first is not None:
+            self._failed(leg, first)
+        elif error.names & self._left_out:
             self._leave_out(leg.part)
         else:
-            self._failed(leg, Unusable("no_value"))
+            lacks = error.source if error.names and error.names <= _OF_CLIENT else ""
+            self._failed(leg, Unusable("no_value", lacks=lacks))
 
     def _failed(self, leg: Leg, failure: Unusable) -> None:
         """One call failed; another one may stand in, or what the file says.
@@ -395,7 +409,8 @@ class Execution:
         state, call = leg.part, leg.part.call
         state.outcome = failure.reason
         if leg.call is call and call.fallback is not None and not self._late:
-            self._queue.append(Leg(state, call.fallback, None, 0))
+            state.failure = failure
+            self._queue.append(Leg(state, call.fallback, None))
             return
         if call.required:
             self._note(state)
@@ -423,29 +438,14 @@ class Execution:
                 self._note(state)
                 raise CallFailed(call, Unusable("deadline"))
             self.missing.add(part)
-            self.parts[part] = call.default
-            if state.keys is not None and state.items:
-                self.parts[part] = state.aligned()
+            state.failed = True
+            self.parts[part] = call.default if state.keys is None else state.whole()
             self._note(state)
 
     def _give_up(self) -> None:
         """Nobody waits any more: what is under way is cancelled, there too."""
-        for leg, (gate, later) in self._gated.items():
-            gate.give_up(later)
-            leg.gate = None
-        self._gated.clear()
-        for future, legs in self._flying.items():
-            promptly = getattr(future, "promptly", None)
-            if promptly is not None:
-                promptly(None)
-            future.remove_done_callback(self._came)
-            future.cancel()
-            future.add_done_callback(seen)
-            if legs[0].gate is not None:
-                legs[0].gate.leave()
-            labels = (legs[0].call.upstream, "cancelled")
-            self._services.metrics.count("extproc_calls_total", labels)
-        self._flying.clear()
+        for upstream in self._under.given_up(self._came):
+            self._services.metrics.count("extproc_calls_total", (upstream, "cancelled"))
 
     # ---- what is told
 

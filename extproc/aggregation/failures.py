@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from extproc.core.values import Response
@@ -18,6 +19,8 @@ _TITLES = {
     410: "Gone",
     504: "Deadline passed",
 }
+# Of an expression nothing else is told: what it says is the operator's.
+_PLAIN_NAME = re.compile(r"request(\.[a-z_][a-z0-9_-]*)+\Z", re.IGNORECASE)
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
 
@@ -30,12 +33,14 @@ class Unusable(Exception):
             too_large, connect, protocol, timeout or deadline.
         status: of the upstream, where `reason` is status; for gRPC the status of HTTP that says
             the same.
+        lacks: what the request would have to hold, where that is the reason; else empty.
     """
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, *, lacks: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.lacks = lacks
 
 
 class CallFailed(Exception):
@@ -51,9 +56,13 @@ def problem(error: CallFailed, main: str) -> Response:
     """Return what the client is told of a required call that failed.
 
     404 and 410 of the main part are the answer's; so is what `statuses` says. Past the deadline,
-    or where the upstream's own time was over: 504. Everything else is 502.
+    or where the upstream's own time was over: 504. Where the request lacks what a call is made
+    of: 400. Everything else is 502.
     """
     call, failure = error.call, error.failure
+    if failure.lacks:
+        named = failure.lacks if _PLAIN_NAME.match(failure.lacks) else "something of the request"
+        return Response.malformed(f"The part {call.part} needs {named}, which isn't there.")
     part = call.part
     status = call.statuses.get(failure.status)
     if status is None and part == main and failure.status in _OF_MAIN:

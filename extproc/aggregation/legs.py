@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
+    from extproc.aggregation.failures import Unusable
     from extproc.aggregation.joins import Items, Key
     from extproc.core.ports import Answered
 
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 class PartState:
     """What has come of one part so far."""
 
-    __slots__ = ("call", "failed", "items", "keys", "legs", "made", "open", "outcome")
+    __slots__ = ("call", "failed", "failure", "items", "keys", "made", "open", "outcome")
 
     def __init__(self, call: Call, keys: list[Key] | None) -> None:
         self.call = call
         self.keys = keys
         self.items: Items = {}
-        self.legs = 0
         self.open = 0
         self.made = 0
         self.failed = False
+        self.failure: Unusable | None = None  # of the call for which its fallback stands in
         self.outcome = "ok"
 
     def cut(self, value: Any) -> list[Leg]:
@@ -41,7 +42,7 @@ class PartState:
         call = self.call
         self.keys = keys_of(value)
         size = 1 if call.batch is None else call.batch.size
-        return [Leg(self, call, keys, n) for n, keys in enumerate(chunks(self.keys, size))]
+        return [Leg(self, call, keys) for keys in chunks(self.keys, size)]
 
     def gather(self, keys: list[Key], value: Any) -> None:
         """Take what came for keys.
@@ -74,13 +75,12 @@ class PartState:
 class Leg:
     """One call of a part: the only one, or that of a chunk of keys."""
 
-    __slots__ = ("call", "gate", "keys", "number", "part")
+    __slots__ = ("call", "gate", "keys", "part")
 
-    def __init__(self, part: PartState, call: Call, keys: list[Key] | None, number: int) -> None:
+    def __init__(self, part: PartState, call: Call, keys: list[Key] | None) -> None:
         self.part = part
         self.call = call
         self.keys = keys
-        self.number = number
         self.gate: Gate | None = None
 
 

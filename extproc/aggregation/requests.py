@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from extproc.aggregation.calls import SAFE
+from extproc.aggregation import idempotency
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ DEPTH = "x-gateway-depth"
 # Headers of the request that go along with each call: to find it again, and for its language.
 _REQUEST_ID = "x-request-id"
 _CARRIED = ("traceparent", "tracestate", "accept-language")
-_IDEMPOTENCY = "idempotency-key"
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -79,32 +78,35 @@ class Telling:
         self._told: tuple[Pairs, str] | None = None
         self._known: dict[object, tuple[Pairs, str]] = {}
 
-    def outgoing(self, call: Call, context: Context, leg: int, legs: int) -> Outgoing:
-        """Return one call's request.
+    @property
+    def idempotency(self) -> str | None:
+        """Return the client's Idempotency-Key."""
+        return self._request.headers.get(idempotency.HEADER)
+
+    def outgoing(self, call: Call, context: Context, key: str | None = None) -> Outgoing:
+        """Return one call's request; a header that the call names takes the place of the usual.
 
         Args:
             call: which.
             context: what its templates are filled in from.
-            leg: its number among the calls of this part.
-            legs: how many there are.
+            key: under which the upstream knows the call; None for none.
 
         Raises:
             NoValue: the path or the body has a hole without a value.
             Unusable: the body's value doesn't fit its kind.
         """
         headers, identity = self._same_for_many(call, context)
-        if call.headers:
-            own = filled(call.headers, context)
-            headers = (*headers, *own)
-            identity = "\n".join([identity, *[f"{name}:{value}" for name, value in own]])
         body = b""
         if call.body is not None:
             headers = (*headers, *call.kind.sends_with_body)
             body = call.kind.written(call.body.filled(context))
-        if call.method not in SAFE:
-            key = self._request.headers.get(_IDEMPOTENCY)
-            if key is not None:
-                headers = (*headers, (_IDEMPOTENCY, key if legs == 1 else f"{key}-{leg}"))
+        if key is not None:
+            headers = (*headers, (idempotency.HEADER, key))
+        if call.headers:
+            own = filled(call.headers, context)
+            names = {name for name, _ in own}
+            headers = (*[pair for pair in headers if pair[0] not in names], *own)
+            identity = "\n".join([identity, *[f"{name}:{value}" for name, value in own]])
         return Outgoing(call.method, call.path.target(context), headers, body, identity)
 
     def _same_for_many(self, call: Call, context: Context) -> tuple[Pairs, str]:

@@ -12,6 +12,7 @@ from jmespath.exceptions import JMESPathError
 
 from extproc.expressions.conditions import NotAnExpression
 from extproc.expressions.shaping import Shaping, TooMuchWork, Unknown, shape_of
+from extproc.expressions.templates import number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -124,7 +125,9 @@ def _scalar_size(value: Any) -> int:
 
 
 def key_text(key: Any) -> str:
-    """Return the text by which keys compare: JSON's, so that 7 equals "7"."""
+    """Return the text by which keys compare: a path's, so that 7, 7.0 and "7" are one."""
+    if isinstance(key, float):
+        return number_text(key)
     return key if isinstance(key, str) else written(key).decode()
 
 

@@ -16,13 +16,14 @@ from extproc.expressions.conditions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from extproc.expressions.conditions import Context
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
 _QUOTES = "\"'"
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]|#")  # a fragment is never sent (RFC 9110 7.1)
+_LARGEST = 1 << 63
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*\Z")  # RFC 3986 section 2.3
 
 
@@ -30,7 +31,17 @@ Pieces = tuple["str | Expression", ...]
 
 
 class NoValue(Exception):
-    """A hole has no value: a map, null, an error, or what its place doesn't allow."""
+    """A hole has no value: a map, null, an error, or what its place doesn't allow.
+
+    Attributes:
+        source: the hole, or what is wrong with its value.
+        names: what the hole reads; empty where it isn't one hole's trouble.
+    """
+
+    def __init__(self, source: str, names: Iterable[str] = ()) -> None:
+        super().__init__(source)
+        self.source = source
+        self.names = frozenset(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class Template:
         path, parameters = _parted(self.pieces)
         filled = ""
         for piece in path:
-            filled += piece if isinstance(piece, str) else _segment(_text(piece, context))
+            filled += piece if isinstance(piece, str) else _segment(piece, context)
         if _climbs(filled):
             raise NoValue(self.source)
         if parameters is None:
@@ -246,8 +257,8 @@ def _end_of_hole(source: str, start: int) -> int:
 def _text(expression: Expression, context: Context) -> str:
     try:
         return as_text(expression.value(context))
-    except EvaluationFailed as error:
-        raise NoValue(expression.source) from error
+    except (EvaluationFailed, NoValue) as error:
+        raise NoValue(expression.source, expression.names) from error
 
 
 def as_text(value: Any) -> str:
@@ -263,10 +274,15 @@ def as_text(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return number_text(value)
     if isinstance(value, list):
         return ",".join(as_text(item) for item in _scalars(value))
     raise NoValue(type(value).__name__)
+
+
+def number_text(value: float) -> str:
+    """Write a number with a fraction; one without is the integer that it is (7.0 is 7)."""
+    return str(int(value)) if value.is_integer() and abs(value) < _LARGEST else repr(value)
 
 
 def _scalars(values: list[Any]) -> list[Any]:
@@ -287,8 +303,9 @@ def _for_header(text: str) -> str:
 _PLAIN = re.compile(r"(?! )[\x20-\x24\x26-\x7e]*(?<! )\Z")
 
 
-def _segment(text: str) -> str:
+def _segment(expression: Expression, context: Context) -> str:
     """Percent-encode one segment: all but unreserved characters (RFC 3986 section 2.3)."""
+    text = _text(expression, context)
     if text in {"", ".", ".."}:
-        raise NoValue(text)
+        raise NoValue(expression.source, expression.names)
     return _quoted(text)

@@ -321,8 +321,10 @@ def test_b7_no_value_changes_what_is_called(place: Gateway, upstream: Counting, 
 
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_b7_segments_that_are_none(place: Gateway, upstream: Counting, value: str) -> None:
-    """The call fails, and isn't made."""
-    assert place.ask(f"/one?id={value}&q=1").status == 502
+    """The request is refused, and the call isn't made."""
+    reply = place.ask(f"/one?id={value}&q=1")
+    assert (reply.status, reply.reason) == (400, "malformed")
+    assert reply.json["detail"] == "The part part needs request.query.id, which isn't there."
     assert not upstream.got
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEXT = """
-upstreams: {u: {endpoints: ["http://127.0.0.1:UPSTREAM"], timeout: 5s}}
+upstreams:
+  u: {endpoints: ["http://127.0.0.1:UPSTREAM"], timeout: 5s}
+  one: {endpoints: ["http://127.0.0.1:UPSTREAM"], concurrency: 1}
 defaults: {authentication: none}
 routes:
   - name: good
@@ -29,6 +31,38 @@ routes:
   - name: xml
     match: {path: "/xml/{id}"}
     aggregate: {calls: {one: {upstream: u, path: "/odd/{request.params.id}", format: xml, required: false, default: D}}, response: "{one: one}"}
+  - name: hidden                   # the fallback's need is left out, but the call failed
+    match: {path: /hidden}
+    aggregate: {calls: {b: {upstream: u, path: /b, when: "false"}, a: {upstream: u, path: /fails, fallback: {upstream: u, path: "/p/{b.id}"}}}, response: "{a: a, b: b}"}
+  - name: lacking                  # n has no id; b, which is left out, isn't to blame
+    match: {path: /lacking}
+    aggregate: {calls: {n: {upstream: u, path: /n}, b: {upstream: u, path: /b, when: "false"}, a: {upstream: u, path: "/q/{n.id}?y={b.y}"}}, response: "{a: a, b: b}"}
+  - name: left
+    match: {path: /left}
+    aggregate: {calls: {n: {upstream: u, path: /n}, b: {upstream: u, path: /b, when: "false"}, a: {upstream: u, path: "/q/{b.y}/{n.name}"}}, response: "{a: a, b: b}"}
+  - name: asked
+    match: {path: /asked}
+    aggregate: {calls: {one: {upstream: u, path: "/q/{request.query.id}"}, two: {upstream: u, path: '/q/{request.headers["x-" + "two"]}'}}, response: "{one: one, two: two}"}
+  - name: charges
+    match: {path: /charges, methods: [POST]}
+    aggregate:
+      calls:
+        order: {upstream: u, method: POST, path: "/order", body: {}}
+        one: {upstream: u, method: POST, path: "/charge/{order.a}", body: {n: 1}}
+        two: {upstream: u, method: POST, path: "/charge/{order.b}", body: {n: 2}, fallback: {upstream: u, method: POST, path: /charge/else, body: {n: 3}}}
+        items: {upstream: u, method: POST, path: "/ship/{key}", each: order.items, body: {}}
+        chunks: {upstream: u, method: POST, path: "/ships", each: order.items, batch: {size: 2, by: position}, body: {keys: "{keys}"}}
+        named: {upstream: u, method: POST, path: /named, headers: {idempotency-key: mine, content-type: application/merge-patch+json, accept: application/vnd.v2+json}, body: {}}
+      response: "{all: [one, two, items, chunks, named]}"
+  - name: turns
+    match: {path: /turns}
+    aggregate: {calls: {a: {upstream: one, path: /turn}, b: {upstream: one, path: /turn}, c: {upstream: one, path: /turn}}, response: "[a, b, c]"}
+  - name: numbers
+    match: {path: /numbers}
+    aggregate: {calls: {n: {upstream: u, path: /n}, items: {upstream: u, path: "/items?ids={keys}", each: n.ids, batch: {key: id}}}, response: "n.ids[].lookup('items', @).name"}
+  - name: late
+    match: {path: "/late/{id}"}
+    aggregate: {deadline: 300ms, calls: {n: {upstream: u, path: /n}, items: {upstream: u, path: "/{request.params.id}/{key}", each: n.ids, required: false}}, response: "items"}
 """
 LONG = b"12345678901234567890"
 ODD = {
@@ -38,12 +72,31 @@ ODD = {
     "rot13": b'<?xml version="1.0" encoding="rot13"?><a>1</a>',
 }
 
+SAYS = {
+    "/n": Say({"name": "n", "ids": [7.0, 8, "9"]}),
+    "/items": Say([{"id": n, "name": f"n{n}"} for n in (9, 8, 7)]),
+    "/order": Say({"a": "x", "b": "y", "items": [5, "a/b", 6]}),
+    "/fails": Say(status=500),
+    "/charge/y": Say(status=500),
+    "/turn": Say({"n": 1}, after=0.1),
+    "/stops/7": Say(status=500),
+    "/stops/8": Say(status=500),
+    "/stops/9": Say(status=500),
+    "/hangs/7": Say(then="hang"),
+    "/hangs/8": Say(then="hang"),
+    "/hangs/9": Say(then="hang"),
+}
+
 
 def answer(got: Got) -> Say:
     """Answer, some slowly and some oddly."""
     if got.path.startswith("/slow/"):
         return Say({"path": got.path}, after=0.3)
-    return Say(body=ODD[got.path.rpartition("/")[2]])
+    if got.path == "/ships":
+        return Say(got.json["keys"])
+    if got.path.startswith("/odd/"):
+        return Say(body=ODD[got.path.rpartition("/")[2]])
+    return SAYS.get(got.path) or Say({"path": got.path})
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +126,83 @@ def test_an_odd_part_is_nobody_elses_trouble(
         reply = place.ask(target)
         assert (reply.status, reply.json) == (200, {"one": "D"})
         assert {one.result().status for one in good} == {200}
+
+
+def test_a_failure_stays_one(place: Gateway) -> None:
+    """What is left out explains a missing value only where the value is of what was left out."""
+    for target in ("/hidden", "/lacking"):
+        assert (place.ask(target).status, place.ask(target).reason) == (502, "part_failed"), target
+    reply = place.ask("/left")
+    assert (reply.status, reply.json) == (200, {"a": None, "b": None})
+
+
+def test_what_the_request_lacks_is_the_clients_mistake(place: Gateway) -> None:
+    """400 as anywhere else, with a name where that is all the expression says."""
+    reply = place.ask("/asked", headers={"x-two": "2"})
+    assert (reply.status, reply.reason) == (400, "malformed")
+    assert reply.json["detail"] == "The part one needs request.query.id, which isn't there."
+    reply = place.ask("/asked?id=1")
+    assert reply.json["detail"] == "The part two needs something of the request, which isn't there."
+    assert place.ask("/asked?id=1", headers={"x-two": "2"}).status == 200
+
+
+def test_an_upstream_knows_a_change_again(place: Gateway, upstream: Counting) -> None:
+    """One key for each change, the same at a retry, whatever else is in the list then."""
+
+    def keys() -> dict[str, str]:
+        upstream.got.clear()
+        reply = place.ask("/charges", method="POST", body=b"", headers={"idempotency-key": "k"})
+        assert reply.status == 200, reply.body
+        return {
+            got.target + got.body.decode(): got.headers["idempotency-key"] for got in upstream.got
+        }
+
+    first = keys()
+    assert first["/order{}"] == "k"
+    assert first['/charge/x{"n":1}'] == "k-one"
+    assert first['/charge/y{"n":2}'] == "k-two"
+    assert first['/charge/else{"n":3}'] == "k"
+    assert first["/ship/5{}"] == "k-items-5"
+    assert first["/named{}"] == "mine"
+    usual = SAYS["/order"]
+    SAYS["/order"] = Say({"a": "x", "b": "y", "items": [6, 5]})
+    second = keys()
+    SAYS["/order"] = usual
+    same = first.keys() & second.keys()
+    assert {"/ship/5{}", "/ship/6{}"} <= same
+    assert {target: first[target] for target in same} == {target: second[target] for target in same}
+
+
+def test_a_header_of_the_call_takes_the_place_of_the_usual_one(
+    place: Gateway, upstream: Counting
+) -> None:
+    """Versioned media types and patches are told by them."""
+    upstream.got.clear()
+    place.ask("/charges", method="POST", body=b"", headers={"idempotency-key": "k"})
+    (named,) = (got for got in upstream.got if got.path == "/named")
+    assert named.headers["content-type"] == "application/merge-patch+json"
+    assert named.headers["accept"] == "application/vnd.v2+json"
+
+
+def test_equal_calls_that_wait_for_their_turn_are_one(place: Gateway, upstream: Counting) -> None:
+    """Three clients, three calls, whatever waits before the upstream's `concurrency`."""
+    upstream.got.clear()
+    with ThreadPoolExecutor(3) as pool:
+        replies = list(pool.map(lambda n: place.ask(f"/turns?{n}"), range(3)))
+    assert [reply.json for reply in replies] == [[{"n": 1}] * 3] * 3
+    assert upstream.count("/turn") <= 3
+
+
+def test_numbers_are_found_as_they_are_asked_for(place: Gateway, upstream: Counting) -> None:
+    """7.0 is asked for as 7 and found as 7."""
+    upstream.got.clear()
+    assert place.ask("/numbers").json == ["n7", "n8", "n9"]
+    assert upstream.got[-1].query["ids"] == ["7,8,9"]
+
+
+@pytest.mark.parametrize("how", ["stops", "hangs"])
+def test_a_list_of_which_nothing_came_is_a_list(place: Gateway, how: str) -> None:
+    """Of nulls, whether its calls failed or their time was over."""
+    reply = place.ask(f"/late/{how}")
+    assert (reply.status, reply.json) == (200, [None, None, None])
+    assert reply.headers["x-gateway-partial"] == "items"

@@ -1,0 +1,86 @@
+"""The calls of one exchange that have begun, and those that wait for their turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from extproc.aggregation.calls import SAFE
+from extproc.aggregation.legs import seen
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from extproc.aggregation.budget import Gate
+    from extproc.aggregation.calls import Call
+    from extproc.aggregation.legs import Leg
+    from extproc.aggregation.requests import Outgoing
+    from extproc.core.ports import Answered
+
+
+class UnderWay:
+    """What has begun, by its future, and what waits before an upstream's gate.
+
+    Attributes:
+        flying: the calls that were made, each with the legs that wait for its answer.
+    """
+
+    __slots__ = ("_gated", "_same", "flying")
+
+    def __init__(self) -> None:
+        self.flying: dict[asyncio.Future[Answered], list[Leg]] = {}
+        self._gated: dict[Leg, tuple[Gate, Callable[[], None]]] = {}
+        # By where they go: answered or under way, or the legs that wait with one for its turn.
+        self._same: dict[str, tuple[Outgoing, Call, asyncio.Future[Answered] | list[Leg]]] = {}
+
+    def equal(self, leg: Leg, outgoing: Outgoing) -> asyncio.Future[Answered] | list[Leg] | None:
+        """Return an equal call: one that was made, or the legs with which one waits.
+
+        A call has its own timeout and bound; one that differs in these isn't equal.
+        """
+        if outgoing.method not in SAFE:
+            return None
+        known = self._same.get(leg.call.upstream + outgoing.target)
+        if known is None or known[0] != outgoing or not known[1].ends_like(leg.call):
+            return None
+        return known[2]
+
+    def waits(self, leg: Leg, gate: Gate, later: Callable[[], None]) -> None:
+        """Take note of one that waits before a gate until `later` is called."""
+        self._gated[leg] = (gate, later)
+
+    def waits_no_more(self, leg: Leg) -> None:
+        """It is its turn."""
+        del self._gated[leg]
+
+    def may_be_joined(
+        self, call: Call, outgoing: Outgoing, by: asyncio.Future[Answered] | list[Leg]
+    ) -> None:
+        """Let equal ones find a call that was made, or the list to wait in with it."""
+        if outgoing.method in SAFE:
+            self._same[call.upstream + outgoing.target] = (outgoing, call, by)
+
+    def given_up(self, came: Callable[[asyncio.Future[Answered]], object]) -> Iterator[str]:
+        """Give everything up, here and at the upstreams, since nobody waits any more.
+
+        Args:
+            came: what was told of answers.
+
+        Yields:
+            The upstream of each call that was under way.
+        """
+        for leg, (gate, later) in self._gated.items():
+            gate.give_up(later)
+            leg.gate = None
+        self._gated.clear()
+        for future, legs in self.flying.items():
+            promptly = getattr(future, "promptly", None)
+            if promptly is not None:
+                promptly(None)
+            future.remove_done_callback(came)
+            future.cancel()
+            future.add_done_callback(seen)
+            if legs[0].gate is not None:
+                legs[0].gate.leave()
+            yield legs[0].call.upstream
+        self.flying.clear()
