@@ -317,6 +317,7 @@ class Execution:
             identity=outgoing.identity,
             stale_if_error=call.stale,
             about=self._telling.about,
+            alike=call.path.source,
         )
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._under.flying[future] = [leg, *equal]

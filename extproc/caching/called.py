@@ -64,6 +64,7 @@ class CachedCalls:
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
+        alike: str = "",
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
 
@@ -85,6 +86,7 @@ class CachedCalls:
             return self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
         wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error, about)
+        wanted.kind = (upstream, alike) if alike else None
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
         made = self._call(
@@ -128,7 +130,7 @@ class CachedCalls:
             if found is not None:
                 return found
             place = self._place(wanted)
-            if gave_up or flights.passes(place):
+            if gave_up or flights.passes(place) or (entry is None and flights.barren(wanted.kind)):
                 return await self._made(wanted, entry)
             flight = flights.joined(place)
             if flight is None:
@@ -304,10 +306,10 @@ class CachedCalls:
             if storing.is_telling(answer.status):
                 if before is not None:
                     self._responses.drop(wanted.key, before)
-                self._responses.flights.unshared(self._place(wanted))
+                self._responses.flights.unshared(self._place(wanted), kind=wanted.kind)
             return self.passed(answer, wanted, sent)
         self._responses.keep(wanted.key, entry)
-        self._responses.came(wanted.key, wanted.headers, entry)
+        self._responses.came(wanted.key, wanted.headers, entry, kind=wanted.kind)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
 
     def passed(self, answer: Answered, wanted: _Wanted, sent: float) -> Answered:
@@ -340,6 +342,7 @@ class _Wanted:
         "_pairs",
         "about",
         "key",
+        "kind",
         "max_bytes",
         "stale_if_error",
         "target",
@@ -359,6 +362,7 @@ class _Wanted:
         about: Callable[[], Names] | None,
     ) -> None:
         self.key = key
+        self.kind: tuple[str, str] | None = None
         self.about = about
         self.upstream = upstream
         self.target = target

@@ -16,7 +16,7 @@ from extproc.caching.selecting import selected, selects
 from extproc.core.ports import SharedMark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from extproc.caching.entry import Entry
     from extproc.caching.keys import type_of_key
@@ -132,13 +132,13 @@ class Responses:
         if self.shared is not None:
             self.shared.keep(key, entry, self._clock.now())
 
-    def came(self, key: type_of_key, headers: Headers, entry: Entry) -> None:
+    def came(self, key: type_of_key, headers: Headers, entry: Entry, kind: Hashable = None) -> None:
         """Remember whether others can use what was stored for a request without asking again."""
         place = self.place(key, headers)
         if reuse.use(entry, NOTHING, self._clock.now()) is Use.VALIDATE:
-            self.flights.unshared(place, stored=True)
+            self.flights.unshared(place, stored=True, kind=kind)
         else:
-            self.flights.shared(place)
+            self.flights.shared(place, kind=kind)
 
     def place(self, key: type_of_key, headers: Headers) -> Place:
         """Return what requests have in common that may wait for each other: key and variant."""

@@ -181,6 +181,7 @@ class CachedCaller(Protocol):
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
+        alike: str = "",
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
@@ -198,6 +199,9 @@ class CachedCaller(Protocol):
                 call that failed or was answered with 500, 502, 503 or 504.
             about: gives the names of the answer that the call is made for; what is stored isn't
                 used where one of them was purged or invalidated since.
+            alike: what calls of one kind have in common, such as the path before its holes are
+                filled in. Where answers of a kind were for nobody else, nobody waits for the next
+                one's. Empty for nothing.
 
         Raises:
             UpstreamFault: as for `Caller.call`.
@@ -219,8 +223,9 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
+        alike: str = "",
     ) -> Awaitable[Answered]:
-        del identity, stale_if_error, about
+        del identity, stale_if_error, about, alike
         return call(
             upstream,
             method,

@@ -394,3 +394,29 @@ async def test_what_answers_say_of_their_reuse() -> None:
     upstream.headers = {}
     said = [(await place.get("/c")).reuse for _ in range(2)]
     assert said == [Reuse()] * 2
+
+
+@pytest.mark.parametrize("directives", ["no-store", "no-cache"])
+async def test_what_is_hardly_ever_for_others(directives: str) -> None:
+    """After three of a kind nobody waits for another's, until one is for others again."""
+    upstream = Upstream(cache_control=directives, etag='"v"')
+    place, kind = Place(upstream), {"alike": "/{id}"}
+
+    async def both(target: str) -> int:
+        upstream.asked.clear()
+        upstream.go.clear()
+        waiting = [asyncio.ensure_future(place.get(target, **kind)) for _ in range(2)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        under_way = len(upstream.asked)
+        upstream.go.set()
+        await asyncio.gather(*waiting)
+        return under_way
+
+    assert [await both(f"/{n}") for n in range(4)] == [1, 1, 1, 2]
+    assert await both("/3") == 2
+    kind = {"alike": "/other"}
+    assert await both("/of-another-kind") == 1
+    kind = {"alike": "/{id}"}
+    upstream.headers["cache-control"] = "max-age=60"
+    assert [await both(f"/new/{n}") for n in range(2)] == [2, 1]

@@ -63,6 +63,9 @@ routes:
   - name: late
     match: {path: "/late/{id}"}
     aggregate: {deadline: 300ms, calls: {n: {upstream: u, path: /n}, items: {upstream: u, path: "/{request.params.id}/{key}", each: n.ids, required: false}}, response: "items"}
+  - name: orders
+    match: {path: "/orders/{id}"}
+    aggregate: {deadline: 450ms, calls: {one: {upstream: u, path: "/slow/{request.params.id}"}}, response: one}
 """
 LONG = b"12345678901234567890"
 ODD = {
@@ -206,3 +209,18 @@ def test_a_list_of_which_nothing_came_is_a_list(place: Gateway, how: str) -> Non
     reply = place.ask(f"/late/{how}")
     assert (reply.status, reply.json) == (200, [None, None, None])
     assert reply.headers["x-gateway-partial"] == "items"
+
+
+def test_nobody_waits_for_what_is_hardly_ever_for_others(
+    place: Gateway, upstream: Counting
+) -> None:
+    """A wait and a call take twice the time of one, which here is more than there is."""
+    for number in range(3):
+        assert place.ask(f"/orders/{number}").status == 200
+    upstream.got.clear()
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(place.ask, "/orders/new")
+        until(lambda: upstream.got, "one is under way")
+        others = [pool.submit(place.ask, "/orders/new") for _ in range(5)]
+        assert {reply.result().status for reply in (first, *others)} == {200}
+    assert upstream.count("/slow/new") == 6
