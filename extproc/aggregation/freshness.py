@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from extproc.core.ports import Answered
 
+_OF_CLIENT = frozenset({"accept-language"})
+
 
 class Freshness:
     """Gathers what the parts say.
@@ -23,6 +25,7 @@ class Freshness:
     Attributes:
         whole: nothing was missing, nothing stale: it may be stored as complete.
         tags: of all parts, each once.
+        varies: headers that calls pass on from the client as they are, and that select a part.
     """
 
     def __init__(self, ttl: float | None) -> None:
@@ -33,6 +36,7 @@ class Freshness:
         self._demands: set[str] = set()
         self.whole = True
         self.tags: dict[str, None] = {}
+        self.varies: frozenset[str] = frozenset()
 
     def took(self, answer: Answered) -> None:
         """Take note of one part's answer."""
@@ -46,6 +50,8 @@ class Freshness:
             return
         if said.demands:
             self._demands |= said.demands
+        if said.varies:
+            self.varies |= said.varies & _OF_CLIENT
         if said.lifetime is None and self._ttl is None:
             self._shared = None  # and nobody is told more
             return

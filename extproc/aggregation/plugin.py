@@ -40,6 +40,7 @@ class Aggregate(Plugin):
         cached: the route has a cache.
         ttl: seconds that it keeps what names no lifetime; None for not at all.
         gates: bounds of upstreams.
+        varies: headers of the client that make a difference, in lower case.
         names: gives the names by which the answer to a request, at a time, may be purged.
     """
 
@@ -49,6 +50,7 @@ class Aggregate(Plugin):
     cached: bool = False
     ttl: float | None = None
     gates: Mapping[str, Gate]
+    varies: frozenset[str] = frozenset()
     names: Callable[[Request, float], Names] | None = None
 
     def on_start(self, services: Services) -> None:
@@ -134,8 +136,9 @@ class Aggregate(Plugin):
         control = freshness.control(private=told)
         if control is not None:
             headers["cache-control"] = control
-        if self.plan.selection.header:
-            headers["vary"] = self.plan.selection.header
+        varies = freshness.varies.union(self.varies) if freshness.varies else self.varies
+        if varies:
+            headers["vary"] = ", ".join(sorted(varies))
         response.metadata["tags"] = tuple(freshness.tags)
         return response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from extproc.caching import storing
+from extproc.caching import selecting, storing
 from extproc.caching.control import TARGETS, directives, of_response
 from extproc.caching.freshness import lifetime
 from extproc.caching.policy import Policy
@@ -53,7 +53,8 @@ def reuse(status: int, headers: Headers, came: float) -> Reuse:
         "no-cache": any("no-cache" in one for one in everybody),
         "must-revalidate": any(storing.never_stale(one) for one in everybody),
     }
-    return Reuse(shared, clients, frozenset([name for name, holds in demands.items() if holds]))
+    holding = frozenset([name for name, holds in demands.items() if holds])
+    return Reuse(shared, clients, holding, frozenset(selecting.varying(headers) or ()))
 
 
 def _named(status: int, headers: Headers, said: Directives, came: float) -> float | None:

@@ -353,7 +353,9 @@ class _Builder(Compiler):
         if route.response.body is not None:
             shape = self._projection(route.response.body, (*key, "response", "body"))
             views = self._views(route.response.views, (*key, "response", "views"))
-            yield _step(ResponseBody(shape=shape, views=views))
+            plugin = ResponseBody(shape=shape, views=views)
+            plugin.varies = caching.varies(plugin, [condition for _, condition in self._consumers])
+            yield _step(plugin)
 
     def _aggregate(self, route: RouteModel, key: Key, tags: Sequence[Template]) -> Iterator[Step]:
         plan = self._aggregates.plan(route, key)
@@ -370,6 +372,7 @@ class _Builder(Compiler):
             gates=self._aggregates.gates,
             names=caching.named(route, tags),
         )
+        plugin.varies = caching.varies(plugin, [condition for _, condition in self._consumers])
         yield Step("aggregate", plugin, Limits(plan.deadline + _MARGIN))
 
     def _sends_identity(self, route: RouteModel) -> bool:

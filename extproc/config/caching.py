@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 CARRIED_LANGUAGE = "accept-language"  # goes along with each call of an aggregate
 _FIXED = re.compile(r"[^{?*]*")  # of a path: what stands before the first hole
 _QUERIES = ("request.query", "request.queries")
+_HEADERS = "request.headers."
 _WHOLE_QUERY = "request.query"
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
@@ -80,6 +81,24 @@ def reads(plugins: Iterable[Plugin]) -> Reads:
     return Reads(found, tuple(somebody), parameters)
 
 
+def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> frozenset[str]:
+    """Return the client's headers that make a difference to what a plugin answers.
+
+    Caches further on must be told of them (RFC 9110 section 12.5.5); this one has them in its key.
+
+    Args:
+        plugin: which.
+        consumers: what tells consumers apart, where the view is the consumer's.
+    """
+    parts = reads([plugin]).parts
+    found = set(parts)
+    if "view" in found or "consumer" in found:
+        found |= {name for c in consumers for name, _ in _of_expression(c.expression)}
+    of_header = {name.removeprefix(_HEADERS) for name in found if name.startswith(_HEADERS)}
+    credentials = {name.removeprefix("credentials.") for name in found if name.startswith("cred")}
+    return frozenset({"*"} if "request.headers" in found else of_header | credentials)
+
+
 def _of_plugin(plugin: Plugin) -> Iterator[Part]:
     if isinstance(plugin, Identity | Assertion) and not plugin.send:
         return
@@ -100,7 +119,7 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
     calls = [one for call in plan.calls.values() for one in _with_fallbacks(call)]
     yield CARRIED_LANGUAGE, keys.header(CARRIED_LANGUAGE)
     selection = plan.selection
-    if plan.views:
+    if selection.consumers:
         yield _view(selection.consumers)
     if selection.header:
         yield f"request.headers.{selection.header}", keys.header(selection.header)

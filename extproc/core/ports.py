@@ -88,11 +88,13 @@ class Reuse:
         clients: the same for the caches of clients.
         demands: of `no-store`, `private`, `no-cache` and `must-revalidate` those that hold for it,
             whatever they were written as.
+        varies: headers of the call, in lower case, that select it (RFC 9110 section 12.5.5).
     """
 
     lifetime: float | None = None
     clients: float | None = None
     demands: frozenset[str] = frozenset()
+    varies: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -153,10 +153,16 @@ class ResponseBody(Plugin):
 
     A successful response that isn't JSON is refused: the shape may be there to leave out what
     clients mustn't see.
+
+    Attributes:
+        shape: of all that have no view.
+        views: by consumer.
+        varies: headers of the client by which consumers are told apart, in lower case.
     """
 
     shape: Projection
     views: dict[str, Projection]
+    varies: frozenset[str] = frozenset()
 
     def on_request(self, request: Request) -> None:
         """Ask for a whole, uncompressed answer: a part or an encoding can't be shaped."""
@@ -178,6 +184,8 @@ class ResponseBody(Plugin):
         except ShapeFailed:
             return _broken("The upstream's answer has another shape.")
         response.headers["content-type"] = "application/json"
+        for name in sorted(self.varies):
+            response.headers.add("vary", name)
         return written(shaped)
 
 

@@ -20,6 +20,9 @@ TEXT = """
 upstreams:
   u: {endpoints: ["http://127.0.0.1:UPSTREAM"], timeout: 5s}
   one: {endpoints: ["http://127.0.0.1:UPSTREAM"], concurrency: 1}
+  passing: {endpoints: ["http://127.0.0.1:UPSTREAM"], forward_credentials: true}
+authentication: {keys: {api_key: {file: keys.jsonl}}}
+consumers: {phones: {when: 'request.headers["user-agent"].contains("Phone")', view: phone}}
 defaults: {authentication: none}
 routes:
   - name: good
@@ -63,6 +66,19 @@ routes:
   - name: late
     match: {path: "/late/{id}"}
     aggregate: {deadline: 300ms, calls: {n: {upstream: u, path: /n}, items: {upstream: u, path: "/{request.params.id}/{key}", each: n.ids, required: false}}, response: "items"}
+  - name: spoken
+    match: {path: "/spoken/{id}"}
+    aggregate: {calls: {one: {upstream: u, path: "/spoken/{request.params.id}"}}, response: one}
+  - name: read
+    match: {path: /read}
+    aggregate: {calls: {one: {upstream: u, path: '/q/{request.headers["x-org"]}', when: '"x-when" in request.headers', fallback: {upstream: u, path: '/q?{request.headers["x-else"]}'}}}, view: {header: x-view}, response: one, views: {small: one.path}}
+  - name: watched
+    match: {path: /watched}
+    aggregate: {calls: {one: {upstream: passing, path: /q}}, response: one, views: {phone: one.path}}
+  - name: shaped
+    match: {path: /shaped}
+    upstream: u
+    response: {body: path, views: {phone: "[path]"}}
   - name: orders
     match: {path: "/orders/{id}"}
     aggregate: {deadline: 450ms, calls: {one: {upstream: u, path: "/slow/{request.params.id}"}}, response: one}
@@ -79,6 +95,11 @@ SAYS = {
     "/n": Say({"name": "n", "ids": [7.0, 8, "9"]}),
     "/items": Say([{"id": n, "name": f"n{n}"} for n in (9, 8, 7)]),
     "/order": Say({"a": "x", "b": "y", "items": [5, "a/b", 6]}),
+    "/spoken/silent": Say(1, headers={"cache-control": "max-age=60"}),
+    "/spoken/both": Say(
+        1, headers={"cache-control": "max-age=60", "vary": "Accept-Language, X-Request-Id"}
+    ),
+    "/shaped": Say({"path": 1}, headers={"cache-control": "max-age=60", "vary": "x-own"}),
     "/fails": Say(status=500),
     "/charge/y": Say(status=500),
     "/turn": Say({"n": 1}, after=0.1),
@@ -112,7 +133,7 @@ def upstream() -> Iterator[Counting]:
 @pytest.fixture(scope="module")
 def place(upstream: Counting) -> Iterator[Gateway]:
     """Run a gateway."""
-    with gateway(TEXT.replace("UPSTREAM", str(upstream.port))) as running:
+    with gateway(TEXT.replace("UPSTREAM", str(upstream.port)), {"keys.jsonl": ""}) as running:
         yield running
 
 
@@ -224,3 +245,24 @@ def test_nobody_waits_for_what_is_hardly_ever_for_others(
         others = [pool.submit(place.ask, "/orders/new") for _ in range(5)]
         assert {reply.result().status for reply in (first, *others)} == {200}
     assert upstream.count("/slow/new") == 6
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/spoken/silent", ""),
+        ("/spoken/both", "accept-language"),
+        ("/read", "x-else, x-org, x-view, x-when"),
+        ("/watched", "user-agent, x-api-key"),
+        ("/shaped", "user-agent, x-own"),
+    ],
+)
+def test_caches_further_on_hear_what_makes_a_difference(
+    place: Gateway, target: str, expected: str
+) -> None:
+    """Else they give one client's answer to another (RFC 9110 section 12.5.5)."""
+    headers = {"x-org": "o", "x-when": "1", "x-else": "e", "user-agent": "Phone"}
+    reply = place.ask(target, headers=headers)
+    assert reply.status == 200
+    said = [part.strip() for part in reply.headers.get("vary", "").split(",")]
+    assert sorted(said) == expected.split(", ")
