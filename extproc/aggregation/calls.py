@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation.failures import Unusable
 from extproc.aggregation.kinds import Json
 from extproc.expressions.conditions import EvaluationFailed
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 
     from extproc.aggregation.bodies import Body
     from extproc.aggregation.kinds import Kind
+    from extproc.core.ports import Answered
     from extproc.expressions.conditions import Condition, Context
     from extproc.expressions.projections import Projection
     from extproc.expressions.templates import Template
+
+_TOO_MANY = 429
 
 KEY, KEYS = "key", "keys"
 """Names in the templates of a call with `each`: the one key, or those of a chunk."""
@@ -93,6 +97,14 @@ class Call:
             return self.when is None or self.when.holds(context)
         except EvaluationFailed:
             return False
+
+    def is_read(self, answer: Answered) -> bool:
+        """Say whether an answer is a status of the upstream's, or is read as what it must be."""
+        try:
+            self.kind.read(answer)
+        except Unusable as failure:
+            return failure.reason == "status" and failure.status != _TOO_MANY
+        return True
 
     def ends_like(self, other: Call) -> bool:
         """Say whether an equal request ends in the same way for both, whatever comes."""

@@ -65,6 +65,7 @@ class CachedCalls:
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
         alike: str = "",
+        usable: Callable[[Answered], bool] | None = None,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
 
@@ -87,6 +88,7 @@ class CachedCalls:
         key = ("call", upstream, target, digest(identity) if identity else "")
         wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error, about)
         wanted.kind = (upstream, alike) if alike else None
+        wanted.usable = usable
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
         made = self._call(
@@ -231,10 +233,13 @@ class CachedCalls:
             if stands is None:
                 raise
             return stands
-        if answer.status in validating.ERRORS:
+        unusable = wanted.usable is not None and not wanted.usable(answer)
+        if unusable or answer.status in validating.ERRORS:
             stands = self._instead(wanted, entry)
             if stands is not None:
                 return stands
+        if unusable:
+            return self.passed(answer, wanted, sent)
         if answer.status == _NOT_MODIFIED and entry is not None and conditions:
             if validating.confirms(answer.headers, entry):
                 return self._confirmed(wanted, entry, answer, sent, stamp)
@@ -348,6 +353,7 @@ class _Wanted:
         "target",
         "timeout",
         "upstream",
+        "usable",
     )
 
     def __init__(
@@ -363,6 +369,7 @@ class _Wanted:
     ) -> None:
         self.key = key
         self.kind: tuple[str, str] | None = None
+        self.usable: Callable[[Answered], bool] | None = None
         self.about = about
         self.upstream = upstream
         self.target = target
@@ -397,6 +404,9 @@ class _Passing:
         self._stamp = stamp
 
     def __call__(self, answer: Answered) -> Answered:
+        usable = self._wanted.usable
+        if usable is not None and not usable(answer):
+            return self._calls.passed(answer, self._wanted, self._sent)
         if not answer.headers.has_any(_TELLING):
             answer.source, answer.tags = "miss", (self._wanted.tag,)
             answer.reuse = composing.SILENT

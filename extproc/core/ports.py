@@ -184,6 +184,7 @@ class CachedCaller(Protocol):
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
         alike: str = "",
+        usable: Callable[[Answered], bool] | None = None,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
@@ -204,6 +205,8 @@ class CachedCaller(Protocol):
             alike: what calls of one kind have in common, such as the path before its holes are
                 filled in. Where answers of a kind were for nobody else, nobody waits for the next
                 one's. Empty for nothing.
+            usable: says whether an answer is what the call is made for; None for any. Another one
+                isn't stored, and `stale_if_error` holds for it as for an error.
 
         Raises:
             UpstreamFault: as for `Caller.call`.
@@ -226,8 +229,9 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
         alike: str = "",
+        usable: Callable[[Answered], bool] | None = None,
     ) -> Awaitable[Answered]:
-        del identity, stale_if_error, about, alike
+        del identity, stale_if_error, about, alike, usable
         return call(
             upstream,
             method,

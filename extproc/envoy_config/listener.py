@@ -88,7 +88,7 @@ from extproc.core.verdict import (
     REQUEST_ATTRIBUTES,
     RESPONSE_ATTRIBUTES,
 )
-from extproc.envoy_config.local_replies import local_replies
+from extproc.envoy_config.local_replies import local_replies, marked
 from extproc.envoy_config.matching import names_methods, spellings
 from extproc.envoy_config.routes import EXT_PROC, RBAC
 from extproc.envoy_config.shapes import (
@@ -401,6 +401,7 @@ def egress_listener(facts: Facts, routes: RouteConfiguration | None) -> Listener
             initial_connection_window_size=16 << 20,
         ),
         http_filters=[_router(suppress=False)],
+        local_reply_config=marked(),
     )
     if routes is not None:
         manager.route_config = routes

@@ -24,6 +24,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from extproc.envoy_config.shapes import packed
 
 _CEL = "envoy.access_loggers.extension_filters.cel"
+LOCAL_REPLY = "x-extproc-local-reply"
 _PROBLEM = "application/problem+json"
 
 
@@ -110,14 +111,28 @@ def local_replies() -> LocalReplyConfig:
     return LocalReplyConfig(mappers=[_mapper(reply) for reply in REPLIES])
 
 
+def marked() -> LocalReplyConfig:
+    """Return what tells the service which answers to its calls are Envoy's own, and why."""
+    why = HeaderValue(key=LOCAL_REPLY, value="%RESPONSE_FLAGS%")
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(
+                filter=_where("response.code >= 400"),
+                headers_to_add=[HeaderValueOption(header=why)],
+            )
+        ]
+    )
+
+
+def _where(expression: str) -> AccessLogFilter:
+    typed = packed(ExpressionFilter(expression=expression))
+    return AccessLogFilter(extension_filter=ExtensionFilter(name=_CEL, typed_config=typed))
+
+
 def _mapper(reply: Reply) -> ResponseMapper:
     expression = f"!{_details('extproc_')} && ({reply.when})"
     return ResponseMapper(
-        filter=AccessLogFilter(
-            extension_filter=ExtensionFilter(
-                name=_CEL, typed_config=packed(ExpressionFilter(expression=expression))
-            )
-        ),
+        filter=_where(expression),
         status_code=reply.status,
         body_format_override=SubstitutionFormatString(
             json_format=Struct(

@@ -420,3 +420,25 @@ async def test_what_is_hardly_ever_for_others(directives: str) -> None:
     kind = {"alike": "/{id}"}
     upstream.headers["cache-control"] = "max-age=60"
     assert [await both(f"/new/{n}") for n in range(2)] == [2, 1]
+
+
+async def test_what_is_not_usable_stands_for_nothing() -> None:
+    """It isn't stored, and what is stored stands in as for an error, for as long."""
+    upstream = Upstream(cache_control="max-age=10")
+    place = Place(upstream)
+
+    async def get() -> bytes:
+        said: dict[str, Any] = {"usable": lambda answer: answer.body == b"1", "stale_if_error": 60}
+        return (await place.get(**said)).body
+
+    assert await get() == b"1"
+    place.clock.move(20)
+    assert [await get(), await get()] == [b"1", b"1"]
+    assert len(upstream.asked) == 3
+    place.clock.move(60)
+    assert [await get(), await get()] == [b"4", b"5"]
+    upstream.headers["cache-control"] = "no-store"
+    assert [(await place.get("/b")).body for _ in range(2)] == [b"6", b"7"]
+    upstream.headers["cache-control"] = "max-age=10"
+    usable = {"usable": lambda _answer: False}
+    assert [(await place.get("/b", **usable)).body for _ in range(2)] == [b"8", b"9"]

@@ -488,10 +488,20 @@ class TestWhatIsTold:
         found = [r for r in records(place) if r["request_id"] == request_id]
         return {call["part"]: call["outcome"] for r in found for call in r["calls"]}
 
-    def test_the_last_good_part_stands_in(self, place: Gateway, upstream: Counting) -> None:
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            Say(status=500),
+            Say(status=429),
+            Say(body=b"<html>", headers={"cache-control": "max-age=60"}),
+        ],
+    )
+    def test_the_last_good_part_stands_in(
+        self, place: Gateway, upstream: Counting, bad: Say
+    ) -> None:
         """With `stale`: the answer isn't partial, and isn't kept by anybody."""
         assert place.ask("/stale").json == {"n": 1}
-        upstream.answer = lambda _got: Say(status=500)
+        upstream.answer = lambda _got: bad
         try:
             until(lambda: place.ask("/stale").headers.get("cache-control") == "no-store", "stale")
             reply = place.ask("/stale")

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.client import ask
 from tests.support.counting import Counting, Got, Say, counting
+from tests.support.places import free_port
 from tests.support.processes import Gateway, gateway
 from tests.support.waiting import until
 
@@ -21,6 +25,9 @@ upstreams:
   u: {endpoints: ["http://127.0.0.1:UPSTREAM"], timeout: 5s}
   one: {endpoints: ["http://127.0.0.1:UPSTREAM"], concurrency: 1}
   passing: {endpoints: ["http://127.0.0.1:UPSTREAM"], forward_credentials: true}
+  dead: {endpoints: ["http://127.0.0.1:DEAD"]}
+  hasty: {endpoints: ["http://127.0.0.1:UPSTREAM"], timeout: 200ms}
+decisions: {file: records.jsonl}
 authentication: {keys: {api_key: {file: keys.jsonl}}}
 consumers: {phones: {when: 'request.headers["user-agent"].contains("Phone")', view: phone}}
 defaults: {authentication: none}
@@ -79,6 +86,9 @@ routes:
     match: {path: /shaped}
     upstream: u
     response: {body: path, views: {phone: "[path]"}}
+  - name: broken
+    match: {path: "/broken/{how}"}
+    aggregate: {calls: {dead: {upstream: dead, path: /x, required: false}, cut: {upstream: u, path: /cut, required: false, timeout: 300ms}, hangs: {upstream: hasty, path: /hangs/7, required: false}, said: {upstream: u, path: /fails, required: false}}, response: "[dead, cut, hangs, said]"}
   - name: orders
     match: {path: "/orders/{id}"}
     aggregate: {deadline: 450ms, calls: {one: {upstream: u, path: "/slow/{request.params.id}"}}, response: one}
@@ -101,6 +111,7 @@ SAYS = {
     ),
     "/shaped": Say({"path": 1}, headers={"cache-control": "max-age=60", "vary": "x-own"}),
     "/fails": Say(status=500),
+    "/cut": Say(body=b"", length=10, then="close"),
     "/charge/y": Say(status=500),
     "/turn": Say({"n": 1}, after=0.1),
     "/stops/7": Say(status=500),
@@ -133,7 +144,10 @@ def upstream() -> Iterator[Counting]:
 @pytest.fixture(scope="module")
 def place(upstream: Counting) -> Iterator[Gateway]:
     """Run a gateway."""
-    with gateway(TEXT.replace("UPSTREAM", str(upstream.port)), {"keys.jsonl": ""}) as running:
+    with gateway(
+        TEXT.replace("UPSTREAM", str(upstream.port)).replace("DEAD", str(free_port())),
+        {"keys.jsonl": ""},
+    ) as running:
         yield running
 
 
@@ -266,3 +280,28 @@ def test_caches_further_on_hear_what_makes_a_difference(
     assert reply.status == 200
     said = [part.strip() for part in reply.headers.get("vary", "").split(",")]
     assert sorted(said) == expected.split(", ")
+
+
+def counts(place: Gateway, line: str) -> bool:
+    """Say whether something is counted."""
+    return line in ask(place.admin, "/metrics").body.decode()
+
+
+def test_what_went_wrong_is_told(place: Gateway) -> None:
+    """By record and metrics: nobody was reached, nobody answered in time, or the upstream said so."""
+    reply = place.ask("/broken/x")
+    assert (reply.status, reply.json) == (200, [None] * 4)
+    expected = {"dead": "connect", "cut": "protocol", "hangs": "timeout", "said": "status"}
+
+    def told() -> bool:
+        lines = (place.folder / "records.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines if line.endswith("}")]
+        calls = [r["calls"] for r in records if r["path"] == "/broken/x"]
+        return [{c["part"]: c["outcome"] for c in one} for one in calls] == [expected]
+
+    until(told, "the record says so")
+    counted = ask(place.admin, "/metrics").body.decode()
+    for upstream, outcome in (("dead", "connect"), ("hasty", "timeout"), ("u", "protocol")):
+        line = f'extproc_calls_total{{outcome="{outcome}",upstream="{upstream}"}}'
+        until(partial(counts, place, line), line)
+    assert 'outcome="ok",upstream="dead"' not in counted

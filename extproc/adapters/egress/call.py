@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from extproc.adapters.timers import Entry
 
 _HEADERS = 32 << 10
+# Envoy says in it, with its response flags, that an answer is its own; see `local_replies.marked`.
+_LOCAL_REPLY = "x-extproc-local-reply"
+_FLAGS = {
+    "connect": frozenset({"UF", "UH", "UO", "NR", "NC", "DF"}),
+    "timeout": frozenset({"UT", "DT", "SI", "UMSDR", "DI"}),
+}
 _OF_GRPC = frozenset({"grpc-status", "grpc-message"})
 
 Fields = tuple[tuple[str, str], ...]
@@ -136,6 +142,8 @@ class Call(asyncio.Future[Answered]):
 def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Answered:
     if head.size > _HEADERS:
         raise UpstreamFault("too_large", f"the answer's headers are larger than {_HEADERS} bytes")
+    if _LOCAL_REPLY in head.names:
+        raise _fault(next(value for name, value in head.fields if name == _LOCAL_REPLY))
     if trailers:
         # gRPC's status comes in trailers; of others' nothing is taken over (RFC 9110 6.5.1).
         head = head.followed_by([f for f in trailers if f[0] in _OF_GRPC])
@@ -143,6 +151,14 @@ def _answer(head: Head, pieces: list[bytes], trailers: Fields, most: int) -> Ans
     if head.coding:
         body = decoded(head.coding, body, most)
     return Answered(head.status, Came(head), body)
+
+
+def _fault(flags: str) -> UpstreamFault:
+    """Return what Envoy's own answer to a call means, by its response flags."""
+    for reason, meant in _FLAGS.items():
+        if not meant.isdisjoint(flags.split(",")):
+            return UpstreamFault(reason, f"Envoy has no answer ({flags})")
+    return UpstreamFault("protocol", f"Envoy has no answer ({flags})")
 
 
 class Came(Headers):
