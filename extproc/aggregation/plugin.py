@@ -150,7 +150,10 @@ class AggregateBody(Aggregate):
         """Wait for the body."""
 
     def on_request_body(self, request: Request, body: bytes) -> Awaitable[Response] | Response:
-        """Read the body strictly, and make the calls."""
+        """Read the body strictly, and make the calls; one that says it is something else is not."""
+        if body and not _may_be_json(request):
+            detail = "The body isn't said to be JSON in UTF-8, or is encoded."
+            return Response.problem(415, "Body refused", detail, reason="body_type")
         try:
             value = strict_json.read(body) if body else None
         except NotStrict as error:
@@ -171,6 +174,13 @@ class Private(Plugin):
         control = response.headers.get("cache-control")
         if control is not None and control.startswith(("max-age=", "s-maxage=")):
             response.headers["cache-control"] = f"private, {control}"
+
+
+def _may_be_json(request: Request) -> bool:
+    kinds = request.headers.get_all("content-type")
+    codings = request.headers.get_all("content-encoding")
+    plain = all(value.lower() == "identity" for value in codings)
+    return plain and (not kinds or strict_json.says_json(kinds))
 
 
 def _is_personal(request: Request) -> bool:

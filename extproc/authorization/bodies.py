@@ -21,7 +21,6 @@ _MEMBER = re.compile(r"\.([A-Za-z_]\w*)\b(?!\s*\()")  # no method
 _TEXT = re.compile(r'\["(\d+)"\]|"(\d+)"\s+in\b')
 _COMPUTED = re.compile(r'\[(?!"|\d+\])')  # neither a name nor a place in a list
 _EXACT = 1 << 53  # beyond it not every integer is a float of 64 bits (RFC 8259 section 6)
-_CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
 
 
 class WrongBody(ValueError):
@@ -109,7 +108,7 @@ def body_of(request: Request, body: bytes, read: Read) -> Any:
         raise WrongBody(413, "body_cut", "The body is larger than what is judged.")
     if not body:
         return None
-    if not _says_json(headers.get_all("content-type")):
+    if not strict_json.says_json(headers.get_all("content-type")):
         raise WrongBody(415, "body_type", "The content type isn't JSON in UTF-8.")
     if any(value.lower() != "identity" for value in headers.get_all("content-encoding")):
         raise WrongBody(415, "body_type", "An encoded body can't be judged.")
@@ -120,16 +119,3 @@ def body_of(request: Request, body: bytes, read: Read) -> Any:
     except NotStrict as error:
         raise WrongBody(400, "malformed_body", f"The body can't be judged: {error}.") from error
     return value
-
-
-def _says_json(values: list[str]) -> bool:
-    """Say whether there is one media type, which is JSON (RFC 6839 section 3.1), in UTF-8."""
-    if len(values) != 1 or "," in values[0]:
-        return False
-    kind, *parameters = (part.strip().lower() for part in values[0].split(";"))
-    is_json = kind == "application/json" or (
-        kind.startswith("application/") and kind.endswith("+json")
-    )
-    return is_json and all(
-        parameter in _CHARSETS or not parameter.startswith("charset") for parameter in parameters
-    )

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CHARSETS = frozenset({"charset=utf-8", 'charset="utf-8"'})
 _LARGEST = 1 << 63
 
 
@@ -41,6 +45,23 @@ def read(data: bytes, *, deepest: int = 32, fold: bool = False) -> Any:
     if not _plain(value, deepest):
         raise NotStrict("it holds a value that readers take differently, or is nested too deep")
     return value
+
+
+def says_json(values: Sequence[str]) -> bool:
+    """Say whether there is one media type, which is JSON (RFC 6839 section 3.1), in UTF-8.
+
+    Args:
+        values: of Content-Type.
+    """
+    if len(values) != 1 or "," in values[0]:
+        return False
+    kind, *parameters = (part.strip().lower() for part in values[0].split(";"))
+    is_json = kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+    return is_json and all(
+        parameter in _CHARSETS or not parameter.startswith("charset") for parameter in parameters
+    )
 
 
 def _without_mark(text: str) -> str:

@@ -456,6 +456,26 @@ class TestWhatIsTold:
         assert order.headers["content-type"] == "application/json"
         assert reply.headers["cache-control"] == "no-store"
 
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({}, 200),
+            ({"content-type": "application/vnd.shop+json; charset=UTF-8"}, 200),
+            ({"content-type": "text/plain"}, 415),
+            ({"content-type": "application/json; charset=utf-16"}, 415),
+            ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ],
+    )
+    def test_a_body_that_says_it_is_something_else(
+        self, place: Gateway, upstream: Counting, headers: dict[str, str], status: int
+    ) -> None:
+        """Isn't read as JSON; as other sites' pages can send it, it changes nothing."""
+        upstream.got.clear()
+        body = b'{"basket": [1], "name": "ann"}'
+        reply = ask(place.port, "/post", method="POST", body=body, headers=headers)
+        assert reply.status == status
+        assert bool(upstream.got) == (status == 200)
+
     def test_a_body_that_is_no_json(self, place: Gateway, upstream: Counting) -> None:
         """400, and nothing is called."""
         for body in (b"{", b'{"basket": 1, "basket": 2}', b"\xff", b"NaN"):
