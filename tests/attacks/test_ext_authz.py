@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from extproc.config.load import load
 from tests.attacks.wire import Answer, Received, Upstream, exchange, request, running
 from tests.support.places import free_port, short_folder
 from tests.support.processes import ROOT, envoy, head, service
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Ingress:
 
     def records(self) -> list[Any]:
         """Return the decision records."""
-        file = self.file.parent / "records.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return records_in(self.file.parent / "records.jsonl")
 
 
 def config(port: int, listen: int, upstream: int, route: str) -> Any:

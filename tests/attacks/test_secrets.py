@@ -16,6 +16,7 @@ from tests.attacks.wire import Answer, Upstream, exchange, request, running
 from tests.e2e.test_reload import r_ok
 from tests.support.client import ask
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def failed(small: Gateway) -> tuple[Answer, dict[str, Any]]:
     records = small.folder / "records.jsonl"
 
     def found() -> dict[str, Any] | None:
-        every = (json.loads(line) for line in records.read_text().splitlines())
+        every = records_in(records)
         wanted = answer.header("x-request-id")
         return next((record for record in every if record["request_id"] == wanted), None)
 

@@ -15,6 +15,7 @@ import pytest
 from tests.support.client import ask
 from tests.support.counting import Counting, Got, Say, counting
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -260,8 +261,7 @@ def place(running: Gateway, upstream: Counting) -> Gateway:
 
 def records(place: Gateway) -> list[dict[str, Any]]:
     """Return the decision records so far."""
-    lines = (place.folder / "records.jsonl").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # one may be under way
+    return records_in(place.folder / "records.jsonl")
 
 
 class TestHowManyCalls:

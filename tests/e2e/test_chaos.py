@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.counting import Counting, Got, Say, counting
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -130,5 +130,4 @@ def test_chaos(place: Gateway) -> None:
 
 
 def _records(place: Gateway) -> list[dict[str, Any]]:
-    lines = (place.folder / "records.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return records_in(place.folder / "records.jsonl")

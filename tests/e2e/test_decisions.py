@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.client import ask
 from tests.support.processes import ROOT, Gateway, children, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -98,10 +99,7 @@ def place(shop: Shop, seen: Path) -> Iterator[Gateway]:
 
 def records(place: Gateway) -> list[dict[str, Any]]:
     """Return what was recorded so far."""
-    path = place.folder / "records.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return records_in(place.folder / "records.jsonl")
 
 
 def recorded(place: Gateway, target: str, **options: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from tests.support.client import ask
 from tests.support.counting import Counting, Got, Say, counting
 from tests.support.places import free_port
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -292,8 +292,7 @@ def test_what_went_wrong_is_told(place: Gateway) -> None:
     expected = {"dead": "connect", "cut": "protocol", "hangs": "timeout", "said": "status"}
 
     def told() -> bool:
-        lines = (place.folder / "records.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines if line.endswith("}")]
+        records = records_in(place.folder / "records.jsonl")
         calls = [r["calls"] for r in records if r["path"] == "/broken/x"]
         return [{c["part"]: c["outcome"] for c in one} for one in calls] == [expected]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from contextlib import suppress
@@ -14,6 +13,7 @@ import h2.events
 import pytest
 
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -168,5 +168,5 @@ def test_a_body_with_trailers_is_judged(place: Gateway, path: str) -> None:
 
 def decisions(place: Gateway, path: str) -> list[str]:
     """Return what was decided about a path, a line each."""
-    lines = (place.folder / "records.jsonl").read_text().splitlines()
-    return [record["decision"] for line in lines if (record := json.loads(line))["path"] == path]
+    found = records_in(place.folder / "records.jsonl")
+    return [record["decision"] for record in found if record["path"] == path]
