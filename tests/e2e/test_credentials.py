@@ -23,6 +23,7 @@ from tests.support.certificates import Made, made
 from tests.support.client import Reply
 from tests.support.introspection import IntrospectionServer
 from tests.support.processes import Gateway, gateway
+from tests.support.records import records_in
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ class Place:
         identifier = answer.headers["x-request-id"]
 
         def found() -> Any:
-            lines = (self.running.folder / "records.jsonl").read_text().splitlines()
-            return [r for r in map(json.loads, lines) if r["request_id"] == identifier]
+            every = records_in(self.running.folder / "records.jsonl")
+            return [record for record in every if record["request_id"] == identifier]
 
         deadline = time.monotonic() + 10
         while not found():
