@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.budget import Bounds
+from extproc.aggregation.calls import SAFE
 from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
 from extproc.expressions.projections import Wanted
@@ -78,8 +79,12 @@ class Plan:
     warnings: tuple[tuple[tuple[str, ...], str], ...] = ()
 
     def pruned(self, shape: Shape, wanted: Wanted) -> Shape:
-        """Return a shape with some members alone, and with the calls that those need."""
-        return _shape(shape.projection.pruned(wanted), self.needs, wanted)
+        """Return a shape with some members alone, and with the calls that those need.
+
+        What a client picks of the answer decides nothing about calls that change something.
+        """
+        changing = [part for part in shape.calls if self.calls[part].method not in SAFE]
+        return _shape(shape.projection.pruned(wanted), self.needs, wanted, changing)
 
 
 def plan(
@@ -176,10 +181,13 @@ def _closure(
 
 
 def _shape(
-    projection: Projection, needs: Mapping[str, frozenset[str]], wanted: Wanted | None = None
+    projection: Projection,
+    needs: Mapping[str, frozenset[str]],
+    wanted: Wanted | None = None,
+    always: Iterable[str] = (),
 ) -> Shape:
     read = set(needs) if "*" in projection.fields else projection.fields & needs.keys()
-    reached = {other for part in read for other in _closure(part, needs, ())}
+    reached = {other for part in (*read, *always) for other in _closure(part, needs, ())}
     calls = tuple(part for part in needs if part in reached)
     then = {part: tuple(other for other in calls if part in needs[other]) for part in calls}
     waits = {part: len(needs[part]) for part in calls}
@@ -193,6 +201,8 @@ def _warnings(
     for part, call in calls.items():
         if part not in used:
             yield ("calls", part), "is read by no response and no view, so it is never made"
+        elif call.method not in SAFE and any(part not in shape.calls for shape in shapes):
+            yield ("calls", part), "changes something, and isn't made for each view"
         for other in sorted(needs[part]):
             if call.required and not calls[other].required and calls[other].default is None:
                 yield (

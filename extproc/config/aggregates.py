@@ -7,23 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.bodies import Body, body
 from extproc.aggregation.budget import Bounds, Gate
-from extproc.aggregation.calls import KEY, KEYS, Batch, Call
+from extproc.aggregation.calls import KEY, KEYS, SAFE, Batch, Call
 from extproc.aggregation.kinds import GraphQl, Json, Kind, Xml
 from extproc.aggregation.plan import Plan, PlanFault, plan
 from extproc.aggregation.procedures import Descriptors, Procedure, UnknownMethod
+from extproc.aggregation.requests import DEPTH
 from extproc.aggregation.views import Selection
 from extproc.config.compiling import Compiler
 from extproc.config.schema import AggregateCall
+from extproc.core.verdict import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from extproc.config.errors import Trouble
     from extproc.config.load import Loaded
     from extproc.config.schema import Route
-    from extproc.config.schema.aggregates import Asking
+    from extproc.config.schema.aggregates import Aggregate, Asking
     from extproc.config.source import Key
     from extproc.expressions.templates import Template
+
+# The framing of a message, and what is between two neighbours alone (RFC 9110 section 7.6.1).
+_OF_CONNECTION = frozenset(
+    {
+        *("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    }
+)
 
 _GRAPHQL_PATH = "/graphql"
 
@@ -115,6 +125,10 @@ class Aggregates(Compiler):
                 "gives keys that the call doesn't name, so each would be asked the same",
                 f"expected {{{asked[0]}}} in its path, headers or body",
             )
+        self.warnings += [
+            self._loaded.trouble((*key, name), problem)
+            for name, problem in _hardly_meant(route.aggregate, model, part)
+        ]
         return Call(
             part,
             **asking,
@@ -144,6 +158,9 @@ class Aggregates(Compiler):
     ) -> dict[str, Any]:
         upstream = self._gateway.upstreams[model.upstream]
         kind, method = self._kind(model, key)
+        for name in model.headers:
+            if why := self._never_set(name.lower()):
+                self._trouble((*key, "headers", name), f"is {why}", "expected another header")
         return {
             "upstream": model.upstream,
             "path": self._path(model, kind, names, key),
@@ -157,6 +174,18 @@ class Aggregates(Compiler):
             "send_identity": route.identity is None and upstream.identity is None,
             "credentials": self._credentials(model.upstream),
         }
+
+    def _never_set(self, name: str) -> str:
+        """Return why no call may set a header; empty where it may."""
+        if name in _OF_CONNECTION or name in {UPSTREAM_HEADER, DEPTH}:
+            return "the gateway's own to say"
+        if name.startswith("x-envoy-"):
+            return "an instruction to Envoy"
+        if name == "forwarded" or name.startswith("x-forwarded-"):
+            return "what tells Envoy that a call comes from elsewhere, and how long it may take"
+        if name in self._gateway.identity_headers:
+            return "one that tells who is calling"
+        return ""
 
     def _credentials(self, name: str) -> tuple[str, ...]:
         if not self._gateway.upstreams[name].forward_credentials:
@@ -233,6 +262,23 @@ class Aggregates(Compiler):
             except UnknownMethod as error:
                 self._trouble(("upstreams", name, "descriptors"), str(error))
         return self._descriptors[name]
+
+
+def _hardly_meant(whole: Aggregate, model: AggregateCall, part: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a call that mean nothing where they stand, and why."""
+    named = model.model_fields_set
+    if model.required and "default" in named:
+        yield "default", "is never used, as the call is required"
+    if not model.required and model.statuses:
+        yield "statuses", "is never used, as the call isn't required"
+    if model.stale is not None and (model.method or "GET") not in SAFE:
+        yield "stale", "is never used, as only answers to GET are stored"
+    if model.timeout is not None and model.timeout > whole.deadline:
+        yield "timeout", "is longer than the deadline"
+    if model.max_bytes is not None and model.max_bytes > whole.max_bytes:
+        yield "max_bytes", "is more than all parts may have together"
+    if whole.main == part and not model.required:
+        yield "required", "is false, though the part is the main one"
 
 
 def _reads(asking: Mapping[str, Any], name: str) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from extproc.aggregation.plugin import Aggregate
+from extproc.aggregation.views import wanted_of
 from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import load
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 
 HEAD = """version: 1
 listener: {address: "127.0.0.1:8080"}
+identity: {headers: {x-user: "{principal.subject}"}}
 upstreams: {a: {endpoints: ["http://127.0.0.1:1"]}, g: {endpoints: ["grpc://127.0.0.1:2"]}}
 defaults: {authentication: none}
 routes:
   - name: r
-    match: {path: /r}
+    match: {path: "/r/{id}"}
     aggregate:
       calls:
 """
@@ -46,14 +49,14 @@ ONE = "one: {upstream: a, path: /one}"
         (
             ['one: {upstream: a, path: "/{two.x}"}', 'two: {upstream: a, path: "/{one.x}"}'],
             "one",
-            ":10:",
+            ":11:",
         ),
-        (['one: {upstream: a, path: "/{on.x}"}'], "one", ":10:39: routes[0].aggregate.calls.one.path: reads on"),
+        (['one: {upstream: a, path: "/{on.x}"}'], "one", ":11:39: routes[0].aggregate.calls.one.path: reads on"),
         ([ONE], "{a: oen.x}", "response: reads oen, which is no part, did you mean one?"),
         ([ONE], "lookup('one', `1`)", "looks up one, which has no `each`"),
         ([ONE], "lookup('two', `1`)", "looks up two, which is no part"),
         ([ONE], "nothing(one)", "calls nothing, which is no function"),
-        ([ONE, 'two: {upstream: a, each: "oen[]", path: "/{key}"}'], "two", ":11:"),
+        ([ONE, 'two: {upstream: a, each: "oen[]", path: "/{key}"}'], "two", ":12:"),
         (['one: {upstream: a, each: "one[]", path: "/{key}"}'], "one", "waits for itself: one → one"),
         (['one: {upstream: a, path: /x, when: "on.x"}'], "one", "calls.one.when: reads on"),
         (['one: {upstream: a, path: /x, when: "1"}'], "one", "expected a condition"),
@@ -66,13 +69,22 @@ ONE = "one: {upstream: a, path: /one}"
         (["one: {upstream: a, grpc: {method: s.S/M}}"], "one", "which isn't gRPC"),
         (["one: {upstream: g, grpc: {method: s.S/M}}"], "one", "without descriptors"),
         (['one: {upstream: a, path: /x, statuses: {"200": 404}}'], "one", "from 300 to 599"),
-        (['one: {upstream: a, path: "/x y"}'], "one", ":10:34: routes[0].aggregate.calls.one.path: holds ' '"),
+        (['one: {upstream: a, path: "/x y"}'], "one", ":11:34: routes[0].aggregate.calls.one.path: holds ' '"),
         (['one: {upstream: a, path: "/x#y"}'], "one", "path: holds '#', which must be percent-encoded"),
         (['one: {upstream: a, path: "/é?a={request.id}"}'], "one", "path: holds 'é'"),
         (['one: {upstream: a, path: "/a/../{request.id}"}'], "one", "path: has a . or .. segment"),
         (['one: {upstream: a, each: "`[1]`", path: /x}'], "one", "each: gives keys that the call doesn't name"),
         (['one: {upstream: a, each: "`[1]`", path: "/{keys}"}'], "one", "path: reads keys"),
         (['one: {upstream: a, each: "`[1]`", batch: {path: "/{key}", key: id}}'], "one", "path: reads key"),
+        (['one: {upstream: a, path: /x, headers: {te: "{request.id}"}}'], "one", ":11:52: routes[0].aggregate.calls.one.headers.te: is the gateway's own"),
+        (["one: {upstream: a, path: /x, headers: {Content-Length: '3'}}"], "one", "is the gateway's own to say"),
+        (["one: {upstream: a, path: /x, headers: {x-gateway-depth: '0'}}"], "one", "is the gateway's own to say"),
+        (["one: {upstream: a, path: /x, headers: {x-envoy-upstream-rq-timeout-ms: '9'}}"], "one", "an instruction to Envoy"),
+        (["one: {upstream: a, path: /x, headers: {x-forwarded-for: a}}"], "one", "comes from elsewhere"),
+        (["one: {upstream: a, path: /x, headers: {x-user: a}}"], "one", "tells who is calling"),
+        (["one: {upstream: a, path: /x, fallback: {upstream: a, path: /y, headers: {upgrade: a}}}"], "one", "fallback.headers.upgrade"),
+        (['one: {upstream: a, path: "/x/{request.params.ix}"}'], "one", ":8:19: routes[0].match.path: has no ix, which request.params.ix reads, did you mean id?"),
+        (['one: {upstream: a, path: /x, when: "request.params.other == \'1\'"}'], "one", "expected {other} in it"),
         (["keys: {upstream: a, path: /x}"], "keys", "expected a name that means nothing else"),
         (["list: {upstream: a, path: /x}"], "list", "expected a name that means nothing else"),
     ],
@@ -109,3 +121,39 @@ def test_warnings_and_the_plan(tmp_path: Path) -> None:
         "      three: GET a /{one.id}/{two.id}, also waits for one",
         "  lost: GET a /lost",
     ]
+
+
+@pytest.mark.parametrize(
+    ("call", "warned"),
+    [
+        ("one: {upstream: a, path: /x, default: []}", "default: is never used, as the call is required"),
+        ("one: {upstream: a, path: /x, required: false, statuses: {'404': 404}}", "statuses: is never used"),
+        ("one: {upstream: a, path: /x, method: POST, stale: 1m}", "stale: is never used, as only"),
+        ("one: {upstream: a, path: /x, timeout: 20s}", "timeout: is longer than the deadline"),
+        ("one: {upstream: a, path: /x, max_bytes: 1GiB}", "max_bytes: is more than all parts"),
+        ("one: {upstream: a, path: /x, required: false, default: 1, timeout: 1s}", ""),
+    ],
+)  # fmt: skip
+def test_what_is_hardly_meant(call: str, warned: str, tmp_path: Path) -> None:
+    """It is said, with its place."""
+    said = [str(one) for one in assemble(load(written(tmp_path, call), {})).warnings]
+    assert len(said) == bool(warned)
+    assert all(":11:" in one and f"calls.one.{warned}" in one for one in said)
+
+
+def test_what_a_client_picks_skips_no_change(tmp_path: Path) -> None:
+    """With `fields` and views: of calls that change something only the file says which are made."""
+    calls = (
+        "order: {upstream: a, path: /x, method: POST}",
+        "stock: {upstream: a, path: /s}",
+        'charge: {upstream: a, path: "/x/{order.id}", method: POST}',
+    )
+    more = "      fields: fields\n      view: {header: x-view}\n      views: {small: order}\n"
+    response = "{id: order.id, paid: charge.id, stock: stock}"
+    assembly = assemble(load(written(tmp_path, *calls, response=response, more=more), {}))
+    (said,) = [str(one) for one in assembly.warnings]
+    assert "charge: changes something, and isn't made for each view" in said
+    (made,) = (plugin for plugin in assembly.plugins() if isinstance(plugin, Aggregate))
+    assert made.plan.pruned(made.plan.response, wanted_of(("id",))).calls == ("order", "charge")
+    small = made.plan.views["small"]
+    assert made.plan.pruned(small, wanted_of(("id",))).calls == ("order",)

@@ -174,7 +174,7 @@ def test_what_is_read_makes_a_difference(one: str, two: str, same: bool, tmp_pat
 @pytest.mark.parametrize(
     "route",
     [
-        "upstream: up, rewrite: {path: '/x/{request.query[request.params.n]}'}",
+        "upstream: up, rewrite: {path: '/x/{request.query[request.method]}'}",
         "upstream: up, response: {headers: {set: {x: '{string(size(request.queries))}'}}}",
         "aggregate: {calls: {a: {upstream: up, path: /x, when: 'request.query.all(k, true)'}}, response: a}",
     ],

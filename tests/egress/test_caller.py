@@ -202,6 +202,24 @@ async def test_what_waits_for_one_answer_breaks_no_other(place: Place) -> None:
     assert len(place.peers) == 1
 
 
+async def test_headers_that_would_end_the_connection_are_not_sent(place: Place) -> None:
+    """Everybody's calls are on it: framing and what is between neighbours is never a call's."""
+    names = (
+        "content-length",
+        "te",
+        "trailer",
+        "connection",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+    )
+    calls = [place.caller.call("up", "GET", f"/{name}", headers=[(name, "3")]) for name in names]
+    calls.append(place.caller.call("up", "POST", "/grpc", headers=[("te", "trailers")], body=b"x"))
+    assert [(await call).status for call in calls] == [200] * len(calls)
+    (peer,) = place.peers
+    assert [set(names) & request.keys() for request in peer.requests] == [set()] * 7 + [{"te"}]
+
+
 async def test_a_call_leaves_no_cycle(place: Place) -> None:
     """What it held is freed at once; the collector has nothing to find."""
     await place.get("/first")

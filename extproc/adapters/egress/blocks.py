@@ -19,9 +19,11 @@ _TARGET = re.compile(r"/[\x21-\x7e]*\Z")
 _NOT_SENT = frozenset(
     {
         "connection",
+        "content-length",  # said by the frames; another one is an error of the whole connection
         "host",
         "keep-alive",
         "proxy-connection",
+        "trailer",
         "transfer-encoding",
         "upgrade",
         UPSTREAM_HEADER,  # said once, by the upstream that is called
@@ -98,7 +100,7 @@ def _written(name: str, value: str) -> bytes:
     name = name.lower()
     if not _NAME.match(name) or not _VALUE.match(value) or value != value.strip(" \t"):
         raise NotSendable(name)
-    if name in _NOT_SENT:
+    if name in _NOT_SENT or (name == "te" and value != "trailers"):  # RFC 9113 section 8.2.2
         return b""
     return literal(((name.encode("ascii"), value.encode("latin-1")),))
 
