@@ -124,6 +124,8 @@ def _root(text: str, name: str) -> yaml.Node | None:
         problem = (error.problem or "no reason known").strip()
         if "nesting depth" in problem:  # the scanner's own bound, which it may meet before ours
             raise _refusal(at, *_TOO_DEEP) from error
+        if "cannot start any token" in problem and mark and _is_tab(text, mark):
+            raise _refusal(at, "has a tab where blanks must be", "indent with blanks") from error
         raise _refusal(at, f"isn't YAML: {problem}") from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position].encode(errors="replace")
@@ -131,6 +133,11 @@ def _root(text: str, name: str) -> yaml.Node | None:
         raise _refusal(at, "holds a control character", "take it out") from error
     except (yaml.YAMLError, ValueError) as error:
         raise _refusal(name, f"isn't YAML: {str(error).splitlines()[0]}") from error
+
+
+def _is_tab(text: str, mark: yaml.Mark) -> bool:
+    line = text.splitlines()[mark.line : mark.line + 1]
+    return bool(line) and line[0][mark.column : mark.column + 1] == "\t"
 
 
 def _bounded(text: str, name: str) -> None:

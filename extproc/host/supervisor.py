@@ -11,6 +11,7 @@ from extproc.adapters.admin import token_file
 from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
+from extproc.host.binding import refuse_what_is_taken
 from extproc.host.crew import Crew, decisions_file, decisions_option
 from extproc.host.operated import Operated
 from extproc.host.proxy import Proxy
@@ -61,6 +62,7 @@ class Supervisor(Operated):
         self._options = options
 
     async def _serve(self, copied: Assembly, path: Path) -> None:
+        refuse_what_is_taken(self._assembly.loaded)
         self._put_together(envoy_process.binary(self._options.envoy), path)
         try:
             await self._crew.start()

@@ -126,6 +126,10 @@ CHANGES = {
             "say `none` out loud, or set defaults"
         ),
     ),
+    "a tab": (
+        ("  echo: {", "\techo: {"),
+        "gateway.yaml:5:1: has a tab where blanks must be, indent with blanks",
+    ),
     "text that isn't YAML": (
         ("routes:", "routes: ]"),
         "gateway.yaml:11:9: isn't YAML: did not find expected node content",

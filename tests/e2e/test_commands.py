@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -104,8 +105,8 @@ def test_an_envoy_that_isnt_there() -> None:
     assert "is no program" in done.stderr
 
 
-def test_a_port_that_is_taken(echo: int) -> None:
-    """The gateway doesn't start, and says which address it was."""
+def test_a_port_that_is_taken(echo: int, tmp_path: Path) -> None:
+    """The gateway doesn't start, and says which address it was, and where it is named."""
     text = f"""
 upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
 defaults: {{authentication: none}}
@@ -114,9 +115,16 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
     with gateway(text) as running:
         done = extproc("run", str(running.folder / "gateway.yaml"))
         assert done.returncode == 1
-        assert str(running.port) in done.stderr or str(running.admin) in done.stderr
+        where = r"gateway.yaml:\d+:\d+: {}: 127.0.0.1:{} can't be bound: address already in use"
+        for name, port in (("listener.address", running.port), ("admin.address", running.admin)):
+            assert re.search(where.format(name, port), done.stderr), done.stderr
         assert "Traceback" not in done.stderr
         assert running.ask("/x").status == 200
+    nowhere = "listener: {address: '192.0.2.1:80'}\nadmin: {address: 'no.such.host.invalid:1'}\n"
+    (tmp_path / "gateway.yaml").write_text(f"version: 1\n{nowhere}{text}")
+    done = extproc("run", str(tmp_path / "gateway.yaml"))
+    assert done.returncode == 1
+    assert len(re.findall("can't be bound: ", done.stderr)) == 2
 
 
 def test_administration(echo: int) -> None:

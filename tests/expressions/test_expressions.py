@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
-from extproc.expressions.conditions import Context, EvaluationFailed, NotAnExpression, condition
+from extproc.expressions.conditions import (
+    FUNCTIONS,
+    Context,
+    EvaluationFailed,
+    NotAnExpression,
+    condition,
+)
 from extproc.expressions.projections import DEEPEST, NotJson, Projection, parsed, written
 from extproc.expressions.templates import NoValue, template
 
@@ -102,6 +108,12 @@ def test_a_repeated_parameter_can_not_be_read_as_one() -> None:
         ("request.hots", "did you mean request.host"),
         ("1 +", "doesn't compile"),
         ("request.path", "is string"),
+        ('request.path.contain("a")', "calls contain, which doesn't exist, did you mean contains"),
+        ("nosuch(request.path)", "calls nosuch, which doesn't exist, expected one of contains, "),
+        (
+            "startsWith(request.path)",
+            "calls startsWith in a way that doesn't exist",
+        ),
         ('request.path.matches("(")', ""),
     ],
 )
@@ -221,6 +233,13 @@ def test_lookup() -> None:
     assert shape.of({"x": [7, "7", 8]}, index.__getitem__) == ["seven", "seven"]
     with pytest.raises(NotAnExpression, match="no literal"):
         Projection("lookup(a, b)")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_as_in_their_examples(name: str) -> None:
+    """What is proposed exists."""
+    assert name in FUNCTIONS[name]
+    template(f"{{{FUNCTIONS[name]}}}").value(context())
 
 
 def test_text_between_backticks_that_is_no_json() -> None:

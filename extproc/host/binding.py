@@ -1,0 +1,59 @@
+"""Whether what a gateway file names as addresses can be bound, before anything is started."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from extproc.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from extproc.config.errors import Trouble
+    from extproc.config.load import Loaded
+    from extproc.config.source import Key
+
+
+def refuse_what_is_taken(loaded: Loaded) -> None:
+    """Bind each address for a moment.
+
+    Envoy binds with SO_REUSEPORT, so a second gateway on a port would share it in silence.
+
+    Raises:
+        ConfigError: some can't be bound; with file:line of each.
+    """
+    troubles = list(_troubles(loaded))
+    if troubles:
+        raise ConfigError(troubles)
+
+
+def _troubles(loaded: Loaded) -> Iterator[Trouble]:
+    gateway = loaded.gateway
+    places: list[tuple[Key, str | None]] = [
+        (("listener", "address"), gateway.listener.address),
+        (("listener", "redirect"), gateway.listener.redirect),
+        (("admin", "address"), gateway.admin.address),
+    ]
+    for key, address in places:
+        if address is None or address.startswith("unix:"):
+            continue
+        why = _why_not(address)
+        if why:
+            yield loaded.trouble(key, f"{address} can't be bound: {why}", "expected a free address")
+
+
+def _why_not(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        with closing(socket.socket(family, kind, protocol)) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tried.bind(where)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
