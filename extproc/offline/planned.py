@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.aggregation.tree import described
 from extproc.expressions.conditions import Context
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from extproc.aggregation.calls import Call
     from extproc.aggregation.plugin import Aggregate
     from extproc.core.values import Request
+    from extproc.expressions.conditions import Condition
 
 
 def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
@@ -25,13 +27,25 @@ def planned(plugin: Aggregate, request: Request, now: float) -> Iterator[str]:
     for part in shape.calls:
         call, needs = plan.calls[part], sorted(plan.needs[part])
         waits = f", after {', '.join(needs)}" if needs else ""
+        if call.when is not None and _is_known(call.when, plan.calls):
+            if not call.is_wanted(Context(request, now, parts={})):
+                yield f"{part}: not made, as its `when` isn't true: {call.when.expression.source}"
+                continue
+        elif call.when is not None:
+            waits += f", when {call.when.expression.source}"
         optional = "" if call.required else ", not required"
         target = _target(call, request, now, waits)
         many = "" if call.each is None else f", for each of {call.each.source}"
-        yield f"{part}: {call.method} {call.upstream} {target}{many}{waits}{optional}"
+        other = "" if call.fallback is None else f", else {described(call.fallback)}"
+        yield f"{part}: {call.method} {call.upstream} {target}{many}{waits}{optional}{other}"
     skipped = [part for part in plan.calls if part not in shape.calls]
     if skipped:
         yield f"not made, as nothing reads them: {', '.join(skipped)}"
+
+
+def _is_known(when: Condition, parts: Collection[str]) -> bool:
+    """Say whether a condition reads nothing that only comes with calls, or with a body."""
+    return not {"request.body", *parts} & set(when.expression.names)
 
 
 def _target(call: Call, request: Request, now: float, waits: str) -> str:

@@ -78,6 +78,18 @@ routes:
         ads: {upstream: orders, path: /ads}
       response: "{found: found, ads: ads}"
       fields: f
+  - name: some
+    match: {path: "/some/{id}"}
+    authentication: none
+    aggregate:
+      calls:
+        one: {upstream: users, path: /one, when: "request.params.id == '1'"}
+        two: {upstream: users, path: /two, when: "'full' in request.query && one.x > 1"}
+        three:
+          upstream: users
+          path: /3
+          fallback: {upstream: orders, path: "/4/{request.params.id}"}
+      response: "[one, two, three]"
   - name: own
     match: {path: /own/*}
     upstream: orders

@@ -136,6 +136,14 @@ async def test_nothing_is_called(tmp_path: Path) -> None:
     for query in ("q=%FF", "q=a&f=a[0]"):
         page = await told(tmp_path, get(f"/page?{query}", bearer()))
         assert (page["verdict"]["status"], page["verdict"]["reason"]) == (400, "malformed")
+    some = step(await told(tmp_path, get("/some/1")), "aggregate")
+    assert some["why"] == [
+        "one: GET users /one",
+        "two: GET users /two, after one, when 'full' in request.query && one.x > 1",
+        "three: GET users /3, else GET orders /4/{request.params.id}",
+    ]
+    some = step(await told(tmp_path, get("/some/2")), "aggregate")
+    assert some["why"][0] == ("one: not made, as its `when` isn't true: request.params.id == '1'")
     own = await told(tmp_path, get("/own/calls"))
     assert step(own, "Own")["why"] == ["would call GET users /users/7"]
     assert own["verdict"]["reason"] == "no_users"
