@@ -17,6 +17,12 @@ from extproc.adapters.metrics import COUNTERS, HISTOGRAMS
 from extproc.config import not_built
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.expressions.conditions import (
+    BODY_NAMES,
+    FUNCTIONS,
+    REQUEST_NAMES,
+    RESPONSE_NAMES,
+)
 from extproc.testing import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +137,23 @@ def test_every_reason_is_documented() -> None:
     assert {"alg", "plugin_failed", "malformed", "no_rule_allows"} <= given
     for reason in given:
         assert f"`{reason}`" in text, reason
+
+
+def test_expressions_that_are_documented_are_those_there_are() -> None:
+    """Names and functions, each in both."""
+    page = (ROOT / "docs" / "expressions.md").read_text()
+    names = set(re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE))
+    assert names == {*REQUEST_NAMES, *BODY_NAMES, *RESPONSE_NAMES}
+    listed = page.partition("<!-- functions")[2].partition("<!-- end -->")[0]
+    assert re.findall(r"`(\w+)`", listed) == list(FUNCTIONS)
+
+
+def test_the_first_example_of_orchestration_loads(tmp_path: Path) -> None:
+    """As it is written, with upstreams for the names that it has."""
+    page = (ROOT / "docs" / "orchestration.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    names = sorted(set(re.findall(r"upstream: (\w+)", example)))
+    upstreams = "".join(f"  {name}: {{endpoints: ['http://{name}:80']}}\n" for name in names)
+    head = "version: 1\nlistener: {address: '127.0.0.1:8080'}\ndefaults: {authentication: none}\n"
+    (tmp_path / "gateway.yaml").write_text(f"{head}upstreams:\n{upstreams}{example}")
+    assert not assemble(load(tmp_path / "gateway.yaml", {})).warnings
