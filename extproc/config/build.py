@@ -174,6 +174,7 @@ class _Builder(Compiler):
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded, [])
         self._aggregates = Aggregates(loaded, self._troubles)
+        self._warnings: list[Trouble] = []
 
     def assembly(self) -> Assembly:
         """Build everything."""
@@ -202,7 +203,7 @@ class _Builder(Compiler):
             self._credentials.authenticators,
             published,
             self._signer,
-            (*self._credentials.warnings(), *self._aggregates.warnings),
+            (*self._credentials.warnings(), *self._aggregates.warnings, *self._warnings),
         )
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
@@ -260,6 +261,10 @@ class _Builder(Compiler):
         if problem:
             expected = "expected names that are written out, such as request.query.page"
             self._trouble((*key, "key", "query"), problem, expected)
+        if caching.reads_all_headers(plugins):
+            problem = "finds nothing again: a header is read whose name is computed, so all count"
+            expected = 'expected names that are written out, such as request.headers["x-org"]'
+            self._warnings.append(self._loaded.trouble(key, problem, expected))
         bypass = [
             self._condition(text, (*key, "bypass", place))
             for place, text in enumerate(model.bypass)

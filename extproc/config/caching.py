@@ -82,6 +82,11 @@ def reads(plugins: Iterable[Plugin]) -> Reads:
     return Reads(found, tuple(somebody), parameters)
 
 
+def reads_all_headers(plugins: Iterable[Plugin]) -> bool:
+    """Say whether what is behind a cache reads any header; two requests have different ids."""
+    return "request.headers" in reads(plugins).parts
+
+
 def unknown_params(
     route: Route, plugins: Iterable[Plugin], tags: Iterable[Template]
 ) -> Iterator[tuple[str, str]]:

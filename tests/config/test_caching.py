@@ -334,6 +334,15 @@ def test_which_routes_invalidate(match: str, invalidates: bool, tmp_path: Path) 
     assert any(isinstance(step.plugin, Invalidate) for step in plugins) is invalidates
 
 
+def test_a_header_whose_name_is_computed(tmp_path: Path) -> None:
+    """With it all headers are in the key, and so is the id: `check` says that nothing is found."""
+    computed = "upstream: up, cache: {}, request: {headers: {set: {x-y: '{request.headers[request.host]}'}}}"
+    (said,) = built(tmp_path, computed).warnings
+    assert "routes[0].cache: finds nothing again" in str(said)
+    written_out = computed.replace("[request.host]", '["x-org"]')
+    assert not built(tmp_path, written_out).warnings
+
+
 def test_none_is_a_window(tmp_path: Path) -> None:
     """What is 0 where it isn't said can be said to be 0."""
     none = "wait: 0s, min_ttl: 0s, stale_while_revalidate: 0s, stale_if_error: 0s"
