@@ -54,6 +54,7 @@ class Call:
         upstream: where it goes.
         path: path and query; names the parts it waits for.
         method: for example `GET`.
+        only_reads: it changes nothing at its upstream, although its method may.
         headers: further headers.
         body: what is sent; None for nothing.
         kind: how bodies are written and read.
@@ -75,6 +76,7 @@ class Call:
     upstream: str
     path: Template
     method: str = "GET"
+    only_reads: bool = False
     headers: tuple[tuple[str, Template], ...] = ()
     body: Body | None = None
     kind: Kind = field(default_factory=Json)
@@ -90,6 +92,12 @@ class Call:
     max_bytes: int | None = None
     send_identity: bool = True
     credentials: tuple[str, ...] = ()
+
+    @property
+    def may_change(self) -> bool:
+        """Whether it, or what is made in its place, may change something at its upstream."""
+        own = self.method not in SAFE and not self.only_reads
+        return own or (self.fallback is not None and self.fallback.may_change)
 
     def is_wanted(self, context: Context) -> bool:
         """Say whether it is made at all; an error is not true."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.budget import Bounds
-from extproc.aggregation.calls import SAFE
 from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
 from extproc.expressions.projections import Wanted
@@ -83,7 +82,7 @@ class Plan:
 
         What a client picks of the answer decides nothing about calls that change something.
         """
-        changing = [part for part in shape.calls if self.calls[part].method not in SAFE]
+        changing = [part for part in shape.calls if self.calls[part].may_change]
         return _shape(shape.projection.pruned(wanted), self.needs, wanted, changing)
 
 
@@ -201,7 +200,7 @@ def _warnings(
     for part, call in calls.items():
         if part not in used:
             yield ("calls", part), "is read by no response and no view, so it is never made"
-        elif call.method not in SAFE and any(part not in shape.calls for shape in shapes):
+        elif call.may_change and any(part not in shape.calls for shape in shapes):
             yield ("calls", part), "changes something, and isn't made for each view"
         for other in sorted(needs[part]):
             if call.required and not calls[other].required and calls[other].default is None:

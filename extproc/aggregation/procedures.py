@@ -65,7 +65,12 @@ class Descriptors:
 
 
 class Procedure:
-    """One unary method, as a kind of upstream."""
+    """One unary method, as a kind of upstream.
+
+    Attributes:
+        path: by which it is called.
+        only_reads: its descriptor says that it has no side effects.
+    """
 
     sends: tuple[tuple[str, str], ...] = (("te", "trailers"),)
     sends_with_body: tuple[tuple[str, str], ...] = (("content-type", "application/grpc"),)
@@ -73,6 +78,8 @@ class Procedure:
     def __init__(self, method: MethodDescriptor) -> None:
         self._input = message_factory.GetMessageClass(method.input_type)
         self._output = message_factory.GetMessageClass(method.output_type)
+        level = method.GetOptions().idempotency_level
+        self.only_reads = level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         self.path = f"/{method.containing_service.full_name}/{method.name}"
 
     def written(self, value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ _OF_CONNECTION = frozenset(
 )
 
 _GRAPHQL_PATH = "/graphql"
+# Texts and comments (GraphQL specification, October 2021, sections 2.1.4 and 2.9.4).
+_NOT_GRAPHQL = re.compile(r'"""(?:\\"""|(?!\\""").)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n\r]*', re.DOTALL)
+_MUTATION = re.compile(r"\bmutation\b")
 
 
 class Aggregates(Compiler):
@@ -165,6 +169,7 @@ class Aggregates(Compiler):
             "upstream": model.upstream,
             "path": self._path(model, kind, names, key),
             "method": method,
+            "only_reads": _only_reads(model, kind),
             "headers": self._templates(model.headers, (*key, "headers"), parts=names, body=True),
             "body": self._body(model, names, key),
             "kind": kind,
@@ -264,6 +269,13 @@ class Aggregates(Compiler):
         return self._descriptors[name]
 
 
+def _only_reads(model: Asking, kind: Kind) -> bool:
+    """Say whether a call that is sent as POST is known to change nothing."""
+    if model.graphql is not None:
+        return not _MUTATION.search(_NOT_GRAPHQL.sub(" ", model.graphql.query))
+    return isinstance(kind, Procedure) and kind.only_reads
+
+
 def _hardly_meant(whole: Aggregate, model: AggregateCall, part: str) -> Iterator[tuple[str, str]]:
     """Yield the keys of a call that mean nothing where they stand, and why."""
     named = model.model_fields_set
@@ -271,7 +283,8 @@ def _hardly_meant(whole: Aggregate, model: AggregateCall, part: str) -> Iterator
         yield "default", "is never used, as the call is required"
     if not model.required and model.statuses:
         yield "statuses", "is never used, as the call isn't required"
-    if model.stale is not None and (model.method or "GET") not in SAFE:
+    posted = model.grpc is not None or model.graphql is not None
+    if model.stale is not None and (posted or (model.method or "GET") not in SAFE):
         yield "stale", "is never used, as only answers to GET are stored"
     if model.timeout is not None and model.timeout > whole.deadline:
         yield "timeout", "is longer than the deadline"

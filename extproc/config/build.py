@@ -214,9 +214,6 @@ class _Builder(Compiler):
             yield _step(Private())
         tags = self._tags(route, (*key, "cache", "tags"))
         behind = tuple(self._behind(route, key, tags))
-        plugins = [step.plugin for step in behind]
-        for problem, expected in caching.unknown_params(route, plugins, tags):
-            self._trouble((*key, "match", "path"), problem, expected)
         if route.cache is not None:
             yield from self._cache(route, route.cache, (*key, "cache"), behind, tags)
         else:

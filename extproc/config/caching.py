@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.plugin import Aggregate
@@ -85,24 +84,6 @@ def reads(plugins: Iterable[Plugin]) -> Reads:
 def reads_all_headers(plugins: Iterable[Plugin]) -> bool:
     """Say whether what is behind a cache reads any header; two requests have different ids."""
     return "request.headers" in reads(plugins).parts
-
-
-def unknown_params(
-    route: Route, plugins: Iterable[Plugin], tags: Iterable[Template]
-) -> Iterator[tuple[str, str]]:
-    """Yield what reads a parameter that the route's path doesn't have, and what is expected."""
-    known = [part[1:-1] for part in (route.match.path or "").split("/") if part.startswith("{")]
-    # What tells who is calling is the same for all routes, and left out where it has no value.
-    own = [plugin for plugin in plugins if not isinstance(plugin, Identity | Assertion)]
-    read: list[Any] = [one.plan if isinstance(one, Aggregate) else one for one in own]
-    for expression in expressions([*read, *tags]):
-        if "request.params" not in expression.names:
-            continue
-        for name in keys_read(expression.source, "request.params") or ():
-            if name not in known:
-                near = get_close_matches(name, known, 1, 0.4)
-                wanted = f"did you mean {near[0]}?" if near else f"expected {{{name}}} in it"
-                yield f"has no {name}, which {expression.source} reads", wanted
 
 
 def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> frozenset[str]:

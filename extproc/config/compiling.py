@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from extproc.config.errors import Trouble
 from extproc.config.source import Key, written_key
-from extproc.expressions.conditions import Condition, NotAnExpression, condition
+from extproc.config.translate import near_name
+from extproc.core.routes import PathPattern
+from extproc.expressions.conditions import Condition, Expression, NotAnExpression, condition
 from extproc.expressions.projections import Projection
+from extproc.expressions.reads import keys_demanded
 from extproc.expressions.templates import Template, template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from extproc.config.load import Loaded
 
 _T = TypeVar("_T")
+_PARAMETERS = "request.params"
 
 
 class Compiler:
@@ -30,9 +34,11 @@ class Compiler:
     def _condition(
         self, source: str, key: Key, *, body: bool = False, parts: tuple[str, ...] = ()
     ) -> Condition:
-        return self._compiled(
+        made = self._compiled(
             lambda: condition(source, body=body, parts=parts), key, lambda: condition("false")
         )
+        self._parameters_exist([made.expression], key)
+        return made
 
     def _template(
         self,
@@ -43,11 +49,13 @@ class Compiler:
         parts: tuple[str, ...] = (),
         body: bool = False,
     ) -> Template:
-        return self._compiled(
+        made = self._compiled(
             lambda: template(source, response=response, parts=parts, body=body),
             key,
             lambda: template(""),
         )
+        self._parameters_exist([p for p in made.pieces if isinstance(p, Expression)], key)
+        return made
 
     def _templates(
         self,
@@ -65,6 +73,22 @@ class Compiler:
 
     def _projection(self, source: str, key: Key) -> Projection:
         return self._compiled(lambda: Projection(source), key, lambda: Projection("@"))
+
+    def _parameters_exist(self, expressions: Iterable[Expression], key: Key) -> None:
+        """Refuse what a route reads of its path that isn't there: it would fail each request.
+
+        Policies and consumers aren't one route's; they may read what only some paths have.
+        """
+        place = key[1] if key[:1] == ("routes",) else None
+        if not isinstance(place, int):
+            return
+        pattern = PathPattern.parse(self._gateway.routes[place].match.path)
+        there = [segment[1:-1] for segment in pattern.segments if segment.startswith("{")]
+        for expression in expressions:
+            for name in keys_demanded(expression.source, _PARAMETERS):
+                if name not in there:
+                    problem = f"reads {_PARAMETERS}.{name}, and {pattern.text} has no {{{name}}}"
+                    self._trouble(key, problem, near_name(name, there))
 
     def _compiled(self, compile_it: Callable[[], _T], key: Key, instead: Callable[[], _T]) -> _T:
         """Compile; on an error note where, and go on with something harmless."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from cel_expr_python.ext import ext_strings
 
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
+from extproc.expressions.mistakes import explained
 from extproc.expressions.reads import keys_read, names_read, patterns_of
 
 if TYPE_CHECKING:
@@ -99,40 +99,6 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
 }
 
 _MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
-_WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
-FUNCTIONS = {
-    "contains": '"text".contains("ex")',
-    "startsWith": '"text".startsWith("te")',
-    "endsWith": '"text".endsWith("xt")',
-    "matches": '"text".matches("^t.*t$")',
-    "size": "size([1, 2])",
-    "has": "has({'a': 1}.a)",
-    "exists": "[1, 2].exists(x, x > 1)",
-    "all": "[1, 2].all(x, x > 0)",
-    "exists_one": "[1, 2].exists_one(x, x > 1)",
-    "filter": "[1, 2].filter(x, x > 1)",
-    "map": "[1, 2].map(x, x * 2)",
-    "int": 'int("7")',
-    "double": 'double("7.5")',
-    "string": "string(7)",
-    "bool": 'bool("true")',
-    "timestamp": 'timestamp("2027-01-31T00:00:00Z")',
-    "duration": 'duration("5m")',
-    "getHours": 'timestamp("2027-01-31T00:00:00Z").getHours()',
-    "getDayOfWeek": 'timestamp("2027-01-31T00:00:00Z").getDayOfWeek()',
-    "lowerAscii": '"Text".lowerAscii()',
-    "upperAscii": '"text".upperAscii()',
-    "trim": '" text ".trim()',
-    "split": '"a,b".split(",")',
-    "join": '["a", "b"].join(",")',
-    "replace": '"text".replace("t", "T")',
-    "substring": '"text".substring(1, 3)',
-    "indexOf": '"text".indexOf("x")',
-    "charAt": '"text".charAt(0)',
-}
-"""What can be called, with an example of each."""
-
-_UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 
 
 class NotAnExpression(ConfigFault):
@@ -347,7 +313,7 @@ def compile_expression(
     try:
         compiled = _environment(response, parts, body).compile(source)
     except (RuntimeError, ValueError) as error:
-        raise _explained(source, str(error), names) from error
+        raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
     return Expression(source, compiled, names_read(source, names), parts)
 
@@ -387,33 +353,6 @@ def _environment(response: bool, parts: tuple[str, ...], body: bool) -> Any:  # 
         variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
     return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()])
-
-
-def _explained(source: str, message: str, names: tuple[str, ...]) -> NotAnExpression:
-    """Translate the compiler's message; a misspelt name gets a near one."""
-    found = _WHERE.search(message)
-    line, column, text = (
-        (int(found[1]), int(found[2]), found[3]) if found else (1, 1, message.strip())
-    )
-    text = text.replace(" (in container '')", "")
-    undeclared = _UNDECLARED.search(text)
-    if undeclared is None:
-        return NotAnExpression(f"doesn't compile: {text}", "expected CEL", line, column)
-    name = undeclared[1]
-    if re.search(rf"\b{re.escape(name)}\s*\(", source):
-        return _no_function(name, line, column)
-    near = difflib.get_close_matches(name, names, 1)
-    expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
-    return NotAnExpression(f"reads {name}, which doesn't exist", expected, line, column)
-
-
-def _no_function(name: str, line: int, column: int) -> NotAnExpression:
-    if name in FUNCTIONS:
-        problem = f"calls {name} in a way that doesn't exist"
-        return NotAnExpression(problem, f"expected it as in {FUNCTIONS[name]}", line, column)
-    near = difflib.get_close_matches(name, FUNCTIONS, 1)
-    expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(FUNCTIONS)}"
-    return NotAnExpression(f"calls {name}, which doesn't exist", expected, line, column)
 
 
 def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import jmespath
 import orjson
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import IncompleteExpressionError, JMESPathError, LexerError, ParseError
 
 from extproc.expressions.conditions import NotAnExpression
 from extproc.expressions.shaping import Shaping, TooMuchWork, Unknown, shape_of
@@ -131,6 +132,11 @@ def key_text(key: Any) -> str:
     return key if isinstance(key, str) else written(key).decode()
 
 
+_CALLED = r"\b{}\s*\("
+_FUNCTION = "expected a function of JMESPath"
+_BEFORE_TOKEN = re.compile(r", got:.*", re.DOTALL)  # the token itself is told
+
+
 class ShapeFailed(Exception):
     """A shape can't be made of this value, for example a function got the wrong type."""
 
@@ -161,7 +167,8 @@ class Projection:
         try:
             self._shape = shape_of(tree, key_text)
         except Unknown as error:
-            raise NotAnExpression(str(error), "expected a function of JMESPath") from error
+            called = re.search(_CALLED.format(str(error).split()[1].rstrip(",")), source)
+            raise _at(source, called.start() if called else 0, str(error), _FUNCTION) from error
 
     def of(
         self,
@@ -216,9 +223,30 @@ def _parsed(source: str) -> Mapping[str, Any]:
         raise NotAnExpression(
             "has text between backticks that isn't JSON", """expected `"text"` or 'text'"""
         ) from error
+    except IncompleteExpressionError as error:
+        raise _not_jmespath(source, len(source.rstrip()), "ends too early") from error
+    except LexerError as error:
+        raise _not_jmespath(source, error.lexer_position, error.message) from error
+    except ParseError as error:
+        told = _BEFORE_TOKEN.sub("", error.msg)
+        raise _not_jmespath(
+            source, error.lex_position, f"{told} at {error.token_value!r}"
+        ) from error
     except (JMESPathError, ValueError) as error:
         text = str(error).splitlines()[0].rstrip(":")
         raise NotAnExpression(f"isn't JMESPath: {text}", "expected JMESPath") from error
+
+
+def _not_jmespath(source: str, place: int, why: str) -> NotAnExpression:
+    """Make an error at a place, and say the place as well: YAML may have folded lines."""
+    problem = f"isn't JMESPath from its character {place + 1} on: {why}"
+    return _at(source, place, problem, "expected JMESPath")
+
+
+def _at(source: str, place: int, problem: str, expected: str) -> NotAnExpression:
+    before = source[:place]
+    line, column = before.count("\n") + 1, place - before.rfind("\n")
+    return NotAnExpression(problem, expected, line, column)
 
 
 class Wanted(dict[str, "Wanted"]):

@@ -12,6 +12,7 @@ _DOTS = re.compile(r"\s*\.\s*")
 # `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
 _ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
 _MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
+_ASKED = r"""\bhas\s*\(\s*{name}\.(\w+)\s*\)"""
 # `map.all(k, …)` goes through the names of all keys, and through no value.
 _MACRO = r"""(?<![\w.]){name}\.(?:all|exists|exists_one|filter|map)\s*\("""
 # `text.matches("pattern")` and `matches(text, "pattern")`, the pattern as its number.
@@ -65,6 +66,22 @@ def keys_read(source: str, name: str, *, values: bool = False) -> tuple[str, ...
     if len(found) != mentions or None in keys:
         return None
     return tuple(dict.fromkeys(filter(None, keys)))
+
+
+def keys_demanded(source: str, name: str) -> tuple[str, ...]:
+    """Return the keys of a map that an expression writes out, but for those it asks for first.
+
+    Args:
+        source: CEL.
+        name: of the map.
+    """
+    bare, texts = with_numbers(source)
+    quoted = re.escape(name)
+    asked = set(re.findall(_ASKED.format(name=quoted), bare))
+    asked |= {_content(texts[int(n)]) for _, n in re.findall(_MEMBER.format(name=quoted), bare)}
+    found = re.findall(_ACCESS.format(name=quoted), bare)
+    keys = [field or _content(texts[int(number)]) for field, number in found]
+    return tuple(dict.fromkeys(key for key in keys if key and key not in asked))
 
 
 def _content(literal: str) -> str | None:

@@ -125,6 +125,9 @@ def test_statuses() -> None:
         assert caught.value.status == status
 
 
+NO_SIDE_EFFECTS, IDEMPOTENT = (bytes((0x90, 2, level)) for level in (1, 2))  # field 34
+
+
 @pytest.fixture(scope="module")
 def descriptors(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Return the shop's descriptor set."""
@@ -141,6 +144,10 @@ def test_a_grpc_method(descriptors: bytes) -> None:
     """JSON in, a framed message out, and back."""
     method = Descriptors(descriptors).method(METHOD)
     assert method.path == f"/{METHOD}"
+    assert method.only_reads
+    silent = descriptors.replace(NO_SIDE_EFFECTS, IDEMPOTENT)
+    assert silent != descriptors
+    assert not Descriptors(silent).method(METHOD).only_reads
     assert method.written({"sku": "A"}) == b"\0\0\0\0\3\x0a\x01A"
     assert method.written({"sku": None}) == b"\0\0\0\0\0"
     message = b"\x0a\x01A\x10\x07"

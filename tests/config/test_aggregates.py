@@ -64,6 +64,9 @@ ONE = "one: {upstream: a, path: /one}"
         (["one: {upstream: a, path: /x, fallback: {upstream: b, path: /y}}"], "one", "fallback.upstream: names b"),
         (["one: {upstream: a, path: /x, batch: {key: id}}"], "one", "`batch` without `each`"),
         (['one: {upstream: a, each: "`[1]`", batch: {path: "/{keys}"}}'], "one", "needs `key`"),
+        (['one: {upstream: a, each: "`[1]`", path: /x, batch: {path: "/{keys}"}}'], "one", "has a path beside the batch's"),
+        ([ONE], "one.[", "response: isn't JMESPath from its character "),
+        ([ONE], "nothing(one)", ":12:18: routes[0].aggregate.response: calls nothing"),
         (["one: {upstream: a}"], "one", "has no `path`"),
         (["one: {upstream: a, path: /x, body: {a: 1}}"], "one", "expected a `method` such as POST"),
         (["one: {upstream: a, grpc: {method: s.S/M}}"], "one", "which isn't gRPC"),
@@ -83,8 +86,8 @@ ONE = "one: {upstream: a, path: /one}"
         (["one: {upstream: a, path: /x, headers: {x-forwarded-for: a}}"], "one", "comes from elsewhere"),
         (["one: {upstream: a, path: /x, headers: {x-user: a}}"], "one", "tells who is calling"),
         (["one: {upstream: a, path: /x, fallback: {upstream: a, path: /y, headers: {upgrade: a}}}"], "one", "fallback.headers.upgrade"),
-        (['one: {upstream: a, path: "/x/{request.params.ix}"}'], "one", ":8:19: routes[0].match.path: has no ix, which request.params.ix reads, did you mean id?"),
-        (['one: {upstream: a, path: /x, when: "request.params.other == \'1\'"}'], "one", "expected {other} in it"),
+        (['one: {upstream: a, path: "/x/{request.params.ix}"}'], "one", "reads request.params.ix, and /r/{id} has no {ix}, "),
+        (['one: {upstream: a, path: /x, when: "request.params.other == \'1\'"}'], "one", "has no {other}"),
         (["keys: {upstream: a, path: /x}"], "keys", "expected a name that means nothing else"),
         (["list: {upstream: a, path: /x}"], "list", "expected a name that means nothing else"),
     ],
@@ -157,3 +160,21 @@ def test_what_a_client_picks_skips_no_change(tmp_path: Path) -> None:
     assert made.plan.pruned(made.plan.response, wanted_of(("id",))).calls == ("order", "charge")
     small = made.plan.views["small"]
     assert made.plan.pruned(small, wanted_of(("id",))).calls == ("order",)
+
+
+@pytest.mark.parametrize(
+    ("query", "changes"),
+    [
+        ("query Q { stock { n } }", False),
+        ('{ stock(note: "mutation") { n } } # mutation', False),
+        ("mutation M { charge { id } }", True),
+    ],
+)
+def test_a_graphql_query_changes_nothing(query: str, changes: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a case
+    """Though it is a POST, it is made only where its part is wanted; a mutation always."""
+    calls = ("one: {upstream: a, path: /x}", f"two: {{upstream: a, graphql: {{query: '{query}'}}}}")
+    more = "      fields: fields\n"
+    file = written(tmp_path, *calls, response="{one: one, two: two}", more=more)
+    (made,) = (p for p in assemble(load(file, {})).plugins() if isinstance(p, Aggregate))
+    pruned = made.plan.pruned(made.plan.response, wanted_of(("one",)))
+    assert pruned.calls == (("one", "two") if changes else ("one",))

@@ -19,10 +19,10 @@ from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.expressions.conditions import (
     BODY_NAMES,
-    FUNCTIONS,
     REQUEST_NAMES,
     RESPONSE_NAMES,
 )
+from extproc.expressions.mistakes import FUNCTIONS
 from extproc.testing import Trial
 
 ROOT = Path(__file__).parents[2]

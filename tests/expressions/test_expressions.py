@@ -14,12 +14,12 @@ from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import (
-    FUNCTIONS,
     Context,
     EvaluationFailed,
     NotAnExpression,
     condition,
 )
+from extproc.expressions.mistakes import FUNCTIONS
 from extproc.expressions.projections import DEEPEST, NotJson, Projection, parsed, written
 from extproc.expressions.templates import NoValue, template
 
@@ -108,11 +108,12 @@ def test_a_repeated_parameter_can_not_be_read_as_one() -> None:
         ("request.hots", "did you mean request.host"),
         ("1 +", "doesn't compile"),
         ("request.path", "is string"),
-        ('request.path.contain("a")', "calls contain, which doesn't exist, did you mean contains"),
-        ("nosuch(request.path)", "calls nosuch, which doesn't exist, expected one of contains, "),
+        ('request.path.contain("a")', "calls contain, which is no function, did you mean contains"),
+        ("nosuch(request.path)", "calls nosuch, which is no function, expected one of CEL's"),
+        ("startsWith(request.path)", "calls startsWith with what it doesn't take, expected as in"),
         (
-            "startsWith(request.path)",
-            "calls startsWith in a way that doesn't exist",
+            'principal.scopes.contains("a")',
+            "asks a list what it contains, expected `value",
         ),
         ('request.path.matches("(")', ""),
     ],

@@ -192,11 +192,19 @@ class AggregateCall(Asking):
         {}, description='Statuses of the upstream that become another of the answer: {"409": 409}.'
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _path_at_one_place(cls, value: Any) -> Any:
+        """Looked at first, as what else `batch` lacks may come of it."""
+        if isinstance(value, dict) and "path" in value:
+            batch = value.get("batch")
+            if isinstance(batch, dict) and "path" in batch:
+                raise ValueError("has a path beside the batch's, expected one of them")
+        return value
+
     @model_validator(mode="after")
     def _one_path(self) -> Self:
         in_batch = self.batch is not None and self.batch.path is not None
-        if in_batch and self.path is not None:
-            raise ValueError("has a path beside the batch's, expected one of them")
         if not (in_batch or self.path or self.path_of_its_own):
             raise ValueError("has no `path`, expected one here or under `batch`")
         if self.batch is not None and self.each is None:
