@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from aiohttp import web
 
+from extproc.adapters import unix_sockets
 from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
@@ -62,6 +63,7 @@ class AdminServer:
         self._address = address
         self._token = token
         self._administered = administered
+        self._path: Path | None = None
         application = web.Application(middlewares=[self._guarded])
         application.add_routes(
             [
@@ -88,9 +90,10 @@ class AdminServer:
         await self._runner.setup()
         if self._address.startswith("unix:"):
             path = Path(self._address.removeprefix("unix:"))
-            path.unlink(missing_ok=True)
-            await web.UnixSite(self._runner, str(path)).start()
-            path.chmod(0o600)
+            bound = unix_sockets.bound(path)
+            path.chmod(0o600)  # before anybody can connect
+            await web.SockSite(self._runner, bound).start()
+            self._path = path
             return self._address
         host, _, port = self._address.rpartition(":")
         await web.TCPSite(self._runner, host.strip("[]"), int(port)).start()
@@ -100,6 +103,8 @@ class AdminServer:
     async def stop(self) -> None:
         """Close."""
         await self._runner.cleanup()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     @web.middleware
     async def _guarded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -51,3 +52,7 @@ def main() -> None:
         application()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # a full disk behind standard output, for example
+        sys.stderr.write(f"extproc: {error.strerror or error}\n")
+        sys.stderr.flush()
+        os._exit(1)  # what is left to be written can't be, and would be tried once more

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import GatewayFile, assembled, fail
+from extproc.cli.options import GatewayFile, assembled, fail, spelled
 
 _PARTS = ("filters", "routes", "clusters", "egress")
 
@@ -36,6 +36,10 @@ def envoy(
         fail(f"--for {target}: isn't built yet in this version, expected envoy", 2)
     if part is not None and part not in _PARTS:
         fail(f"--part {part}: expected one of {', '.join(_PARTS)}", 2)
+    for option, address in (("--egress", egress), ("--admin", admin)):
+        spelled(option, address)
+    for address in service or ():
+        spelled("--service", address)
     assembly = assembled(gateway)
 
     from extproc.adapters.system import system_roots

@@ -52,6 +52,14 @@ def known_server(server: str) -> str:
     return server
 
 
+def spelled(option: str, address: str) -> str:
+    """Refuse what is no address."""
+    host, _, port = address.rpartition(":")
+    if not address.startswith("unix:/") and not (host and port.isascii() and port.isdigit()):
+        fail(f"{option} {address}: expected unix:/path or host:port", 2)
+    return address
+
+
 def pollable(microseconds: int, server: str) -> int:
     """Refuse busy polling where the library waits."""
     if microseconds and server != "local":

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from extproc.cli.options import BusyPoll, GatewayFile, assembled, fail, known_server, pollable
+from extproc.cli.options import (
+    BusyPoll,
+    GatewayFile,
+    assembled,
+    fail,
+    known_server,
+    pollable,
+    spelled,
+)
 
 
 def serve(
@@ -45,6 +53,7 @@ def serve(
     chosen = _server(server, listen, secure=tls_cert is not None)
     pollable(busy_poll, chosen)
     assembled(gateway)
+    from extproc.core.errors import ConfigFault
     from extproc.host.crew import LoadRefused
     from extproc.host.serving import ServeOptions, Serving
 
@@ -56,7 +65,7 @@ def serve(
 
     try:
         asyncio.run(serving())
-    except (LoadRefused, OSError) as error:
+    except (ConfigFault, LoadRefused, OSError) as error:
         fail(error)
 
 
@@ -80,11 +89,9 @@ def _server(asked: str | None, listen: list[str], *, secure: bool) -> str:
 
 
 def _checked(address: str, *, secure: bool) -> None:
-    if address.startswith("unix:/"):
+    if spelled("--listen", address).startswith("unix:/"):
         return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        fail(f"--listen {address}: expected unix:/path or host:port", 2)
+    host = address.rpartition(":")[0]
     if host.strip("[]") not in {"127.0.0.1", "localhost", "::1"} and not secure:
         typer.echo(
             f"warning: {address} is reachable without TLS; whoever reaches it is trusted as Envoy",

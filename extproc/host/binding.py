@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extproc.adapters import unix_sockets
 from extproc.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def _troubles(loaded: Loaded) -> Iterator[Trouble]:
         (("admin", "address"), gateway.admin.address),
     ]
     for key, address in places:
-        if address is None or address.startswith("unix:"):
+        if address is None:
             continue
         why = _why_not(address)
         if why:
@@ -47,6 +49,11 @@ def _troubles(loaded: Loaded) -> Iterator[Trouble]:
 def _why_not(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:"))
+            unix_sockets.bound(path).close()
+            path.unlink()
+            return ""
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, kind, protocol, _, where = found[0]
         with closing(socket.socket(family, kind, protocol)) as tried:

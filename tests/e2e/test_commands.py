@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.client import ask
-from tests.support.processes import ROOT, gateway
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.support.places import free_port
+from tests.support.processes import ROOT, end, gateway, start_run
+from tests.support.waiting import until
 
 SHOP = str(ROOT / "examples" / "shop" / "gateway.yaml")
 
@@ -53,6 +53,9 @@ def test_help(command: str) -> None:
         ["envoy", SHOP, "--part", "x"],
         ["serve", SHOP, "--listen", "nowhere"],
         ["run", SHOP, "--server", "other"],
+        ["envoy", SHOP, "--service", "host:"],
+        ["envoy", SHOP, "--admin", "9902"],
+        ["envoy", SHOP, "--egress", "127.0.0.1:x"],
     ],
 )
 def test_usage_errors(arguments: list[str]) -> None:
@@ -96,6 +99,47 @@ def test_schema_and_envoy_print_json() -> None:
     assert json.loads(extproc("envoy", SHOP).stdout)["static_resources"]
     for part in ("filters", "routes", "clusters", "egress"):
         assert json.loads(extproc("envoy", SHOP, "--part", part).stdout)
+
+
+def test_an_output_that_is_full() -> None:
+    """One line says so."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "extproc", "schema"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "extproc: No space left on device\n")
+
+
+def test_an_admin_socket(echo: int, tmp_path: Path) -> None:
+    """What is there and no socket stays, one in use too; one that was left behind is taken over."""
+    text = f"""
+version: 1
+listener: {{address: "127.0.0.1:PORT"}}
+admin: {{address: "unix:PLACE"}}
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
+"""
+    place, file = tmp_path / "a", tmp_path / "gateway.yaml"
+    file.write_text(text.replace("PLACE", str(place)).replace("PORT", str(free_port())))
+    place.write_text("mine")
+    wanted = r"gateway.yaml:4:18: admin.address: unix:\S+/a can't be bound: address already in use"
+    done = extproc("run", str(file))
+    assert (done.returncode, place.read_text()) == (1, "mine")
+    assert re.search(wanted, done.stderr), done.stderr
+    place.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+        assert re.search(wanted, extproc("run", str(file)).stderr)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = start_run(file, output)
+    try:
+        until(lambda: '"event":"serving"' in log.read_text(), "it serves", 30)
+        assert place.stat().st_mode & 0o777 == 0o600
+    finally:
+        end(process)
+    assert not place.exists()
 
 
 def test_an_envoy_that_isnt_there() -> None:

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extproc.adapters import unix_sockets
 from extproc.adapters.http2.limits import Limits
 from extproc.adapters.local.health import Health
 from extproc.adapters.local.methods import methods
@@ -68,7 +69,7 @@ class LocalServer:
         """
         check_address(address)
         if address.startswith("unix:"):
-            self._sockets.append(_unix_socket(Path(address.removeprefix("unix:"))))
+            self._sockets.append(unix_sockets.bound(Path(address.removeprefix("unix:"))))
             return address
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
@@ -178,19 +179,6 @@ def check_address(address: str) -> None:
 
 def _literal(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else host.strip("[]")
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    """Bind a path; one that a process has left behind is taken over, one in use is not."""
-    if path.is_socket():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    _bind(bound, str(path))
-    return bound
 
 
 def _bind(bound: socket.socket, address: str | tuple[str, int]) -> None:
