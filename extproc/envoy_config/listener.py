@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     SchemeHeaderTransformation,
+    TrafficDirection,
     TransportSocket,
     TypedExtensionConfig,
 )
@@ -141,6 +142,7 @@ def public_listeners(
     manager.proxy_100_continue = interim
     result = Listener(
         name=INGRESS,
+        traffic_direction=TrafficDirection.INBOUND,
         address=address(listener.address),
         per_connection_buffer_limit_bytes=_BUFFER,
         filter_chains=_chains(listener, manager),
@@ -221,6 +223,7 @@ def _redirect(at: str, target: str) -> Listener:
     _harden(manager)
     return Listener(
         name="redirect",
+        traffic_direction=TrafficDirection.INBOUND,
         address=address(at),
         filter_chains=[FilterChain(filters=[Filter(name=_HCM, typed_config=packed(manager))])],
     )

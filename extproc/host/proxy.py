@@ -28,6 +28,7 @@ _READY_WITHIN = 20.0
 _TAKEN_WITHIN = 5.0
 _ASK_AGAIN = 0.02
 _DRAIN_WITHIN = 4.0
+_ACCEPTS_FOR = 1.0
 
 
 class EnvoyFailed(RuntimeError):
@@ -202,15 +203,26 @@ class Proxy:
         await self.admin.taken(prefix, version, rejected, _TAKEN_WITHIN)
 
     async def drain(self) -> None:
-        """Stop taking new connections and wait a while for requests to end."""
-        await self.admin.tell("/healthcheck/fail")
-        await self.admin.tell("/drain_listeners?graceful")
+        """Stop taking new connections and wait a while for requests to end.
+
+        While there are requests, new ones are taken for a moment: who balances the load may not
+        know yet. Then the listeners are closed, since else some request would always be running,
+        and be cut off with Envoy. The service's own calls go on.
+        """
+        await self.admin.tell("/healthcheck/fail")  # from now on answers end their connections
+        await self._idle_within(_ACCEPTS_FOR)
+        await self.admin.tell("/drain_listeners?inboundonly")
+        if not await self._idle_within(_DRAIN_WITHIN - _ACCEPTS_FOR):
+            self._log.warning("requests were still running at the end of the drain")
+
+    async def _idle_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(_DRAIN_WITHIN):
+            async with asyncio.timeout(seconds):
                 while await self._active():  # noqa: ASYNC110 - Envoy tells when asked
                     await asyncio.sleep(_ASK_AGAIN)
         except TimeoutError:
-            self._log.warning("requests were still running at the end of the drain")
+            return False
+        return True
 
     async def _active(self) -> int:
         name = "http.ingress.downstream_rq_active"

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections import Counter
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,32 @@ def test_a_stop_drains(echo: int) -> None:
         asking.join(10)
         assert statuses == [200]
         assert running.process.wait(10) == 0
+
+
+def test_a_stop_under_load_cuts_nothing_off(echo: int) -> None:
+    """Whoever was let in gets all of an answer; others learn that nobody listens."""
+    ended: list[int | str] = []
+    with gateway(PLAIN.format(echo=echo)) as running:
+
+        def client() -> None:
+            while "refused" not in ended:
+                try:
+                    ended.append(running.ask("/x").status)
+                except HTTPException as error:  # half an answer, or the end in place of one
+                    ended.append(repr(error))
+                except (ConnectionRefusedError, ConnectionResetError):
+                    ended.append("refused")
+
+        clients = [threading.Thread(target=client) for _ in range(6)]
+        for one in clients:
+            one.start()
+        until(lambda: len(ended) > 100, "there is load")
+        running.process.terminate()
+        for one in clients:
+            one.join(15)
+        assert running.process.wait(10) == 0
+        assert set(ended) == {200, "refused"}
+        assert "still running" not in running.said()
 
 
 def test_a_killed_envoy_is_replaced(echo: int) -> None:
