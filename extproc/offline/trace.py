@@ -5,11 +5,11 @@ It stands in the place of the guard that serves traffic, which knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from extproc.aggregation.plugin import Aggregate
+from extproc.aggregation.plugin import Aggregate, AggregateBody
 from extproc.core.guard import Answer, Guard, Limits
 from extproc.core.values import MalformedRequest, Request, Response
 from extproc.offline.explaining import explained
@@ -89,8 +89,8 @@ class TracingGuard(Guard):
         request = arguments[0]
         step = Step(self.name, phase)
         self.trace.steps.append(step)
-        if isinstance(self.plugin, Aggregate):
-            return self._not_called(step, self.plugin, request)
+        if isinstance(self.plugin, Aggregate) and phase == _calls_in(self.plugin):
+            return self._not_called(step, self.plugin, *arguments)
         before, wanted = _seen(request), len(self.trace.notes)
 
         def done(answer: Answer) -> Answer:
@@ -101,8 +101,17 @@ class TracingGuard(Guard):
         answer = super().call(phase, hook, *arguments)
         return _noted(answer, done) if isinstance(answer, Awaitable) else done(answer)
 
-    def _not_called(self, step: Step, plugin: Aggregate, request: Request) -> Answer:
+    def _not_called(
+        self, step: Step, plugin: Aggregate, request: Request, body: bytes = b""
+    ) -> Answer:
         """Say which calls would be made; an answer of nothing stands in for theirs."""
+        if isinstance(plugin, AggregateBody):
+            judged = plugin.on_request_body(request, body)
+            if isinstance(judged, Response):  # the body can't be read
+                step.outcome = _outcome(judged)
+                return judged
+            if isinstance(judged, Coroutine):
+                judged.close()  # it would make the calls
         try:
             step.why += list(planned(plugin, request, self.trace.now))
         except MalformedRequest as error:
@@ -120,6 +129,11 @@ class TracingGuard(Guard):
             step.why += explanation.why
             step.rules += explanation.rules
             step.reads = explanation.reads
+
+
+def _calls_in(plugin: Aggregate) -> str:
+    """Return the hook in which the calls are made: one that waits for the body is judged first."""
+    return "request_body" if isinstance(plugin, AggregateBody) else "request"
 
 
 async def _noted(answer: Awaitable[Answer], done: Callable[[Answer], Answer]) -> Answer:

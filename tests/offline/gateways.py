@@ -41,6 +41,7 @@ policies:
       rules: [{name: gold, allow: 'principal.claims.tier == "gold"'}]
   by-day:
     rules: [{name: morning, allow: "request.time < timestamp('2026-01-02T00:00:00Z')"}]
+  small: {rules: [{name: few, allow: "request.body.n < 5"}]}
 defaults: {authentication: [shop, keys]}
 routes:
   - name: order
@@ -90,6 +91,12 @@ routes:
           path: /3
           fallback: {upstream: orders, path: "/4/{request.params.id}"}
       response: "[one, two, three]"
+  - name: judged
+    match: {path: /judged, methods: [POST]}
+    authentication: none
+    authorization: small
+    body: json
+    aggregate: {calls: {one: {upstream: users, path: /one}}, response: one}
   - name: own
     match: {path: /own/*}
     upstream: orders

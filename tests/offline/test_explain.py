@@ -152,6 +152,25 @@ async def test_nothing_is_called(tmp_path: Path) -> None:
     assert cached["on_the_response"] == ["cache"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "reason"),
+    [
+        ("application/json", '{"n": 1}', 200, None),
+        ("application/json", '{"n": 9}', 401, "no_rule_allows"),
+        ("text/plain", '{"n": 1}', 415, "body_type"),
+        ("application/json", '{"n": 1, "n": 1}', 400, "malformed_body"),
+    ],
+)
+async def test_a_body_is_judged_before_calls(
+    tmp_path: Path, kind: str, body: str, status: int, reason: str | None
+) -> None:
+    """As the gateway does: calls of such a route wait for the body."""
+    head = f"POST /judged HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n"
+    raw = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    verdict = (await told(tmp_path, raw))["verdict"]
+    assert (verdict["status"], verdict["reason"]) == (status, reason)
+
+
 async def test_what_no_route_takes(tmp_path: Path) -> None:
     """404 and 405 with the reason, and every route that was passed over."""
     absent = await told(tmp_path, get("/nowhere"))

@@ -227,11 +227,11 @@ async def test_rules_that_no_test_reaches(tmp_path: Path) -> None:
     """Those of enforced policies that were never true, in any file."""
     coverage = Coverage()
     await ran(tmp_path, f"{HEAD}\ntests:\n  - {{name: a, {READ}}}\n", coverage)
-    assert {rule for _, _, rule in coverage.never} == {"suspended", "broken", "morning"}
-    assert coverage.rules == 4
+    assert {rule for _, _, rule in coverage.never} == {"suspended", "broken", "morning", "few"}
+    assert coverage.rules == 5
     suspended = HEAD.replace("sub: alice", "sub: alice, suspended: true")
     await ran(tmp_path, f"{suspended}\ntests:\n  - {{name: a, {READ}}}\n", coverage)
-    assert {rule for _, _, rule in coverage.never} == {"broken", "morning"}
+    assert {rule for _, _, rule in coverage.never} == {"broken", "morning", "few"}
 
 
 async def test_a_plugin_that_cannot_start(tmp_path: Path) -> None:
