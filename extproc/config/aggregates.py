@@ -162,8 +162,9 @@ class Aggregates(Compiler):
     ) -> dict[str, Any]:
         upstream = self._gateway.upstreams[model.upstream]
         kind, method = self._kind(model, key)
+        tells = route.identity is None and upstream.identity is None
         for name in model.headers:
-            if why := self._never_set(name.lower()):
+            if why := self._never_set(name.lower(), tells=tells):
                 self._trouble((*key, "headers", name), f"is {why}", "expected another header")
         return {
             "upstream": model.upstream,
@@ -176,19 +177,24 @@ class Aggregates(Compiler):
             "timeout": model.timeout if model.timeout is not None else upstream.timeout,
             "stale": model.stale or 0.0,
             "max_bytes": model.max_bytes,
-            "send_identity": route.identity is None and upstream.identity is None,
+            "send_identity": tells,
             "credentials": self._credentials(model.upstream),
         }
 
-    def _never_set(self, name: str) -> str:
-        """Return why no call may set a header; empty where it may."""
+    def _never_set(self, name: str, *, tells: bool) -> str:
+        """Return why no call may set a header; empty where it may.
+
+        Args:
+            name: in lower case.
+            tells: the gateway itself tells the upstream who is calling.
+        """
         if name in _OF_CONNECTION or name in {UPSTREAM_HEADER, DEPTH}:
             return "the gateway's own to say"
         if name.startswith("x-envoy-"):
             return "an instruction to Envoy"
         if name == "forwarded" or name.startswith("x-forwarded-"):
             return "what tells Envoy that a call comes from elsewhere, and how long it may take"
-        if name in self._gateway.identity_headers:
+        if tells and name in self._gateway.identity_headers:
             return "one that tells who is calling"
         return ""
 

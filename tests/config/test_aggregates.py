@@ -144,6 +144,15 @@ def test_what_is_hardly_meant(call: str, warned: str, tmp_path: Path) -> None:
     assert all(":11:" in one and f"calls.one.{warned}" in one for one in said)
 
 
+def test_who_is_calling_in_words_of_its_own(tmp_path: Path) -> None:
+    """Where the gateway says nothing of it, a call may."""
+    file = written(tmp_path, 'one: {upstream: a, path: /x, headers: {x-user: "u"}}')
+    file.write_text(
+        file.read_text().replace("    aggregate:", "    identity: none\n    aggregate:")
+    )
+    assert not assemble(load(file, {})).warnings
+
+
 def test_what_a_client_picks_skips_no_change(tmp_path: Path) -> None:
     """With `fields` and views: of calls that change something only the file says which are made."""
     calls = (
