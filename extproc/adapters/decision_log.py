@@ -281,8 +281,9 @@ class Writer:
                 if not self._waiting:
                     break
                 lines = self._waiting.popleft()
-            with suppress(OSError):  # a reader that is gone, a full disk: exchanges go on
+            with suppress(OSError):
                 self._reopen_if_moved()
+            with suppress(OSError):  # a reader that is gone, a full disk: exchanges go on
                 piped = stat.S_ISFIFO(os.fstat(self._file).st_mode)
                 for block in _blocks(lines) if piped else (b"".join(lines),):
                     _write_all(self._file, block)
@@ -298,8 +299,10 @@ class Writer:
         except FileNotFoundError:
             same = False
         if not same:
-            os.close(self._file)
-            self._file = _opened(self._path)
+            # Where it can't be, the one that was moved away still takes records.
+            fresh, old = _opened(self._path), self._file
+            self._file = fresh
+            os.close(old)
 
 
 class ProxyRecords:

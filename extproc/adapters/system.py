@@ -6,6 +6,7 @@ import logging
 import ssl
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -72,8 +73,10 @@ class JsonLog:
             **fields,
         }
         stream = self._stream if self._stream is not None else sys.stderr
-        stream.write(orjson.dumps(record, default=str).decode() + "\n")
-        stream.flush()
+        # A reader that is gone or a full disk is no reason for whoever logs to fail.
+        with suppress(OSError, ValueError):
+            stream.write(orjson.dumps(record, default=str).decode() + "\n")
+            stream.flush()
 
 
 def system_roots() -> str:

@@ -18,20 +18,25 @@ if TYPE_CHECKING:
     from extproc.config.source import Key
 
 
-def refuse_what_is_taken(loaded: Loaded) -> None:
+def refuse_what_is_taken(loaded: Loaded, *, listens: bool = True) -> None:
     """Bind each address for a moment.
 
-    Envoy binds with SO_REUSEPORT, so a second gateway on a port would share it in silence.
+    Envoy binds with SO_REUSEPORT, so a second gateway on a port would share it in silence. And
+    one that is found out late has the token of the first one's admin interface replaced.
+
+    Args:
+        loaded: the gateway file.
+        listens: its public listener is bound too, not only the admin interface.
 
     Raises:
         ConfigError: some can't be bound; with file:line of each.
     """
-    troubles = list(_troubles(loaded))
+    troubles = list(_troubles(loaded, listens=listens))
     if troubles:
         raise ConfigError(troubles)
 
 
-def _troubles(loaded: Loaded) -> Iterator[Trouble]:
+def _troubles(loaded: Loaded, *, listens: bool) -> Iterator[Trouble]:
     gateway = loaded.gateway
     places: list[tuple[Key, str | None]] = [
         (("listener", "address"), gateway.listener.address),
@@ -39,7 +44,7 @@ def _troubles(loaded: Loaded) -> Iterator[Trouble]:
         (("admin", "address"), gateway.admin.address),
     ]
     for key, address in places:
-        if address is None:
+        if address is None or not (listens or key[0] == "admin"):
             continue
         why = _why_not(address)
         if why:

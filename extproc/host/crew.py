@@ -72,6 +72,7 @@ class Crew:
         self._log = log
         self._threaded: set[str] = set()
         self._stopping = False
+        self._loading = False
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_on: set[asyncio.Task[None]] = set()
         self._metrics = folder / "metrics"
@@ -174,7 +175,8 @@ class Crew:
             except WorkerGone:
                 await processes.stop(process, _PING_EVERY)
             except TimeoutError:
-                await self._end_stuck(place, process)
+                if not self._loading:
+                    await self._end_stuck(place, process)
             else:
                 await _ended_within(process, _PING_EVERY)
         asker.close()
@@ -194,9 +196,16 @@ class Crew:
         """Have every worker load a version beside those it has.
 
         Raises:
-            LoadRefused: one couldn't; the others have it and must be told to drop it.
+            LoadRefused: one couldn't, or all ended over it; the others have it and must be told to
+                drop it. One that ends by itself comes back with it.
         """
-        answers = await self._all("load", _LOAD_WITHIN, path=str(gateway), version=version)
+        self._loading = True  # it takes its time, and is no sign that a worker is stuck
+        try:
+            answers = await self._all("load", _LOAD_WITHIN, path=str(gateway), version=version)
+        finally:
+            self._loading = False
+        if answers and all(isinstance(answer, WorkerGone) for answer in answers):
+            raise LoadRefused("the workers ended while they loaded it: a plugin ends its process")
         for answer in answers:
             if isinstance(answer, TimeoutError):
                 raise LoadRefused(f"a worker didn't load it within {_LOAD_WITHIN:.0f} s")

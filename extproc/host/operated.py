@@ -84,14 +84,15 @@ class Operated(abc.ABC):
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or Ctrl-C, stop.
+        """Start, serve until SIGTERM, Ctrl-C or a terminal that is closed, stop.
 
         Raises:
             ConfigError: the gateway file can't be used.
             EnvoyFailed, EnvoyNotFound, LoadRefused, OSError: something didn't start.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         try:
             original, copied, path = await asyncio.to_thread(self._take)
             self._assembly, self._watch = original, Watch(original.loaded)
@@ -211,7 +212,10 @@ class Operated(abc.ABC):
             BadPurge: it can't be understood.
         """
         purging.marks(said, ())
-        return {"ok": True, **await self._crew.purge(said)}
+        found = await self._crew.purge(said)
+        if not found["workers"] and self._assembly.loaded.gateway.shared_store is not None:
+            found["shared"] = False  # what replicas share is as it was, and nobody has told them
+        return {"ok": True, **found}
 
     def keys_missing(self) -> list[str]:
         """Return the authenticators whose keys were never loaded."""

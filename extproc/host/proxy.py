@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import beside, processes
@@ -128,8 +129,9 @@ class Proxy:
         while line := await lines.readline():
             text = _without_query(line.decode(errors="replace"))
             self._said.append(text.strip())
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):
+                sys.stderr.write(text)
+                sys.stderr.flush()
 
     async def _until_ready(self) -> None:
         """Wait until Envoy serves and has seen a healthy worker."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters.admin import token_file
 from extproc.adapters.system import JsonLog
+from extproc.host.binding import refuse_what_is_taken
 from extproc.host.crew import Crew, decisions_option
 from extproc.host.operated import Operated
 from extproc.host.revoking import Revoking
@@ -47,6 +48,7 @@ class Serving(Operated):
         self._in_force: set[str] = set()
 
     async def _serve(self, copied: Assembly, path: Path) -> None:
+        refuse_what_is_taken(self._assembly.loaded, listens=False)
         self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
         listen, egress = list(self._options.listen), self._options.egress
         self._crew = Crew(path, self._folder, listen, egress, self._log, self._extra())

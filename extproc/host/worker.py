@@ -32,6 +32,7 @@ from extproc.adapters.system import JsonLog, SystemClock, capture_logging
 from extproc.caching.marks import Mark
 from extproc.config.build import assemble
 from extproc.config.load import load
+from extproc.core.errors import ExtprocError
 from extproc.core.lasting import Lasting
 from extproc.core.revocation import Revoked
 from extproc.core.routes import Routes
@@ -217,7 +218,8 @@ class Worker:
         try:
             version = await self.load(Path(details["path"]))
         except Exception as error:  # noqa: BLE001 - the supervisor decides what it means
-            return {"ok": False, "error": str(error)}
+            named = "" if isinstance(error, ExtprocError) else f"{type(error).__name__}: "
+            return {"ok": False, "error": f"{named}{error}"}
         if version != details["version"]:
             self._matcher.forget(version)
             self._versions.drop(version, 0)

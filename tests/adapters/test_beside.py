@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 
 import pytest
 
 from extproc.adapters import beside
+from extproc.adapters.system import JsonLog
 from extproc.testing import Events
 
 
@@ -74,3 +77,26 @@ async def test_the_end_comes_though_it_was_missed(monkeypatch: pytest.MonkeyPatc
     assert missed == 2
     assert task.cancelled()
     assert log.events == []
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_a_log_that_nobody_reads_ends_no_work(*, closed: bool) -> None:
+    """What failed is begun again, though it can't be said."""
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    if closed:
+        stream.close()
+    times: list[int] = []
+
+    async def fails() -> None:
+        times.append(1)
+        raise ZeroDivisionError
+
+    work = beside.begin(fails, JsonLog("test", stream))
+    async with asyncio.timeout(10):
+        while len(times) < 2:  # noqa: ASYNC110 - the work begins by itself
+            await asyncio.sleep(0.01)
+    await beside.end(work)
+    with suppress(OSError):
+        stream.close()

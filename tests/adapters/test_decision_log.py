@@ -243,3 +243,24 @@ def test_records_of_envoy_are_numbered_and_hold_no_fragment() -> None:
     assert (first["seq"], first["path"], second["seq"]) == (1, "/a", 4)
     assert first["worker"] == f"envoy.{os.getpid()}"
     assert counts.counts["extproc_decision_records_total", ("dropped",)] == 3
+
+
+def test_a_file_that_can_not_be_opened_anew(tmp_path: Path) -> None:
+    """The one that was moved away takes records, and nobody else's descriptor is closed."""
+    folder, moved = tmp_path / "logs", tmp_path / "old"
+    folder.mkdir()
+    writer = Writer(folder / "records")
+    writer.put([b"1\n"])
+    until(lambda: (folder / "records").read_bytes() == b"1\n", "it is written")
+    folder.rename(moved)
+    writer.put([b"2\n"])
+    until(lambda: (moved / "records").read_bytes() == b"1\n2\n", "it is written to the old one")
+    with (tmp_path / "somebodys").open("wb") as other:
+        writer.put([b"3\n"])
+        until(lambda: (moved / "records").read_bytes() == b"1\n2\n3\n", "as well")
+        os.fstat(other.fileno())
+        folder.mkdir()
+        writer.put([b"4\n"])
+        until((folder / "records").exists, "it is there again")
+    writer.close()
+    assert (folder / "records").read_bytes() == b"4\n"

@@ -214,3 +214,53 @@ def test_a_file_of_envoys_that_can_not_be_written(echo: int) -> None:
             assert reload(running)["ok"]
             assert {running.ask("/x").json["marker"] for _ in range(20)} == {name}
             before = name
+
+
+def refused_over(running: Gateway, name: str) -> bool:
+    """Say whether the last reload was refused for what a plugin did."""
+    last = running.status()["last_reload"]
+    said = {"exits": "ended", "leaves": "ended", "imported": "SystemExit: 5"}
+    return not last["ok"] and said.get(name, "KeyboardInterrupt") in last["error"]
+
+
+OWN = """
+import os
+import sys
+import time
+from extproc import Plugin
+
+class Own(Plugin):
+    def on_start(self, services):
+        {}
+"""
+KILLS = {
+    "exits": OWN.format("os._exit(3)"),
+    "leaves": OWN.format("sys.exit(1)"),
+    "imported": "import sys; sys.exit(5)",
+    "interrupted": "raise KeyboardInterrupt",
+}
+
+
+def test_a_version_that_ends_processes_is_refused(echo: int) -> None:
+    """Supervisor and old version go on, and what happened is said."""
+    with gateway(text(echo, "one"), workers=2) as running:
+        version = running.status()["version"]
+        for name, code in KILLS.items():
+            (running.folder / f"{name}.py").write_text(code)
+            own = f'    plugins: [{{use: "{name}.py:Own"}}]\n'
+            running.write(text(echo, name) + own)
+            until(partial(refused_over, running, name), name, 20)
+            assert running.status()["version"] == version
+            until(lambda: all(running.ask("/x").status == 200 for _ in range(10)), "served", 20)
+            assert running.ask("/x").json["marker"] == "one"
+            until(lambda: len(running.workers()) == 2, "both are back", 20)
+
+
+def test_a_version_that_takes_long_to_start_is_waited_for(echo: int) -> None:
+    """As at a start: a worker that loads isn't stuck."""
+    slow = OWN.format("time.sleep(4)")
+    with gateway(text(echo, "one"), {"slow.py": slow}) as running:
+        before = running.workers()
+        running.write(text(echo, "two") + '    plugins: [{use: "slow.py:Own"}]\n')
+        until(lambda: running.ask("/x").json.get("marker") == "two", "it is in force", 20)
+        assert running.workers() == before

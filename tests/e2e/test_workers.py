@@ -99,9 +99,9 @@ def test_nothing_is_left_behind(echo: int) -> None:
         until(lambda: not any(map(_runs, started)), "every child is gone")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
-    """SIGTERM or Ctrl-C end everything within ten seconds, with status 0 and nothing left."""
+    """SIGTERM, Ctrl-C, a closed terminal: all ends in ten seconds, with status 0, nothing left."""
     with gateway(PLAIN.format(echo=echo)) as running:
         started = children(running.process.pid)
         running.process.send_signal(number)

@@ -50,6 +50,20 @@ class Changing(Operated):
         self._stop.set()
 
 
+async def test_a_purge_that_no_worker_heard(tmp_path: Path) -> None:
+    """What replicas share is as it was, and it is said."""
+    for store, expected in (("memory", {}), ("redis://127.0.0.1:1", {"shared": False})):
+        (tmp_path / "gateway.yaml").write_text(FILE + f"store: {store}\n")
+        operated = Changing(tmp_path / "gateway.yaml", Events())
+        running = asyncio.ensure_future(operated.run())
+        async with asyncio.timeout(10):
+            while not hasattr(operated, "_revoking"):  # noqa: ASYNC110 - it loads in a thread
+                await asyncio.sleep(0.01)
+        assert await operated.purge({"all": True}) == {"ok": True, "workers": 0} | expected
+        operated.end()
+        await running
+
+
 @pytest.mark.parametrize(
     "error",
     [LoadRefused("why"), NotTaken("why"), ConfigFault("why"), OSError("why"), KeyError("why")],
