@@ -67,6 +67,7 @@ class DecisionLog:
         self._soon = soon or _never
         self._told = False
         self._seq = 0
+        self._failed = 0
         # Of each record its moment, request id, middle and seconds, one behind the other: what a
         # batch has in common is written faster than the same line by line, and no exchange is
         # kept for it.
@@ -118,6 +119,10 @@ class DecisionLog:
         lines = self._lines(iter(collected))
         outcome = "written" if self._writer.put(lines) else "dropped"
         self._observer.count("extproc_decision_records_total", (outcome,), len(lines))
+        failed = self._writer.failed
+        if failed > self._failed:
+            more, self._failed = failed - self._failed, failed
+            self._observer.count("extproc_decision_records_total", ("failed",), more)
 
     def _lines(self, fields: Iterator[Any]) -> list[bytes]:
         lines = []
@@ -239,10 +244,27 @@ def _sound(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | None) else _sound(str(value))
 
 
+class _Torn(OSError):
+    """Only a part was written.
+
+    Attributes:
+        whole: how many lines of it are whole.
+        half: it ends within a line.
+    """
+
+    def __init__(self, error: OSError, part: bytes) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.whole = part.count(b"\n")
+        self.half = not part.endswith(b"\n")
+
+
 class Writer:
     """A thread that writes lines to a file or to standard output.
 
     A file that was moved away (as log rotation does) is opened anew under its name.
+
+    Attributes:
+        failed: how many lines were taken, and couldn't be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -252,6 +274,8 @@ class Writer:
         self._size = 0
         self._changed = threading.Condition()
         self._closing = False
+        self._torn = False
+        self.failed = 0
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
         self._thread.start()
 
@@ -283,13 +307,24 @@ class Writer:
                 lines = self._waiting.popleft()
             with suppress(OSError):
                 self._reopen_if_moved()
-            with suppress(OSError):  # a reader that is gone, a full disk: exchanges go on
-                piped = stat.S_ISFIFO(os.fstat(self._file).st_mode)
-                for block in _blocks(lines) if piped else (b"".join(lines),):
-                    _write_all(self._file, block)
+            try:
+                self._write(lines)
+            except _Torn as error:
+                self.failed += len(lines) - error.whole
+                self._torn = error.half
+            except OSError:  # a reader that is gone, a full disk: exchanges go on
+                self.failed += len(lines)
             with self._changed:
                 self._size -= sum(map(len, lines))
         os.close(self._file)
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._torn:  # half a line must not take the next one with it
+            _write_all(self._file, b"\n")
+            self._torn = False
+        piped = stat.S_ISFIFO(os.fstat(self._file).st_mode)
+        for block in _blocks(lines) if piped else (b"".join(lines),):
+            _write_all(self._file, block)
 
     def _reopen_if_moved(self) -> None:
         if self._path is None:
@@ -357,5 +392,17 @@ def _blocks(lines: list[bytes]) -> list[bytes]:
 
 
 def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
+    """Write everything.
+
+    Raises:
+        _Torn: a part was written, and the rest can't be.
+        OSError: nothing was written.
+    """
+    rest = data
+    try:
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    except OSError as error:
+        if len(rest) == len(data):
+            raise
+        raise _Torn(error, data[: len(data) - len(rest)]) from error

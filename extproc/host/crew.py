@@ -252,9 +252,10 @@ class Crew:
         askers = [place.asker for place in self.places if place.ready and place.asker is not None]
         answers = await asyncio.gather(
             *(
-                # One of them tells the replicas.
-                asker.ask("purge", _SILENT_FOR, said=dict(said), told=place > 0)
-                for place, asker in enumerate(askers)
+                # Each tells the replicas: while it can't, it holds the purge against what it reads
+                # of theirs, which one that relied on another wouldn't.
+                asker.ask("purge", _SILENT_FOR, said=dict(said), told=False)
+                for asker in askers
             ),
             return_exceptions=True,
         )
@@ -262,7 +263,7 @@ class Crew:
         shared = [answer["shared"] for answer in done if answer["shared"] is not None]
         found: dict[str, Any] = {"workers": len(done)}
         if shared:
-            found["shared"] = all(shared) and isinstance(answers[0], dict)
+            found["shared"] = any(shared)
         return found
 
     def _told(self, by: Place, said: dict[str, Any]) -> None:

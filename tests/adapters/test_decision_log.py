@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Kept:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.full = False
+        self.failed = 0
 
     def put(self, lines: list[bytes]) -> bool:
         """Keep."""
@@ -243,6 +245,36 @@ def test_records_of_envoy_are_numbered_and_hold_no_fragment() -> None:
     assert (first["seq"], first["path"], second["seq"]) == (1, "/a", 4)
     assert first["worker"] == f"envoy.{os.getpid()}"
     assert counts.counts["extproc_decision_records_total", ("dropped",)] == 3
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """What is lost is counted as that, and half a line takes no other one with it."""
+    file = tmp_path / "records"
+    writer = Writer(file)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15, usual[1]))
+    try:
+        writer.put([b'{"n": 1}\n', b'{"n": 2}\n', b'{"n": 3}\n'])
+        until(lambda: writer.failed == 2, "two are lost")
+        writer.put([b'{"n": 4}\n'])
+        until(lambda: writer.failed == 3, "and another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    writer.put([b'{"n": 5}\n'])
+    writer.close()
+    assert file.read_bytes() == b'{"n": 1}\n{"n": \n{"n": 5}\n'
+
+
+def test_records_that_could_not_be_written_are_counted() -> None:
+    """Each once, when the next are handed on."""
+    kept, counts = Kept(), Counts()
+    log = DecisionLog(0, kept, lambda: 0.0, counts)  # type: ignore[arg-type]
+    for failed in (0, 2, 2, 3):
+        kept.failed = failed
+        log.record(record())
+        log.flush()
+    name = "extproc_decision_records_total"
+    assert counts.counts == {(name, ("written",)): 4, (name, ("failed",)): 3}
 
 
 def test_a_file_that_can_not_be_opened_anew(tmp_path: Path) -> None:
