@@ -47,7 +47,7 @@ class DecisionLog:
         worker: the number of this worker.
         writer: takes batches.
         now: seconds since the epoch.
-        observer: where written and dropped records are counted.
+        observer: where written, failed and dropped records are counted.
         soon: told when there is something to flush, once until then; whole batches need no word.
     """
 
@@ -62,12 +62,11 @@ class DecisionLog:
         # A process that takes a worker's place counts anew; its id tells the two apart.
         self._worker = f"{worker}.{os.getpid()}".encode()
         self._writer = writer
+        self._handed = _Counted(writer, observer)
         self._now = now
-        self._observer = observer
         self._soon = soon or _never
         self._told = False
         self._seq = 0
-        self._failed = 0
         # Of each record its moment, request id, middle and seconds, one behind the other: what a
         # batch has in common is written faster than the same line by line, and no exchange is
         # kept for it.
@@ -116,13 +115,7 @@ class DecisionLog:
         if not self._collected:
             return
         collected, self._collected = self._collected, []
-        lines = self._lines(iter(collected))
-        outcome = "written" if self._writer.put(lines) else "dropped"
-        self._observer.count("extproc_decision_records_total", (outcome,), len(lines))
-        failed = self._writer.failed
-        if failed > self._failed:
-            more, self._failed = failed - self._failed, failed
-            self._observer.count("extproc_decision_records_total", ("failed",), more)
+        self._handed.put(self._lines(iter(collected)))
 
     def _lines(self, fields: Iterator[Any]) -> list[bytes]:
         lines = []
@@ -340,17 +333,37 @@ class Writer:
             os.close(old)
 
 
+class _Counted:
+    """Hands lines to a writer, and counts what becomes of them."""
+
+    def __init__(self, writer: Writer, observer: Observer) -> None:
+        self._writer = writer
+        self._observer = observer
+        self._failed = 0
+
+    def put(self, lines: list[bytes]) -> None:
+        """Hand them on; what couldn't be written of earlier ones is counted by now."""
+        self.count("written" if self._writer.put(lines) else "dropped", len(lines))
+        failed = self._writer.failed
+        if failed > self._failed:
+            more, self._failed = failed - self._failed, failed
+            self.count("failed", more)
+
+    def count(self, outcome: str, number: int) -> None:
+        """Count."""
+        self._observer.count("extproc_decision_records_total", (outcome,), number)
+
+
 class ProxyRecords:
     """Takes the records that Envoy writes by itself, and numbers them.
 
     Args:
         writer: takes lines.
-        observer: where written and dropped records are counted.
+        observer: where written, failed and dropped records are counted.
     """
 
     def __init__(self, writer: Writer, observer: Observer) -> None:
-        self._writer = writer
-        self._observer = observer
+        self._handed = _Counted(writer, observer)
         self._worker = f"envoy.{os.getpid()}"
         self._seq = 0
 
@@ -364,14 +377,13 @@ class ProxyRecords:
             record = orjson.loads(line)
             path = record["path"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            self._observer.count("extproc_decision_records_total", ("dropped",))
+            self._handed.count("dropped", 1)
             return
         if isinstance(path, str):
             record["path"] = path.partition("#")[0]
         record["status"] = record.get("status") or None
         numbered = {"time": None, "seq": self._seq, "worker": self._worker} | record
-        put = self._writer.put([orjson.dumps(numbered) + b"\n"])
-        self._observer.count("extproc_decision_records_total", ("written" if put else "dropped",))
+        self._handed.put([orjson.dumps(numbered) + b"\n"])
 
 
 def _opened(path: Path) -> int:

@@ -178,9 +178,9 @@ class Private(Plugin):
 
 def _may_be_json(request: Request) -> bool:
     kinds = request.headers.get_all("content-type")
-    codings = request.headers.get_all("content-encoding")
-    plain = all(value.lower() == "identity" for value in codings)
-    return plain and (not kinds or strict_json.says_json(kinds))
+    if strict_json.is_encoded(request.headers.get_all("content-encoding")):
+        return False
+    return not kinds or strict_json.says_json(kinds)
 
 
 def _is_personal(request: Request) -> bool:

@@ -110,7 +110,7 @@ def body_of(request: Request, body: bytes, read: Read) -> Any:
         return None
     if not strict_json.says_json(headers.get_all("content-type")):
         raise WrongBody(415, "body_type", "The content type isn't JSON in UTF-8.")
-    if any(value.lower() != "identity" for value in headers.get_all("content-encoding")):
+    if strict_json.is_encoded(headers.get_all("content-encoding")):
         raise WrongBody(415, "body_type", "An encoded body can't be judged.")
     try:
         value = strict_json.read(body, fold=True)

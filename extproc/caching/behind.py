@@ -12,7 +12,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from extproc.caching.validating import CONDITIONS
-from extproc.core.headers import Headers
+from extproc.core.headers import OF_CONNECTION, Headers
 from extproc.core.values import Request, Response
 
 if TYPE_CHECKING:
@@ -22,23 +22,7 @@ if TYPE_CHECKING:
     from extproc.core.ports import Services
 
 # Of one connection (RFC 9110 section 7.6.1), of a body that isn't there, or of the egress listener.
-_LEFT_OUT = frozenset(
-    {
-        *CONDITIONS,
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-extproc-upstream",
-    }
-)
+_LEFT_OUT = OF_CONNECTION | {*CONDITIONS, "accept-encoding", "x-extproc-upstream"}
 
 
 @dataclass(frozen=True, slots=True)

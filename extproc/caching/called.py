@@ -86,9 +86,18 @@ class CachedCalls:
                 return _through(made, self._told(self._now()))
             return self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
-        wanted = _Wanted(key, upstream, target, headers, timeout, max_bytes, stale_if_error, about)
-        wanted.kind = (upstream, alike) if alike else None
-        wanted.usable = usable
+        wanted = _Wanted(
+            key,
+            upstream,
+            target,
+            headers,
+            timeout,
+            max_bytes,
+            stale_if_error,
+            about,
+            (upstream, alike) if alike else None,
+            usable,
+        )
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
         made = self._call(
@@ -366,10 +375,12 @@ class _Wanted:
         max_bytes: int | None,
         stale_if_error: float,
         about: Callable[[], Names] | None,
+        kind: tuple[str, str] | None,
+        usable: Callable[[Answered], bool] | None,
     ) -> None:
         self.key = key
-        self.kind: tuple[str, str] | None = None
-        self.usable: Callable[[Answered], bool] | None = None
+        self.kind = kind
+        self.usable = usable
         self.about = about
         self.upstream = upstream
         self.target = target

@@ -16,6 +16,7 @@ from extproc.aggregation.requests import DEPTH
 from extproc.aggregation.views import Selection
 from extproc.config.compiling import Compiler
 from extproc.config.schema import AggregateCall
+from extproc.core.headers import OF_CONNECTION
 from extproc.core.verdict import UPSTREAM_HEADER
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from extproc.config.schema.aggregates import Aggregate, Asking
     from extproc.config.source import Key
     from extproc.expressions.templates import Template
-
-# The framing of a message, and what is between two neighbours alone (RFC 9110 section 7.6.1).
-_OF_CONNECTION = frozenset(
-    {
-        *("connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te"),
-        *("trailer", "transfer-encoding", "upgrade"),
-    }
-)
 
 _GRAPHQL_PATH = "/graphql"
 # Texts and comments (GraphQL specification, October 2021, sections 2.1.4 and 2.9.4).
@@ -188,7 +181,7 @@ class Aggregates(Compiler):
             name: in lower case.
             tells: the gateway itself tells the upstream who is calling.
         """
-        if name in _OF_CONNECTION or name in {UPSTREAM_HEADER, DEPTH}:
+        if name in OF_CONNECTION or name in {UPSTREAM_HEADER, DEPTH}:
             return "the gateway's own to say"
         if name.startswith("x-envoy-"):
             return "an instruction to Envoy"

@@ -359,7 +359,7 @@ class _Builder(Compiler):
             shape = self._projection(route.response.body, (*key, "response", "body"))
             views = self._views(route.response.views, (*key, "response", "views"))
             plugin = ResponseBody(shape=shape, views=views)
-            plugin.varies = caching.varies(plugin, [condition for _, condition in self._consumers])
+            plugin.varies = self._varies(plugin)
             yield _step(plugin)
 
     def _aggregate(self, route: RouteModel, key: Key, tags: Sequence[Template]) -> Iterator[Step]:
@@ -377,8 +377,11 @@ class _Builder(Compiler):
             gates=self._aggregates.gates,
             names=caching.named(route, tags),
         )
-        plugin.varies = caching.varies(plugin, [condition for _, condition in self._consumers])
+        plugin.varies = self._varies(plugin)
         yield Step("aggregate", plugin, Limits(plan.deadline + _MARGIN))
+
+    def _varies(self, plugin: Aggregate | ResponseBody) -> frozenset[str]:
+        return caching.varies(plugin, [condition for _, condition in self._consumers])
 
     def _sends_identity(self, route: RouteModel) -> bool:
         upstream = self._gateway.upstreams[route.upstream or ""]

@@ -48,7 +48,8 @@ _HEADERS = "request.headers."
 _WHOLE_QUERY = "request.query"
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
-_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", "credentials.")
+_CREDENTIALS = "credentials."
+_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", _CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,13 @@ def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> 
         plugin: which.
         consumers: what tells consumers apart, where the view is the consumer's.
     """
-    parts = reads([plugin]).parts
-    found = set(parts)
+    found = set(reads([plugin]).parts)
     if "view" in found or "consumer" in found:
         found |= {name for c in consumers for name, _ in _of_expression(c.expression)}
-    of_header = {name.removeprefix(_HEADERS) for name in found if name.startswith(_HEADERS)}
-    credentials = {name.removeprefix("credentials.") for name in found if name.startswith("cred")}
-    return frozenset({"*"} if "request.headers" in found else of_header | credentials)
+    if "request.headers" in found:
+        return frozenset({"*"})
+    kinds = (_HEADERS, _CREDENTIALS)
+    return frozenset(n.removeprefix(kind) for kind in kinds for n in found if n.startswith(kind))
 
 
 def _of_plugin(plugin: Plugin) -> Iterator[Part]:
@@ -131,7 +132,7 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
     for parameter in filter(None, (selection.query, selection.fields)):
         yield _of_parameter(parameter)
     for name in [name for call in calls for name in call.credentials]:
-        yield f"credentials.{name}", keys.header(name)
+        yield f"{_CREDENTIALS}{name}", keys.header(name)
     for expression in expressions(plan):
         yield from _of_expression(expression)
     if any(call.send_identity for call in calls):

@@ -43,6 +43,7 @@ def _module(loaded: Loaded, source: str, key: Key) -> ModuleType:
         if not source.endswith(".py"):
             return importlib.import_module(source)
         return _from_file(loaded, source)
+    # What a module raises while it is imported is no wish of who runs the gateway.
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         problem = f"can't be imported: {type(error).__name__}: {error}"
         raise ConfigError([loaded.trouble(key, problem)]) from error

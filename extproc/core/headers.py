@@ -11,6 +11,22 @@ if TYPE_CHECKING:
 
     from extproc.core.messages import Continue
 
+OF_CONNECTION = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""What a request says of its framing, or to the next neighbour alone (RFC 9110 section 7.6.1)."""
+
 # RFC 9110 section 5.1 (token) and 5.5 (field values; obs-text is kept as latin-1).
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")

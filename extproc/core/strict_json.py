@@ -64,6 +64,11 @@ def says_json(values: Sequence[str]) -> bool:
     )
 
 
+def is_encoded(codings: Sequence[str]) -> bool:
+    """Say whether the values of Content-Encoding name a coding (RFC 9110 section 8.4)."""
+    return any(value.lower() != "identity" for value in codings)
+
+
 def _without_mark(text: str) -> str:
     if text.startswith("\ufeff"):
         raise NotStrict("it begins with a byte order mark")

@@ -254,7 +254,7 @@ class Crew:
             *(
                 # Each tells the replicas: while it can't, it holds the purge against what it reads
                 # of theirs, which one that relied on another wouldn't.
-                asker.ask("purge", _SILENT_FOR, said=dict(said), told=False)
+                asker.ask("purge", _SILENT_FOR, said=dict(said))
                 for asker in askers
             ),
             return_exceptions=True,

@@ -120,12 +120,11 @@ class Versions:
             raise
         return entry
 
-    def purge(self, said: Mapping[str, Any], *, told: bool) -> None:
+    def purge(self, said: Mapping[str, Any]) -> None:
         """Make stored responses void or stale.
 
         Args:
             said: by an operator.
-            told: another worker tells the other replicas, if there are any.
 
         Raises:
             BadPurge: it can't be understood.
@@ -134,8 +133,7 @@ class Versions:
         responses: Responses | None = self._outside.shared.get(Responses)
         if responses is not None:
             # The supervisor tells each worker by itself.
-            told = told or responses.shared is None
-            responses.mark(purging.marks(said, keyed), told=told)
+            responses.mark(purging.marks(said, keyed), told=responses.shared is None)
 
     async def told(self, seconds: float) -> bool | None:
         """Wait until other replicas can hear what was marked here; None where there are none."""

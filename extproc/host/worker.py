@@ -245,8 +245,7 @@ class Worker:
         return {"ok": True}
 
     async def _told_to_purge(self, details: dict[str, Any]) -> dict[str, Any]:
-        self._versions.purge(details["said"], told=details["told"])
-        # Nothing of this one waits to be said where another one was to say it.
+        self._versions.purge(details["said"])
         return {"ok": True, "shared": await self._versions.told(_TOLD_WITHIN)}
 
     async def _told_of_marks(self, details: dict[str, Any]) -> dict[str, Any]:

@@ -275,6 +275,9 @@ def test_records_that_could_not_be_written_are_counted() -> None:
         log.flush()
     name = "extproc_decision_records_total"
     assert counts.counts == {(name, ("written",)): 4, (name, ("failed",)): 3}
+    of_envoy = Counts()
+    ProxyRecords(kept, of_envoy).take(b'{"path": "/"}')  # type: ignore[arg-type]  # as above
+    assert of_envoy.counts == {(name, ("written",)): 1, (name, ("failed",)): 3}
 
 
 def test_a_file_that_can_not_be_opened_anew(tmp_path: Path) -> None:

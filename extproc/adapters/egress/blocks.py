@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from extproc.adapters.http2.fields import literal
+from extproc.core.headers import OF_CONNECTION
 from extproc.core.verdict import UPSTREAM_HEADER, WITH_HOST
 
 if TYPE_CHECKING:
@@ -15,20 +16,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 _TARGET = re.compile(r"/[\x21-\x7e]*\Z")
-# A connection's matter in HTTP/2 (RFC 9113 section 8.2.2), or said by a pseudo field.
-_NOT_SENT = frozenset(
-    {
-        "connection",
-        "content-length",  # said by the frames; another one is an error of the whole connection
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        UPSTREAM_HEADER,  # said once, by the upstream that is called
-    }
-)
+# A connection's matter in HTTP/2 (RFC 9113 section 8.2.2), said by a pseudo field or by the
+# frames (another length is an error of the whole connection), or once, by who is called.
+_NOT_SENT = OF_CONNECTION - {"expect", "te"} | {UPSTREAM_HEADER}
 _LONGEST = 128  # of a value that is remembered
 _ONE_BYTE = 127  # lengths below fit into one (RFC 7541 section 5.1)
 _PATH = literal(((b":path", b""),))[:-1]
