@@ -18,18 +18,23 @@ from extproc.core.values import is_plain_path
 if TYPE_CHECKING:
     from extproc.caching.parameters import Parameters
 
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]\Z")  # RFC 3986 section 2.3
 _SENT = "".join(map(chr, range(0x21, 0x7F)))  # what may stand in a target
 
 
 def written(target: str) -> str:
-    """Return the one way to write a target in which escapes are written in several."""
+    """Return the one way to write a target in which escapes are written in several.
+
+    A `%` that begins none is one itself, else it could begin one with what comes behind it.
+    """
     return _ESCAPE.sub(_plain, target) if "%" in target else target
 
 
 def _plain(escape: re.Match[str]) -> str:
-    character = chr(int(escape[0][1:], 16))
+    if escape[1] is None:
+        return "%25"
+    character = chr(int(escape[1], 16))
     return character if _UNRESERVED.match(character) else escape[0].upper()
 
 

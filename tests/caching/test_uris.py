@@ -6,7 +6,7 @@ from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from extproc.caching import purging, uris
@@ -139,6 +139,8 @@ async def test_a_write_to_another_spelling_is_one() -> None:
 
 
 @given(st.text(alphabet="ab%7eE2fFcC3./~? \xe9", max_size=20))
+@example("%3%32")
+@example("%2%32")
 def test_one_way_to_write(target: str) -> None:
     """It is what it was, and stays what it is."""
     once = uris.written(target)
