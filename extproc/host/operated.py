@@ -97,18 +97,34 @@ class Operated(abc.ABC):
             original, copied, path = await asyncio.to_thread(self._take)
             self._assembly, self._watch = original, Watch(original.loaded)
             self._warn()
-            await self._serve(copied, path)
+            self._put_together(path)
+            try:
+                if await self._started_before_stop(copied):
+                    await self._until_stopped()
+            finally:
+                await self._end()
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @abc.abstractmethod
-    async def _serve(self, copied: Assembly, path: Path) -> None:
-        """Start everything, wait for the stop, end everything.
+    def _put_together(self, path: Path) -> None:
+        """Make everything, with nothing started.
+
+        Args:
+            path: the gateway file of the first version's copy.
+        """
+
+    @abc.abstractmethod
+    async def _start(self, copied: Assembly) -> None:
+        """Start everything; cancelled where it is time to stop before that is done.
 
         Args:
             copied: the first version, from its copy.
-            path: the copy's gateway file.
         """
+
+    @abc.abstractmethod
+    async def _end(self) -> None:
+        """End everything that was started, whatever of it was."""
 
     @abc.abstractmethod
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
@@ -127,6 +143,24 @@ class Operated(abc.ABC):
         """Return the administration interface, not yet started."""
         admin = self._assembly.loaded.gateway.admin
         return AdminServer(admin.address, admin.token or new_token(admin.address), self)
+
+    async def _started_before_stop(self, copied: Assembly) -> bool:
+        """Start; return False where it was time to stop meanwhile.
+
+        What starts may take its time, such as a hook of a plugin that waits for its database. Who
+        stops this gateway then would kill it, and leave Envoy and workers to their own ends.
+        """
+        starting = asyncio.ensure_future(self._start(copied))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                return True
+            self._log.info("told to stop while it started")
+            return False
+        finally:
+            await beside.end(starting, stopping)
 
     async def _until_stopped(self) -> None:
         """Follow the gateway file and what is revoked until it is time to stop."""

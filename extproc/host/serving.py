@@ -47,31 +47,32 @@ class Serving(Operated):
         self._options = options
         self._in_force: set[str] = set()
 
-    async def _serve(self, copied: Assembly, path: Path) -> None:
+    def _put_together(self, path: Path) -> None:
         refuse_what_is_taken(self._assembly.loaded, listens=False)
         self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
         listen, egress = list(self._options.listen), self._options.egress
         self._crew = Crew(path, self._folder, listen, egress, self._log, self._extra())
-        server = self._administration()
-        try:
-            await self._crew.start()
-            self._in_force.add(copied.loaded.version)
-            await self._revoking.begin(self._crew)
-            address = await server.start()
-            self._log.info(
-                "serving",
-                listen=self._options.listen,
-                server=self._options.server,
-                admin=address,
-                version=self.version,
-            )
-            await self._until_stopped()
-        finally:
-            self._draining = True
-            await server.stop()
-            await self._crew.stop(_STOP_WITHIN)
-            await self._revoking.close()
-            token_file(self._assembly.loaded.gateway.admin.address).unlink(missing_ok=True)
+        self._admin = self._administration()
+
+    async def _start(self, copied: Assembly) -> None:
+        await self._crew.start()
+        self._in_force.add(copied.loaded.version)
+        await self._revoking.begin(self._crew)
+        address = await self._admin.start()
+        self._log.info(
+            "serving",
+            listen=self._options.listen,
+            server=self._options.server,
+            admin=address,
+            version=self.version,
+        )
+
+    async def _end(self) -> None:
+        self._draining = True
+        await self._admin.stop()
+        await self._crew.stop(_STOP_WITHIN)
+        await self._revoking.close()
+        token_file(self._assembly.loaded.gateway.admin.address).unlink(missing_ok=True)
 
     def _extra(self) -> tuple[str, ...]:
         named = (

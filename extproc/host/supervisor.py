@@ -61,24 +61,20 @@ class Supervisor(Operated):
         super().__init__(options.gateway, log)
         self._options = options
 
-    async def _serve(self, copied: Assembly, path: Path) -> None:
-        refuse_what_is_taken(self._assembly.loaded)
-        self._put_together(envoy_process.binary(self._options.envoy), path)
-        try:
-            await self._crew.start()
-            await self._revoking.begin(self._crew)
-            await self._proxy.start(copied)
-            address = await self._admin.start()
-            listening = copied.loaded.gateway.listener.address
-            self._log.info("serving", listener=listening, admin=address, version=self.version)
-            if self._options.announce is not None:
-                self._options.announce(listening, address)
-            await self._until_stopped()
-        finally:
-            await self._end()
+    async def _start(self, copied: Assembly) -> None:
+        await self._crew.start()
+        await self._revoking.begin(self._crew)
+        await self._proxy.start(copied)
+        address = await self._admin.start()
+        listening = copied.loaded.gateway.listener.address
+        self._log.info("serving", listener=listening, admin=address, version=self.version)
+        if self._options.announce is not None:
+            self._options.announce(listening, address)
 
-    def _put_together(self, binary: str, path: Path) -> None:
+    def _put_together(self, path: Path) -> None:
         folder, options, loaded = self._folder, self._options, self._assembly.loaded
+        refuse_what_is_taken(loaded)
+        binary = envoy_process.binary(options.envoy)
         addresses = [f"unix:{folder}/w{number}" for number in range(options.workers)]
         egress, roots = f"unix:{folder}/egress", system_roots()
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack
@@ -20,7 +22,17 @@ from tests.support.client import ask
 from tests.support.load import during
 from tests.support.mutants import without_health
 from tests.support.places import free_port, short_folder
-from tests.support.processes import children, envoy, gateway, head, printed_envoy, service
+from tests.support.processes import (
+    ROOT,
+    children,
+    end,
+    envoy,
+    gateway,
+    head,
+    printed_envoy,
+    service,
+    start_run,
+)
 from tests.support.waiting import until
 
 PLAIN = """
@@ -109,6 +121,49 @@ def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
         running.process.send_signal(number)
         assert running.process.wait(10) == 0
         assert not any(map(_runs, started))
+
+
+WAITS = """
+import asyncio
+from pathlib import Path
+from extproc import Plugin
+
+class Waits(Plugin):
+    async def on_start(self, services):
+        Path("BEGUN").touch()
+        await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("waits", ["a plugin of run", "a plugin of serve", "Envoy"])
+def test_a_stop_while_it_starts(waits: str, echo: int) -> None:
+    """Whatever it waits for, it is given up; status 0, nothing is left."""
+    with short_folder() as folder, (folder / "log").open("wb") as output:
+        file, begun = folder / "gateway.yaml", folder / "begun"
+        waiting = 'plugins: [{use: "plugins.py:Waits"}]'
+        route = f"  - {{name: w, match: {{path: /w}}, upstream: echo, {waiting}}}\n"
+        text = head(free_port(), free_port()) + PLAIN.format(echo=echo)
+        (folder / "plugins.py").write_text(WAITS.replace("BEGUN", str(begun)))
+        (folder / "envoy").write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 60\n")
+        (folder / "envoy").chmod(0o700)
+        file.write_text(text if waits == "Envoy" else text + route)
+        if waits == "a plugin of serve":
+            command = [sys.executable, "-m", "extproc", "serve", str(file)]
+            listen = ["--listen", f"unix:{folder}/s"]
+            process = subprocess.Popen([*command, *listen], stdout=output, stderr=output, cwd=ROOT)
+        else:
+            envoy_of = ["--envoy", str(folder / "envoy")] if waits == "Envoy" else []
+            process = start_run(file, output, options=envoy_of)
+        try:
+            until(begun.exists, "it waits", 30)
+            started = children(process.pid)
+            assert started
+            process.terminate()
+            assert process.wait(8) == 0, (folder / "log").read_text()
+            assert not any(map(_runs, started))
+        finally:
+            end(process)
+        assert "told to stop while it started" in (folder / "log").read_text()
 
 
 def _runs(pid: int) -> bool:

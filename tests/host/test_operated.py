@@ -33,11 +33,15 @@ class Changing(Operated):
 
     error: Exception | None = None
 
-    async def _serve(self, copied: Assembly, path: Path) -> None:
-        del copied
+    def _put_together(self, path: Path) -> None:
         self._crew = Crew(path, self._folder, [], "unix:/none", self._log)
         self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
-        await self._stop.wait()
+
+    async def _start(self, copied: Assembly) -> None:
+        del copied
+
+    async def _end(self) -> None:
+        await self._crew.stop(1.0)
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
         del copied, path
