@@ -208,6 +208,40 @@ async def test_a_message_that_doesn_t_end() -> None:
         assert await raw.until(Kind.DATA, 3)
 
 
+async def test_a_message_that_comes_a_byte_at_a_time() -> None:
+    """It has as long as one that stops: a byte buys no more time."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        raw.write(opened(1, block=BLOCK) + data(1, b"\0\0\0\x10\0"))
+        await until_async(lambda: bool(peers(place)) and peers(place)[0].held == 5)
+        [peer] = peers(place)
+        for came in range(6, 9):
+            place.clock.ahead += 9.0
+            peer.tick()
+            raw.write(data(1, b"x"))
+            await until_async(lambda came=came: peer.held == came)
+        place.clock.ahead += 4.0
+        assert b"grpc-status\x014" in await raw.until(Kind.HEADERS, 1)
+        raw.write(exchange(3))
+        assert await raw.until(Kind.DATA, 3)
+
+
+async def test_messages_in_pieces_one_after_another() -> None:
+    """Each has its own time, however long the call lasts."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        first = framed(headers("/", "pieces", end=False).SerializeToString())
+        message = framed(piece(b"x").SerializeToString())
+        raw.write(opened(1, block=BLOCK) + data(1, first + message[:4]))
+        assert await raw.until(Kind.DATA, 1)
+        [peer] = peers(place)
+        for _ in range(5):
+            place.clock.ahead += 20.0
+            peer.tick()
+            raw.write(data(1, message[4:] + message[:4]))
+            assert await raw.until(Kind.DATA, 1)
+
+
 async def test_a_call_without_its_first_message() -> None:
     """Streams that are opened and left are ended; those that said something stay."""
     async with running("local", Limits(message_within=0.2)) as place:
@@ -296,6 +330,22 @@ async def test_queued_messages_are_not_given_credit_for() -> None:
             raw.write(data(1, framed(b"x" * 16_000)))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(raw.until(Kind.WINDOW_UPDATE, 1), 0.3)
+
+
+async def test_empty_messages_behind_a_hook_that_waits() -> None:
+    """They count for what they take: a frame holds thousands."""
+    async with running("local", Limits(held=100_000)) as place:
+        raw = await Raw.to(place)
+        raw.write(opened(1, block=BLOCK) + data(1, framed(headers("/wait").SerializeToString())))
+        await until_async(lambda: place.plugins["plain"].waiting == 1)
+        raw.write(data(1, framed(b"") * 1_000))
+        [peer] = peers(place)
+        await until_async(lambda: peer.held == 1_000 * (5 + 64))
+        raw.write(data(1, framed(b"") * 1_000))
+        assert b"grpc-status\x018" in await raw.until(Kind.HEADERS, 1)
+        assert peer.held == 0
+        raw.write(exchange(3))
+        assert await raw.until(Kind.DATA, 3)
 
 
 async def test_too_many_connections() -> None:

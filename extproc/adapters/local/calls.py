@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from extproc.adapters.local.peer import Peer
     from extproc.adapters.service import Deciding
 
+# Bytes that a message takes beside its own while it waits: thousands of empty ones fit into a frame.
+_BESIDE = 64
+
 
 class Call(ABC):
     """A call: messages in, messages out, one status.
 
     Attributes:
         over: nothing more is read or sent.
-        since: when it began, or the last bytes of a message in pieces came; seconds, monotonic.
+        since: when it began, or a message in pieces did; seconds, monotonic.
     """
 
     # Most calls leave most of these as they are.
@@ -86,7 +89,7 @@ class Call(ABC):
                     if self.message(data[PREFIX:]):
                         peer.connection.took(self._stream, size)
                     else:
-                        self._wait_with(size, size - PREFIX)
+                        self._wait_with(size, size)
                 else:
                     self._fed(data)
             if ended and not self.over:
@@ -100,11 +103,13 @@ class Call(ABC):
         """Take a piece of a message, or of several."""
         if self._deframer is None:
             self._deframer = Deframer(self._peer.limits.message)
-        self.since = self._peer.now
-        waiting = 0
+        begins, waiting = not self._deframer.held, 0
         for message in self._deframer.feed(data):
+            begins = True  # what is behind it is another one's first bytes
             if not self.message(message):
-                waiting += len(message)
+                waiting += PREFIX + len(message)
+        if begins:
+            self.since = self._peer.now
         self._wait_with(len(data), waiting)
 
     def _wait_with(self, came: int, waiting: int) -> None:
@@ -218,6 +223,7 @@ class ProcessCall(Call):
 
     _half_closed = False
     _queue: deque[bytes] | None = None
+    _waiting = 0
 
     def __init__(self, deciding: Deciding, peer: Peer, stream: Stream) -> None:
         super().__init__(peer, stream)
@@ -231,6 +237,7 @@ class ProcessCall(Call):
             if self._queue is None:
                 self._queue = deque()
             self._queue.append(data)
+            self._waiting += PREFIX + len(data) + _BESIDE
             return False
         waiting = self._answered(data)
         request = self._exchange.request
@@ -275,7 +282,9 @@ class ProcessCall(Call):
             waiting = None
             while self._queue and not self.over and waiting is None:
                 data = self._queue.popleft()
-                self._peer.connection.took(self._stream, len(data))
+                size = PREFIX + len(data)
+                self._waiting -= size + _BESIDE
+                self._peer.connection.took(self._stream, size)
                 self._hold(0)
                 waiting = self._answered(data)
         if self._half_closed:
@@ -288,7 +297,7 @@ class ProcessCall(Call):
             self._peer.flush_soon()
 
     def _queued(self) -> int:
-        return sum(map(len, self._queue)) if self._queue else 0
+        return self._waiting
 
     def half_closed(self) -> None:
         """End the call, once what came is answered."""
