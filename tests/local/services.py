@@ -12,6 +12,7 @@ import grpc
 
 from extproc.adapters.grpcio_server import GrpcioServer
 from extproc.adapters.local.server import LocalServer
+from extproc.adapters.messages import ext_authz_pb2
 from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.service import Deciding
 from extproc.adapters.wire import PROCESS
@@ -20,7 +21,7 @@ from extproc.core.guard import Guard, Limits
 from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route, Routes
 from extproc.core.values import Response
-from extproc.core.verdict import ROUTE_ATTRIBUTE
+from extproc.core.verdict import ROUTE_ATTRIBUTE, ROUTE_EXTENSION
 from extproc.testing import Counts, DirectRuntime, Events, ManualClock
 from tests.support.places import short_folder
 
@@ -43,19 +44,25 @@ class RealClock(ManualClock):
 
 
 class AsThePathSays(Plugin):
-    """`/wait` waits until it is let go, `/raise` raises, `/deny` denies, others pass."""
+    """`/wait` waits until it is let go, `/raise` raises, `/deny` denies, others pass.
+
+    `/linger` waits as well, and has something to wait for at its end, and in `on_finish`.
+    """
 
     def begin(self) -> None:
         """Forget everything."""
         self.let_go = asyncio.Event()
         self.waiting = 0
         self.cancelled = 0
+        self.cleaned = 0
         self.outcomes: list[Outcome] = []
 
     def on_request(self, request: Request) -> Any:
         match request.path:
             case "/wait":
                 return self.wait()
+            case "/linger":
+                return self.linger()
             case "/raise":
                 raise RuntimeError("as asked")
             case "/deny":
@@ -75,7 +82,21 @@ class AsThePathSays(Plugin):
         finally:
             self.waiting -= 1
 
-    def on_finish(self, request: Request, outcome: Outcome) -> None:
+    async def linger(self) -> None:
+        try:
+            await self.wait()
+        finally:
+            await asyncio.sleep(0)
+            self.cleaned += 1
+
+    def on_finish(self, request: Request, outcome: Outcome) -> Any:
+        if request.path == "/linger":
+            return self.finish(outcome)
+        self.outcomes.append(outcome)
+        return None
+
+    async def finish(self, outcome: Outcome) -> None:
+        await asyncio.sleep(0)
         self.outcomes.append(outcome)
 
 
@@ -111,8 +132,13 @@ class Running:
     plugins: dict[str, Any]
     counts: Counts
     log: Events
-    clock: RealClock
     channels: list[Any] = field(default_factory=list)
+
+    @property
+    def clock(self) -> RealClock:
+        """What the server has for the time of day."""
+        clock: RealClock = self.server._deciding.clock
+        return clock
 
     def channel(self) -> Any:
         """Return a connection of its own."""
@@ -142,6 +168,15 @@ def headers(path: str, route: str = "plain", *, end: bool = True) -> pb.Processi
     fields = message.attributes["envoy.filters.http.ext_proc"].fields
     fields[ROUTE_ATTRIBUTE].string_value = f"{route}@v"
     return message
+
+
+def check_request(path: str) -> bytes:
+    """Return a CheckRequest for the route `plain`."""
+    message = ext_authz_pb2.CheckRequest()
+    http = message.attributes.request.http
+    http.method, http.path, http.host, http.scheme = "GET", path, "h", "http"
+    message.attributes.context_extensions[ROUTE_EXTENSION] = "plain@v"
+    return message.SerializeToString()
 
 
 def piece(data: bytes, *, end: bool = False) -> pb.ProcessingRequest:
@@ -175,7 +210,7 @@ async def running(
         server = SERVERS[kind](decides, **extra)
         address = server.listen(f"unix:{folder}/s")
         await server.start()
-        place = Running(server, address, plugins, counts, log, decides.clock)
+        place = Running(server, address, plugins, counts, log)
         try:
             yield place
         finally:

@@ -7,6 +7,7 @@ import gc
 import socket
 import stat
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,29 @@ from extproc.adapters.local import server as server_module
 from extproc.adapters.local.framing import framed
 from extproc.adapters.local.server import LocalServer, check_address
 from extproc.adapters.wire import PROCESS
+from extproc.adapters.wire_authz import CHECK
 from extproc.core.errors import ConfigFault
 from tests.http2.peers import EMPTIED, HELLO, cut, data, goaway, ping
 from tests.http2.peers import headers as opened
-from tests.local.services import Running, deciding, headers, piece, running
+from tests.local.services import Running, check_request, deciding, headers, piece, running
 from tests.support.places import short_folder
 from tests.support.waiting import until_async
 
-BLOCK = EMPTIED + literal(
-    [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", PROCESS.encode()),
-        (b":authority", b"x"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    ]
-)
+
+def _block_of(method: str) -> bytes:
+    return literal(
+        [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", method.encode()),
+            (b":authority", b"x"),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        ]
+    )
+
+
+BLOCK = EMPTIED + _block_of(PROCESS)
 CANCEL = frames.LONG.pack(ErrorCode.CANCEL)
 
 
@@ -208,6 +215,10 @@ async def test_a_message_that_doesn_t_end() -> None:
         assert await raw.until(Kind.DATA, 3)
 
 
+def _holds(peer: Any, size: int) -> bool:
+    return bool(peer.held == size)
+
+
 async def test_a_message_that_comes_a_byte_at_a_time() -> None:
     """It has as long as one that stops: a byte buys no more time."""
     async with running("local") as place:
@@ -219,7 +230,7 @@ async def test_a_message_that_comes_a_byte_at_a_time() -> None:
             place.clock.ahead += 9.0
             peer.tick()
             raw.write(data(1, b"x"))
-            await until_async(lambda came=came: peer.held == came)
+            await until_async(partial(_holds, peer, came))
         place.clock.ahead += 4.0
         assert b"grpc-status\x014" in await raw.until(Kind.HEADERS, 1)
         raw.write(exchange(3))
@@ -411,6 +422,25 @@ async def test_resets_in_the_same_read_as_the_message() -> None:
         assert not left
         guards = place.server._deciding.routes.find("plain@v").chain.guards
         assert [guard.waiting for guard in guards] == [0]
+
+
+@pytest.mark.parametrize("kind", ["Process", "Check"])
+async def test_a_reset_of_what_waits_at_its_end(kind: str) -> None:
+    """The hook is cancelled, and what it and `on_finish` wait for then is awaited."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        plugin = place.plugins["plain"]
+        block = EMPTIED + _block_of(CHECK)
+        for number in range(5):
+            stream = 2 * number + 1
+            begun = exchange(stream, "/linger")
+            if kind == "Check":
+                message = framed(check_request("/linger"))
+                begun = opened(stream, block=block) + data(stream, message, end=True)
+            raw.write(begun + frame(Kind.RST_STREAM, 0, stream, CANCEL))
+        await until_async(lambda: plugin.cleaned == len(plugin.outcomes) == 5)
+        assert (plugin.waiting, plugin.cancelled) == (0, 5)
+        assert place.log.events == []
 
 
 async def test_the_end_tells_the_peer_first() -> None:

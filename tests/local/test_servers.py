@@ -17,8 +17,7 @@ from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.wire import PROCESS
 from extproc.adapters.wire_authz import CHECK
 from extproc.adapters.wire_log import STREAM_ACCESS_LOGS
-from extproc.core.verdict import ROUTE_EXTENSION
-from tests.local.services import Running, headers, piece, running
+from tests.local.services import Running, check_request, headers, piece, running
 from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
@@ -209,15 +208,6 @@ async def test_compression_is_refused_or_understood(place: Running) -> None:
     else:
         assert await status(call) is Status.UNIMPLEMENTED
         assert "identity" in await call.details()
-
-
-def check_request(path: str) -> bytes:
-    """Return a CheckRequest for the route `plain`."""
-    message = ext_authz_pb2.CheckRequest()
-    http = message.attributes.request.http
-    http.method, http.path, http.host, http.scheme = "GET", path, "h", "http"
-    message.attributes.context_extensions[ROUTE_EXTENSION] = "plain@v"
-    return message.SerializeToString()
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/a", True), ("/deny", False), ("/raise", False)])

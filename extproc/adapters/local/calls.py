@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from extproc.adapters.local.peer import Peer
     from extproc.adapters.service import Deciding
 
-# Bytes that a message takes beside its own while it waits: thousands of empty ones fit into a frame.
+# Bytes that a waiting message takes beside its own: a frame holds thousands of empty ones.
 _BESIDE = 64
 
 
@@ -205,10 +205,11 @@ class Call(ABC):
     ) -> None:
         self._started = True
         try:
-            if self.over:
-                first.close()  # the peer was gone before this task could begin
-            else:
-                await work(first)
+            if self.over and self._task is not None:
+                # The peer was gone before this task could begin. What waits is told as any
+                # other is, since it may have something to wait for at its end.
+                self._task.cancel()
+            await work(first)
         except CallFault as fault:
             self.fail(fault.status, fault.text)
         except Exception as error:  # noqa: BLE001 - as in `data`
