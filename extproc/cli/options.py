@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -52,11 +53,22 @@ def known_server(server: str) -> str:
     return server
 
 
+_LARGEST_PORT = 65_535
+_LONGEST_PATH = 107  # bytes of a Unix socket's (unix(7))
+
+
 def spelled(option: str, address: str) -> str:
     """Refuse what is no address."""
+    if address.startswith("unix:/"):
+        size = len(os.fsencode(address.removeprefix("unix:")))
+        if size > _LONGEST_PATH:
+            fail(f"{option} {address}: a path of {size} bytes, at most {_LONGEST_PATH}", 2)
+        return address
     host, _, port = address.rpartition(":")
-    if not address.startswith("unix:/") and not (host and port.isascii() and port.isdigit()):
+    if not (host and port.isascii() and port.isdigit()):
         fail(f"{option} {address}: expected unix:/path or host:port", 2)
+    if len(port) > len(str(_LARGEST_PORT)) or int(port) > _LARGEST_PORT:
+        fail(f"{option} {address}: expected a port of at most {_LARGEST_PORT}", 2)
     return address
 
 
@@ -69,8 +81,6 @@ def pollable(microseconds: int, server: str) -> int:
 
 def assembled(gateway: Path) -> Assembly:
     """Load and compile a gateway file, or end with every trouble."""
-    import os
-
     from extproc.config.build import assemble
     from extproc.config.load import load
     from extproc.core.errors import ConfigFault

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from extproc.cli.options import Json, assembled
+from extproc.cli.options import Json, assembled, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from extproc.config.replaying import Outcome
 
-_CHANGES, _UNKNOWN = 1, 3
+_CHANGES, _NOTHING, _UNKNOWN = 1, 2, 3
 _SHOWN_EVERY = 100_000
 
 
@@ -36,7 +36,8 @@ def replay(
     """Say which recorded decisions would change, and by which rule.
 
     Works from the inputs that records hold. A policy that reads something else is unknown for a
-    record. Exits 1 if any decision changes, 3 if some are unknown and none changes.
+    record. Exits 1 if any decision changes, 3 if some are unknown and none changes, 2 if there is
+    no record.
     """
     from extproc.config.replaying import Replay
 
@@ -50,6 +51,8 @@ def replay(
         if number % _SHOWN_EVERY == 0 and sys.stderr.isatty():
             typer.echo(f"{number} lines", err=True)
     outcome = subject.outcome
+    if not outcome.records:
+        fail(f"{decisions}: no decision record among {other} lines, nothing was judged", _NOTHING)
     typer.echo(_as_json(outcome, other) if as_json else _as_text(outcome, other))
     if outcome.changed:
         raise typer.Exit(_CHANGES)

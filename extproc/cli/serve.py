@@ -50,6 +50,10 @@ def serve(
         fail("--tls-cert and --tls-key go together, --tls-client-ca needs both", 2)
     for address in listen:
         _checked(address, secure=tls_cert is not None)
+    spelled("--egress", egress)
+    twice = [one for one in listen if listen.count(one) > 1 and not one.endswith(":0")]
+    if twice:
+        fail(f"--listen {twice[0]}: given twice; each worker needs an address of its own", 2)
     chosen = _server(server, listen, secure=tls_cert is not None)
     pollable(busy_poll, chosen)
     assembled(gateway)

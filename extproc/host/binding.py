@@ -46,12 +46,13 @@ def _troubles(loaded: Loaded, *, listens: bool) -> Iterator[Trouble]:
     for key, address in places:
         if address is None or not (listens or key[0] == "admin"):
             continue
-        why = _why_not(address)
+        why = why_not(address)
         if why:
             yield loaded.trouble(key, f"{address} can't be bound: {why}", "expected a free address")
 
 
-def _why_not(address: str) -> str:
+def why_not(address: str) -> str:
+    """Bind an address for a moment; return why it can't be bound, empty where it can."""
     host, _, port = address.rpartition(":")
     try:
         if address.startswith("unix:"):

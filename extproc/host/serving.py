@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from extproc.adapters.admin import token_file
 from extproc.adapters.system import JsonLog
-from extproc.host.binding import refuse_what_is_taken
+from extproc.core.errors import ConfigFault
+from extproc.host.binding import refuse_what_is_taken, why_not
 from extproc.host.crew import Crew, decisions_option
 from extproc.host.operated import Operated
 from extproc.host.revoking import Revoking
@@ -49,6 +50,10 @@ class Serving(Operated):
 
     def _put_together(self, path: Path) -> None:
         refuse_what_is_taken(self._assembly.loaded, listens=False)
+        for address in self._options.listen:
+            why = why_not(address)
+            if why:
+                raise ConfigFault(f"--listen {address} can't be bound: {why}")
         self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
         listen, egress = list(self._options.listen), self._options.egress
         self._crew = Crew(path, self._folder, listen, egress, self._log, self._extra())

@@ -52,6 +52,12 @@ def test_help(command: str) -> None:
         ["envoy", SHOP, "--for", "apache"],
         ["envoy", SHOP, "--part", "x"],
         ["serve", SHOP, "--listen", "nowhere"],
+        ["serve", SHOP, "--listen", "127.0.0.1:65536"],
+        ["serve", SHOP, "--listen", "127.0.0.1:" + "9" * 5000],
+        ["serve", SHOP, "--listen", "unix:/" + "a" * 107],
+        ["serve", SHOP, "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"],
+        ["serve", SHOP, "--listen", "127.0.0.1:0", "--egress", "127.0.0.1"],
+        ["explain", SHOP, "GET", "/", "--address", "here"],
         ["run", SHOP, "--server", "other"],
         ["envoy", SHOP, "--service", "host:"],
         ["envoy", SHOP, "--admin", "9902"],
@@ -169,6 +175,25 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
     done = extproc("run", str(tmp_path / "gateway.yaml"))
     assert done.returncode == 1
     assert len(re.findall("can't be bound: ", done.stderr)) == 2
+
+
+def test_a_listening_address_that_can_t_be_bound(tmp_path: Path) -> None:
+    """It is named, with the reason, before a worker starts."""
+    file = tmp_path / "gateway.yaml"
+    routes = "routes: [{name: any, match: {path: /*}, upstream: u}]\n"
+    upstreams = "upstreams: {u: {endpoints: ['http://127.0.0.1:9']}}\n"
+    admin = f"admin: {{address: '127.0.0.1:{free_port()}'}}\n"
+    head = f"version: 1\nlistener: {{address: '127.0.0.1:1'}}\n{admin}"
+    file.write_text(f"{head}{upstreams}defaults: {{authentication: none}}\n{routes}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for address, why in (
+            (f"unix:{tmp_path}/nowhere/x", "no such file or directory"),
+            (f"127.0.0.1:{port}", "address already in use"),
+        ):
+            done = extproc("serve", str(file), "--listen", address)
+            assert done.returncode == 1
+            assert done.stderr == f"--listen {address} can't be bound: {why}\n"
 
 
 def test_administration(echo: int) -> None:

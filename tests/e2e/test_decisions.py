@@ -319,14 +319,20 @@ def test_replay_says_what_a_change_would_change(place: Gateway) -> None:
 
 
 def test_replay_refuses_what_it_can_t_read(place: Gateway, tmp_path: Path) -> None:
-    """A message, not a traceback; lines of a log among the records are counted."""
+    """A message, not a traceback; lines of a log are counted, and no record is no success."""
     gateway_file = place.folder / "gateway.yaml"
     missing = replayed(tmp_path / "none", gateway_file)
     assert missing.returncode == 2
     assert "is no file" in missing.stderr
     (tmp_path / "mixed").write_text('serving on 127.0.0.1\n{"event": "x"}\n')
     mixed = replayed(tmp_path / "mixed", gateway_file)
-    assert "0 records" in mixed.stdout
+    assert mixed.returncode == 2
+    assert "no decision record among 2 lines" in mixed.stderr
+    recorded(place, "/a/z")
+    log = (place.folder / "records.jsonl").read_text()
+    (tmp_path / "mixed").write_text(f'serving on 127.0.0.1\n{log}{{"event": "x"}}\n')
+    mixed = replayed(tmp_path / "mixed", gateway_file)
+    assert mixed.returncode == 0
     assert "2 lines are no decision records" in mixed.stdout
 
 
