@@ -180,7 +180,7 @@ async def _main(name: str, profile: bool) -> None:  # noqa: FBT001 - a flag of t
         os.environ.update(names_of | {"BENCH_KEYS": str(port)})
         use_folder(Path(folder) / "metrics")
         file = Path(__file__).parent / _GATEWAYS.get(name, "gateway.yaml")
-        worker = Worker(WorkerOptions(0, file, "unix:/none", "127.0.0.1:1"))
+        worker = Worker(WorkerOptions(0, (file,), "unix:/none", "127.0.0.1:1"))
         await worker.load(file)
         extra = {"authorization": f"Bearer {token}"} if name == "jwt" else {}
         await _measured(name, worker, extra, profile)

@@ -67,7 +67,7 @@ async def _driven(file: Path) -> tuple[Driven, float]:
     assemble(load(file, os.environ))
     took = time.perf_counter() - began
     records = file.with_name("records.jsonl")
-    worker = Worker(WorkerOptions(0, file, "unix:/none", "127.0.0.1:1", decisions=records))
+    worker = Worker(WorkerOptions(0, (file,), "unix:/none", "127.0.0.1:1", decisions=records))
     version = await worker.load(file)
     key = {"x-api-key": api_keys.written("k7", _SECRET)}
     return Driven(worker, message("/keys", f"keys@{version}", key)), took

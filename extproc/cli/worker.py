@@ -14,7 +14,7 @@ from extproc.host.worker import WorkerOptions, main
 
 def _options() -> WorkerOptions:
     parser = argparse.ArgumentParser(prog="extproc.cli.worker", description=__doc__)
-    parser.add_argument("gateway", type=Path)
+    parser.add_argument("gateways", type=Path, nargs="+", metavar="GATEWAY")
     parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--egress", required=True)
@@ -29,7 +29,8 @@ def _options() -> WorkerOptions:
     parser.add_argument("--client-ca", type=Path)
     parser.add_argument("--busy-poll", type=int, default=0)
     values = vars(parser.parse_args())
-    return WorkerOptions(**values | {"threaded": frozenset(values["threaded"])})
+    several = {"gateways": tuple(values["gateways"]), "threaded": frozenset(values["threaded"])}
+    return WorkerOptions(**values | several)
 
 
 if __name__ == "__main__":

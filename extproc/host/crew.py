@@ -55,7 +55,16 @@ class Place:
 
 
 class Crew:
-    """Keeps one process in each place."""
+    """Keeps one process in each place.
+
+    Args:
+        gateway: the file of the first version.
+        folder: the runtime folder.
+        addresses: where the workers listen, one each.
+        egress: where their calls go out.
+        log: for events.
+        extra: further options of their command.
+    """
 
     def __init__(
         self,
@@ -66,7 +75,7 @@ class Crew:
         log: Log,
         extra: tuple[str, ...] = (),
     ) -> None:
-        self._gateway = gateway
+        self._files: tuple[Path, ...] = (gateway,)
         self._egress = egress
         self._extra = extra
         self._log = log
@@ -112,7 +121,7 @@ class Crew:
         theirs.close()
         place.asker = await Asker.open(ours, partial(self._told, place))
         try:
-            _note(place, await place.asker.ask("ping", _START_WITHIN))
+            _note(place, await place.asker.ask("ping", _START_WITHIN * len(self._files)))
             told = await place.asker.ask("revocations", _SILENT_FOR)  # made since it read the file
         except (WorkerGone, TimeoutError) as error:
             await processes.stop(place.process, 0)
@@ -128,7 +137,7 @@ class Crew:
             sys.executable,
             "-m",
             "extproc.cli.worker",
-            str(self._gateway),
+            *map(str, self._files),
             "--number",
             str(place.number),
             "--listen",
@@ -193,11 +202,11 @@ class Crew:
         await process.wait()
 
     async def load(self, gateway: Path, version: str) -> None:
-        """Have every worker load a version beside those it has.
+        """Have every worker load a version beside those it has; `keep` says what stays.
 
         Raises:
             LoadRefused: one couldn't, or all ended over it; the others have it and must be told to
-                drop it. One that ends by itself comes back with it.
+                drop it. One that ends by itself comes back with what is kept.
         """
         self._loading = True  # it takes its time, and is no sign that a worker is stuck
         try:
@@ -211,11 +220,10 @@ class Crew:
                 raise LoadRefused(f"a worker didn't load it within {_LOAD_WITHIN:.0f} s")
             if isinstance(answer, dict) and not answer["ok"]:
                 raise LoadRefused(answer["error"])
-        self._gateway = gateway
 
-    def keep(self, gateway: Path) -> None:
-        """Start new workers with this file."""
-        self._gateway = gateway
+    def keep(self, *files: Path) -> None:
+        """Start new workers with these versions' files, oldest first."""
+        self._files = files
 
     async def drop(self, version: str, after: float) -> None:
         """Have every worker drop a version, seconds from now."""

@@ -28,6 +28,8 @@ from extproc.host.crew import LoadRefused
 from extproc.host.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from extproc.config.build import Assembly
     from extproc.config.schema import Gateway
     from extproc.core.ports import Log
@@ -75,6 +77,7 @@ class Operated(abc.ABC):
         # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
         # it gets past authentication.
         self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        self._copies = self._folder / "versions"
         use_folder(self._folder / "metrics")
         self._metrics = BatchedMetrics()
         self._started = time.time()
@@ -137,7 +140,7 @@ class Operated(abc.ABC):
         """
 
     def _take(self) -> tuple[Assembly, Assembly, Path]:
-        return snapshot.take(self._gateway, os.environ, self._folder / "versions")
+        return snapshot.take(self._gateway, os.environ, self._copies)
 
     def _administration(self) -> AdminServer:
         """Return the administration interface, not yet started."""
@@ -184,19 +187,29 @@ class Operated(abc.ABC):
     async def reload(self) -> dict[str, Any]:
         """Load the gateway file again; on any trouble the running version stays."""
         async with self._reloading:
-            try:
-                original, copied, path = await asyncio.to_thread(self._take)
-                if original.loaded.version != self.version:
-                    self._same_places(original.loaded.gateway)
-                    await self._change(original, copied, path)
-                    self._warn()
-            except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
-                return self._note(str(error))
-            except Exception as error:  # noqa: BLE001 - a defect; who runs this must hear of it
-                self._log.error("reload failed", traceback=traceback.format_exc())
-                return self._note(f"unexpected {type(error).__name__}: {error} (see the log)")
-            self._watch.follow(self._assembly.loaded)
-            return self._note("")
+            error = await self._reloaded()
+            await asyncio.to_thread(snapshot.tidy, self._copies, self._needed())
+            return self._note(error)
+
+    async def _reloaded(self) -> str:
+        """Bring the gateway file in force as it is now; return why not, empty where it is."""
+        try:
+            original, copied, path = await asyncio.to_thread(self._take)
+            if original.loaded.version != self.version:
+                self._same_places(original.loaded.gateway)
+                await self._change(original, copied, path)
+                self._warn()
+        except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a defect; who runs this must hear of it
+            self._log.error("reload failed", traceback=traceback.format_exc())
+            return f"unexpected {type(error).__name__}: {error} (see the log)"
+        self._watch.follow(self._assembly.loaded)
+        return ""
+
+    @abc.abstractmethod
+    def _needed(self) -> Collection[str]:
+        """Return the versions whose copies somebody may still read."""
 
     def _warn(self) -> None:
         """Say what `extproc check` warns of."""

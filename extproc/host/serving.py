@@ -14,11 +14,13 @@ from extproc.host.operated import Operated
 from extproc.host.revoking import Revoking
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from extproc.config.build import Assembly
 
 _STOP_WITHIN = 5.0
+_MOST_IN_FORCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,20 @@ class Serving(Operated):
     """Everything `extproc serve` is made of.
 
     An Envoy that someone else runs changes versions when its operator gives it a new
-    configuration, so a version once loaded stays in force until this process ends. Over ext_authz
-    the newest one counts, unless Envoy names another.
+    configuration, so a version once loaded stays in force beside the newest ones, also in a worker
+    that is replaced. Over ext_authz the newest one counts, unless Envoy names another.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         super().__init__(options.gateway, JsonLog("serve"))
         self._options = options
-        self._in_force: set[str] = set()
+        self._in_force: dict[str, Path] = {}  # the copies of the gateway file, oldest first
+
+    def _needed(self) -> Collection[str]:
+        return self._in_force
 
     def _put_together(self, path: Path) -> None:
+        self._in_force[self._assembly.loaded.version] = path
         refuse_what_is_taken(self._assembly.loaded, listens=False)
         for address in self._options.listen:
             why = why_not(address)
@@ -60,8 +66,8 @@ class Serving(Operated):
         self._admin = self._administration()
 
     async def _start(self, copied: Assembly) -> None:
+        del copied
         await self._crew.start()
-        self._in_force.add(copied.loaded.version)
         await self._revoking.begin(self._crew)
         address = await self._admin.start()
         self._log.info(
@@ -101,7 +107,13 @@ class Serving(Operated):
                 if version not in self._in_force:
                     await self._crew.drop(version, 1.0)
                 raise
-        self._in_force.add(version)
+            self._in_force.pop(version, None)
+            self._in_force[version] = path
+            for oldest in [*self._in_force][:-_MOST_IN_FORCE]:
+                del self._in_force[oldest]
+                await self._crew.drop(oldest, 0.0)
+                self._log.warning("a version is out of force: there are newer ones", left=oldest)
+            self._crew.keep(*self._in_force.values())
         self._assembly = original
         self._log.warning(
             "a new version is in force; give Envoy its configuration (extproc envoy)",

@@ -14,7 +14,7 @@ from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.load import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 _TRIES = 5
@@ -50,3 +50,10 @@ def take(
             return original, copied, path
         shutil.rmtree(target, ignore_errors=True)
     raise ConfigError([Trouble(Position(str(gateway)), "", "changes while it is read")])
+
+
+def tidy(folder: Path, needed: Collection[str]) -> None:
+    """Remove the copies of all other versions."""
+    for copy in folder.glob("*"):
+        if copy.name not in needed:
+            shutil.rmtree(copy, ignore_errors=True)

@@ -60,6 +60,10 @@ class Supervisor(Operated):
         capture_logging(log)
         super().__init__(options.gateway, log)
         self._options = options
+        self._before = ""
+
+    def _needed(self) -> set[str]:
+        return {self.version, self._before}
 
     async def _start(self, copied: Assembly) -> None:
         await self._crew.start()
@@ -78,7 +82,6 @@ class Supervisor(Operated):
         addresses = [f"unix:{folder}/w{number}" for number in range(options.workers)]
         egress, roots = f"unix:{folder}/egress", system_roots()
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
-        self._path = path
         self._revoking = Revoking(loaded, folder, self._log)
         serving = ("--server", options.server, "--busy-poll", str(options.busy_poll))
         revoked = ("--revocations", str(self._revoking.path))
@@ -104,16 +107,16 @@ class Supervisor(Operated):
         self._log.info("stopped")
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
-        old, old_path = self._assembly, self._path
+        old = self._assembly
         async with self._crew.changing:
             try:
                 await self._crew.load(path, copied.loaded.version)
                 await self._proxy.change(copied)
             except Exception:
-                self._crew.keep(old_path)
                 await self._crew.drop(copied.loaded.version, 1.0)
                 raise
-        self._assembly, self._path = original, path
+            self._crew.keep(path)
+        self._assembly, self._before = original, old.loaded.version
         await self._crew.drop(old.loaded.version, max(old.longest, 1.0) + 5.0)
 
     async def status(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from extproc.host.matcher import Matcher
 from extproc.host.versions import Outside, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from extproc.config.build import Assembly
     from extproc.core.ports import Fetcher, Log
@@ -60,7 +60,7 @@ class WorkerOptions:
 
     Attributes:
         number: from 0; for logs.
-        gateway: the gateway file.
+        gateways: the gateway files of the versions in force, oldest first.
         listen: `unix:/path` or `host:port`.
         egress: where calls go out.
         journal: a file shared with the supervisor; None without one.
@@ -76,7 +76,7 @@ class WorkerOptions:
     """
 
     number: int
-    gateway: Path
+    gateways: tuple[Path, ...]
     listen: str
     egress: str
     journal: Path | None = None
@@ -146,7 +146,7 @@ class Worker:
 
     async def run(self) -> None:
         """Load the gateway file, serve, and stop when told or when the supervisor is gone."""
-        await self.load(self._options.gateway)
+        await self._load_all(self._options.gateways)
         self._server.listen(self._options.listen)
         await self._server.start()
         beside_it = [beside.begin(work, self.log) for work in (self._flush, self._sweep)]
@@ -157,6 +157,16 @@ class Worker:
         await self._stopping.wait()
         await beside.end(*beside_it)
         await self._stop()
+
+    async def _load_all(self, gateways: Sequence[Path]) -> None:
+        """Put versions in force, oldest first; an old one that can't be keeps no new one away."""
+        *older, newest = gateways
+        for gateway in older:
+            try:
+                await self.load(gateway)
+            except Exception as error:  # noqa: BLE001 - whatever its plugins raise
+                self.log.error("an older version isn't in force here", error=str(error))
+        await self.load(newest)
 
     def _on_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,12 +20,11 @@ from extproc.adapters.wire_authz import CHECK
 from extproc.config.load import load
 from tests.support.client import ask
 from tests.support.places import free_port, short_folder
-from tests.support.processes import ROOT, envoy, head, printed_envoy, service
+from tests.support.processes import ROOT, children, envoy, head, printed_envoy, service
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ROUTES = """
 authentication:
@@ -186,6 +189,34 @@ def test_an_edited_file_is_what_a_route_without_version_means(place: tuple[Path,
         file.write_text("broken")
         until(lambda: "reload refused" in (file.parent / "serve.log").read_text(), "it was read")
         assert refused(channel, "open") == 401
+
+
+def test_a_worker_that_is_replaced_has_every_version_in_force(place: tuple[Path, int]) -> None:
+    """Envoy may still have any of them; the eight newest are in force, and nothing else is kept."""
+    file, _ = place
+    listen, text = f"127.0.0.1:{free_port()}", file.read_text()
+    versions = [load(file, {}).version]
+    with service(file, listen) as process, grpc.insecure_channel(listen) as channel:
+
+        def in_force() -> list[str]:
+            try:
+                return [one for one in versions if refused(channel, f"open@{one}") == 0]
+            except grpc.RpcError:
+                return []  # nobody listens at the moment
+
+        for number in range(9):
+            added = f"  - {{name: n{number}, match: {{path: /n{number}}}, upstream: echo}}\n"
+            file.write_text(text + added)
+            versions.append(load(file, {}).version)
+            until(lambda: versions[-1] in in_force(), "the new version is in force")
+        until(lambda: in_force() == versions[-8:], "the oldest are out of force")
+        [worker] = children(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: children(process.pid) not in ([], [worker]), "it is replaced")
+        until(lambda: in_force() == versions[-8:], "all are in force again", 30)
+        assert refused(channel, "") == 0
+        [copies] = Path(tempfile.gettempdir()).glob(f"extproc-*/versions/{versions[-1]}")
+        assert {copy.name for copy in copies.parent.iterdir()} == set(versions[-8:])
 
 
 def test_a_version_that_one_worker_refuses_is_in_force_in_none(place: tuple[Path, int]) -> None:

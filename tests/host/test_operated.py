@@ -43,6 +43,13 @@ class Changing(Operated):
     async def _end(self) -> None:
         await self._crew.stop(1.0)
 
+    def _needed(self) -> set[str]:
+        return {self.version}
+
+    def copies(self) -> set[str]:
+        """Return the versions of which there are copies."""
+        return {copy.name for copy in self._copies.iterdir()}
+
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
         del copied, path
         if self.error is not None:
@@ -93,6 +100,7 @@ async def test_whatever_fails_is_said(
     assert "why" in answer["error"]
     assert not answer["ok"] and not status["last_reload"]["ok"]  # noqa: PT018 - one thing
     assert answer["version"] == status["version"] == operated.version == first
+    assert operated.copies() == {first}
     traces = [fields for _, event, fields in log.events if event == "reload failed"]
     assert bool(traces) == isinstance(error, KeyError)
     operated.error = None
@@ -103,5 +111,6 @@ async def test_whatever_fails_is_said(
     file.write_text(whole)
     assert (await operated.reload())["ok"]
     assert operated.version != first
+    assert operated.copies() == {operated.version}
     operated.end()
     await running

@@ -218,6 +218,25 @@ async def test_check(place: Running, path: str, *, allowed: bool) -> None:
     assert (answer.status.code == 0) is allowed
 
 
+async def test_many_calls_in_a_row(place: Running) -> None:
+    """A client of gRPC's C core sends frames without work with each; it isn't taken for a flood."""
+    call = place.channel().unary_unary(CHECK)
+    for _ in range(60):
+        await asyncio.gather(*(call(check_request("/a")) for _ in range(100)))
+    assert place.log.events == []
+
+
+async def test_many_messages_in_a_row(place: Running) -> None:
+    """The same on one stream."""
+    call = place.process()
+    await call.write(headers("/", "pieces", end=False))
+    assert (await call.read()).HasField("request_headers")
+    for _ in range(6_000):
+        await call.write(piece(b"x"))
+        assert (await call.read()).HasField("request_body")
+    assert place.log.events == []
+
+
 async def test_check_that_waits_and_expires(place: Running) -> None:
     """Envoy sets a deadline for these calls."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -24,8 +24,8 @@ class Limits:
             mistake, at once; a tenth of it comes back each second. A reset after the answer
             costs nothing: Envoy ends every exchange with one.
         idle_frames: frames that carry no work (SETTINGS, PING, WINDOW_UPDATE, empty DATA, and
-            so on), at once; a tenth comes back each second, and each stream and each full DATA
-            frame of ours earns some.
+            so on), at once; a tenth comes back each second, and each stream, each message of ours
+            and each full DATA frame of it earns some.
         unread: answers that wait for the peer's windows.
         message: one gRPC message.
         held: messages that came and were not taken yet, whole or in part.

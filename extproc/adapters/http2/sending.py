@@ -11,6 +11,9 @@ from extproc.adapters.http2.outbox import Outbox
 from extproc.adapters.http2.streams import Stream, StreamTable
 
 LAST_CALL = b"lastcall"  # a PING of ours; its acknowledgement ends the graceful part
+# gRPC's C core, which other clients and Envoy's `google_grpc` stand on, widens two windows for each
+# message, however short it is, and pings now and then.
+_EARNED = 4
 _NEWEST = frames.MAX_WINDOW  # as a stream identifier in GOAWAY: all of them
 
 
@@ -80,6 +83,7 @@ class Sending:
         if not stream.local_open or self.over:
             return True
         stream.answered = True
+        self._idle_frames.left += _EARNED  # as `earn`, for every message
         try:
             if block is None:
                 self.out.data(stream, data, now)
