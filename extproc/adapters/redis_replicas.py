@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from extproc.adapters import beside
 from extproc.adapters import redis_scripts as scripts
+from extproc.adapters.redis_trouble import refuses, trouble
 from extproc.core.ports import Looked, SharedMark
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _MOST_VARIANTS = 32
 _MOST_MARKS = 10_000
 _MOST_WAITING = 1000  # writes that wait for Redis; more are let go
 _LONGEST = 86_400.0
+_COMPLAIN_EVERY = 60.0
 
 
 class RedisReplicas:
@@ -79,6 +81,8 @@ class RedisReplicas:
         self._polled = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._well = True
+        self._why = ""
+        self._complained = float("-inf")
 
     def start(self) -> None:
         """Begin to follow the others."""
@@ -216,7 +220,11 @@ class RedisReplicas:
         try:
             async with asyncio.timeout(within):
                 return await command
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError) as error:
+            self._why = trouble(error)
+            if refuses(error) and time.monotonic() - self._complained > _COMPLAIN_EVERY:
+                self._complained = time.monotonic()
+                self._log.warning("redis refuses a command", why=self._why)
             return None
 
     async def _polls(self) -> None:
@@ -246,7 +254,7 @@ class RedisReplicas:
             if well:
                 self._log.info("redis answers again")
             else:
-                self._log.warning("redis doesn't answer; stored responses are not used")
+                self._log.warning("stored responses are not used", why=self._why)
 
     async def _poll(self) -> bool:
         """Ask for marks; say whether they are known now."""

@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from extproc.adapters.redis_trouble import trouble
 from extproc.adapters.revocation_file import parsed, written
 from extproc.core.errors import ExtprocError
 from extproc.core.revocation import BadRevocation
@@ -34,7 +35,7 @@ _AT_ONCE = 1000
 
 
 class NotShared(ExtprocError):
-    """Redis doesn't answer."""
+    """Redis doesn't answer, or refuses."""
 
 
 class RedisRevocations:
@@ -54,7 +55,7 @@ class RedisRevocations:
         """Tell the others.
 
         Raises:
-            NotShared: Redis doesn't answer.
+            NotShared: it doesn't answer, or refuses.
         """
         for revocation in revocations:
             await _answer(self._redis.xadd(_STREAM, {_FIELD: written(revocation)}))
@@ -68,7 +69,7 @@ class RedisRevocations:
             now: seconds since the epoch.
 
         Raises:
-            NotShared: Redis doesn't answer.
+            NotShared: it doesn't answer, or refuses.
         """
         flushed = _number(await self._newest()) < _number(self._last)
         if flushed:
@@ -117,4 +118,4 @@ async def _answer(command: Awaitable[Any]) -> Any:
         async with asyncio.timeout(_WITHIN):
             return await command
     except (RedisError, OSError, TimeoutError) as error:
-        raise NotShared(f"Redis doesn't answer: {type(error).__name__}") from error
+        raise NotShared(trouble(error)) from error

@@ -60,7 +60,8 @@ return 1
 
 # KEYS: the response. ARGV: names of the selecting fields, the variant's field, data, ttl ms, most.
 KEEP = """
-if redis.call('HGET', KEYS[1], 'vary') ~= ARGV[1] then redis.call('DEL', KEYS[1]) end
+local vary = redis.call('HGET', KEYS[1], 'vary')
+if vary and vary ~= ARGV[1] then redis.call('DEL', KEYS[1]) end
 if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[5]) then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'vary', ARGV[1], ARGV[2], ARGV[3])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then

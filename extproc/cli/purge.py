@@ -28,7 +28,7 @@ def purge(
     """Make stored responses void, or with --soft stale.
 
     When the command ends no worker answers with them; other gateways on the same Redis follow
-    within a second. Where they don't know yet, as Redis doesn't answer, it says so and ends with 1.
+    within a second. Where they don't know yet, as Redis can't be used, it says so and ends with 1.
     """
     if not tag and not url and not everything:
         fail("extproc purge: expected --tag, --url or --all", 2)
@@ -36,7 +36,7 @@ def purge(
     answer = post(admin, token, "/purge", said | ({"url": url} if url else {}))
     typer.echo(json.dumps(answer) if as_json else f"purged on {answer['workers']} workers")
     if answer.get("shared") is False:
-        problem = "other replicas aren't told yet: Redis doesn't answer there"
+        problem = "other replicas aren't told yet: Redis can't be used there"
         fail(
             f"extproc purge: {problem}; they may answer with it until it does. Purge again then", 1
         )

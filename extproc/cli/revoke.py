@@ -46,4 +46,4 @@ def revoke(
     answer = post(admin, token, "/revoke", {name: value for name, value in said.items() if value})
     typer.echo(json.dumps(answer) if as_json else f"revoked, until {answer['until']}")
     if answer.get("shared") is False:
-        fail("extproc revoke: other replicas aren't told yet: Redis doesn't answer there", 1)
+        fail("extproc revoke: other replicas aren't told yet: Redis can't be used there", 1)

@@ -1,4 +1,4 @@
-"""What asks Redis can be told to stop at any moment: a worker ends, a client goes away."""
+"""What asks Redis: it can be told to stop at any moment, and says why it gets nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extproc.adapters.redis_replicas import RedisReplicas
-from extproc.adapters.redis_revocations import RedisRevocations
+from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.redis_store import RedisStore
 from extproc.testing import Events
+from tests.support.redis_server import redis_server
+from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +66,37 @@ async def test_asking_ends_when_it_is_cancelled(
         task.cancel()
         assert done, f"it went on, cancelled after {turns} turns"
         assert task.cancelled()
+
+
+async def test_what_is_said_of_a_redis_that_refuses() -> None:
+    """A wrong password, no memory for what is stored, nobody there: which it is."""
+    with redis_server() as redis:
+        client = redis.client()
+        client.config_set("requirepass", "right")
+        wrong = f"redis://:wrong@127.0.0.1:{redis.port}/0"
+        log = Events()
+        replicas = RedisReplicas(wrong, log)
+        replicas.start()
+        await until_async(lambda: bool(log.events))
+        await replicas.close()
+        [(_, event, fields)] = [one for one in log.events if "not used" in one[1]]
+        assert str(fields["why"]).startswith("Redis refuses: ")
+        assert "wrong" not in str(fields["why"])
+        shared = RedisRevocations(wrong, Events())
+        with pytest.raises(NotShared, match="Redis refuses: "):
+            await shared.fresh(time.time())
+        await shared.close()
+
+        client.config_set("maxmemory", "1")
+        log = Events()
+        replicas = RedisReplicas(wrong.replace("wrong", "right"), log)
+        await replicas.catch_up()
+        for name in ("a", "b"):
+            replicas.keep(name, [], b"x", 60.0)
+        await replicas.written()
+        await replicas.close()
+        [(_, event, fields)] = log.events
+        assert event == "redis refuses a command"
+        assert "OOM" in str(fields["why"])
+    with pytest.raises(NotShared, match="Redis doesn't answer: ConnectionError"):
+        await RedisRevocations(redis.url, Events()).fresh(time.time())
