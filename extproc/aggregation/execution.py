@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.aggregation import idempotency
 from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import KEY, KEYS, SAFE
-from extproc.aggregation.failures import CallFailed, Unusable
+from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, outcome_of
 from extproc.aggregation.underway import UnderWay
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
-# What of a request is there or not as the client wants.
-_OF_CLIENT = frozenset(
-    f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
-)
 _LEAST = 0.001  # seconds that a call gets at least
 
 
@@ -398,9 +394,10 @@ class Execution:
             self._failed(leg, first)
         elif error.names & self._left_out:
             self._leave_out(leg.part)
+        elif leg.leads_nowhere(error):
+            self._leg_done(leg.part)
         else:
-            lacks = error.source if error.names and error.names <= _OF_CLIENT else ""
-            self._failed(leg, Unusable("no_value", lacks=lacks))
+            self._failed(leg, without(error))
 
     def _failed(self, leg: Leg, failure: Unusable) -> None:
         """One call failed; another one may stand in, or what the file says.

@@ -9,6 +9,7 @@ from extproc.core.values import Response
 
 if TYPE_CHECKING:
     from extproc.aggregation.calls import Call
+    from extproc.expressions.templates import NoValue
 
 # Of the main part these say that there is nothing, not that something is broken.
 _OF_MAIN = frozenset({404, 410})
@@ -23,6 +24,10 @@ _TITLES = {
 _PLAIN_NAME = re.compile(r"request(\.[a-z_][a-z0-9_-]*)+\Z", re.IGNORECASE)
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
+# What of a request is there or not as the client wants.
+_OF_CLIENT = frozenset(
+    f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
+)
 
 
 class Unusable(Exception):
@@ -41,6 +46,12 @@ class Unusable(Exception):
         self.reason = reason
         self.status = status
         self.lacks = lacks
+
+
+def without(error: NoValue) -> Unusable:
+    """Return the failure of a call that can't be made for want of a value."""
+    lacks = error.source if error.names and error.names <= _OF_CLIENT else ""
+    return Unusable("no_value", lacks=lacks)
 
 
 class CallFailed(Exception):

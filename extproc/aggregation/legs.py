@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation.calls import KEY
 from extproc.aggregation.joins import chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.projections import key_text
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from extproc.aggregation.failures import Unusable
     from extproc.aggregation.joins import Items, Key
     from extproc.core.ports import Answered
+    from extproc.expressions.templates import NoValue
+
+
+_OF_KEY = frozenset({KEY})
 
 
 class PartState:
@@ -82,6 +87,14 @@ class Leg:
         self.call = call
         self.keys = keys
         self.gate: Gate | None = None
+
+    def leads_nowhere(self, error: NoValue) -> bool:
+        """Say whether no path leads to the key, such as `..`: of it there is nothing, as for 404.
+
+        Where the call changes something, that it can't be made is a failure.
+        """
+        one = self.keys is not None and self.call.batch is None
+        return one and error.names == _OF_KEY and not self.call.may_change
 
 
 def seen(future: asyncio.Future[Answered]) -> None:

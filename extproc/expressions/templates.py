@@ -119,7 +119,7 @@ class Template:
         for piece in path:
             filled += piece if isinstance(piece, str) else _segment(piece, context)
         if _climbs(filled):
-            raise NoValue(self.source)
+            raise NoValue(self.source, self.names)
         if parameters is None:
             return filled
         query = [text for p in parameters if (text := _parameter(p, context)) is not None]

@@ -120,6 +120,12 @@ routes:
       calls:
         item: {upstream: narrow, each: "`[1, 2, 3, 4, 404, 2]`", path: "/slow/{key}"}
       response: "{all: item, two: lookup('item', `2`), none: lookup('item', `404`)}"
+  - name: odd-keys
+    match: {path: /odd-keys}
+    aggregate: {calls: {item: {upstream: shop, each: '`[1, "..", ".", "", 2]`', path: "/slow/{key}"}}, response: "item"}
+  - name: odd-changes
+    match: {path: /odd-changes}
+    aggregate: {calls: {item: {upstream: shop, method: PUT, each: '`[1, ".."]`', path: "/slow/{key}"}}, response: "item"}
   - name: post
     match: {path: /post, methods: [POST]}
     aggregate:
@@ -343,6 +349,13 @@ class TestHowManyCalls:
         }
         assert sorted(upstream.paths()) == ["/slow/1", "/slow/2", "/slow/3", "/slow/4", "/slow/404"]
         assert time.monotonic() - began > 0.14  # five of 50 ms, two at once: three rounds
+
+    def test_keys_that_no_path_leads_to(self, place: Gateway, upstream: Counting) -> None:
+        """Of those there is nothing; a call that changes something fails."""
+        reply = place.ask("/odd-keys")
+        assert reply.json == [{"key": 1}, None, None, {"key": 2}]  # "" is no key
+        assert sorted(upstream.paths()) == ["/slow/1", "/slow/2"]
+        assert place.ask("/odd-changes").status == 502
 
     def test_bound_on_calls(self, place: Gateway, upstream: Counting) -> None:
         """The fourth of three isn't made; the answer says that a part is missing."""
