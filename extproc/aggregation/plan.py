@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.budget import Bounds
 from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
+from extproc.core.near import near
 from extproc.expressions.projections import Wanted
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _check_each(call: Call, parts: Mapping[str, Call]) -> None:
 def _check_shape(projection: Projection, parts: Mapping[str, Call], place: tuple[str, ...]) -> None:
     for name in sorted(projection.lookups):
         if name not in parts:
-            raise PlanFault(place, f"looks up {name}, which is no part", _near(name, parts))
+            raise PlanFault(place, f"looks up {name}, which is no part", near(name, parts))
         if parts[name].each is None:
             raise PlanFault(
                 place, f"looks up {name}, which has no `each`", "expected one with keys"
@@ -157,13 +157,7 @@ def _check_shape(projection: Projection, parts: Mapping[str, Call], place: tuple
 def _check_names(projection: Projection, parts: Mapping[str, Call], place: tuple[str, ...]) -> None:
     for name in sorted(projection.fields - {"*"}):
         if name not in parts:
-            raise PlanFault(place, f"reads {name}, which is no part", _near(name, parts))
-
-
-def _near(name: str, parts: Iterable[str]) -> str:
-    names = list(parts)
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+            raise PlanFault(place, f"reads {name}, which is no part", near(name, parts))
 
 
 def _closure(

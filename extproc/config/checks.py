@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from extproc.config.source import Key, written_path
-from extproc.config.translate import near_name
+from extproc.core.near import near
 from extproc.core.routes import PathPattern, spelt
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
 def _known(name: str, names: Iterable[str], what: str, key: Key) -> Iterator[Found]:
     known = list(names)
     if name not in known:
-        yield key, f"names {name}, which isn't {what}", near_name(name, known)
+        yield key, f"names {name}, which isn't {what}", near(name, sorted(known))
 
 
 def _authenticators(gateway: Gateway, accepted: Accepted, key: Key) -> Iterator[Found]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from extproc.config.errors import Trouble
 from extproc.config.source import Key, written_key
-from extproc.config.translate import near_name
+from extproc.core.near import near
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression, NotAnExpression, condition
 from extproc.expressions.projections import Projection
@@ -88,7 +88,7 @@ class Compiler:
             for name in keys_demanded(expression.source, _PARAMETERS):
                 if name not in there:
                     problem = f"reads {_PARAMETERS}.{name}, and {pattern.text} has no {{{name}}}"
-                    self._trouble(key, problem, near_name(name, there))
+                    self._trouble(key, problem, near(name, sorted(there)))
 
     def _compiled(self, compile_it: Callable[[], _T], key: Key, instead: Callable[[], _T]) -> _T:
         """Compile; on an error note where, and go on with something harmless."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 from extproc.config.errors import Position, Trouble
 from extproc.config.source import Key, written_key
 from extproc.config.units import shown
+from extproc.core.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -133,8 +133,8 @@ def _trouble(
 ) -> Trouble:
     kind = detail["type"]
     if kind == "extra_forbidden":
-        near = near_name(str(key[-1]), known_keys(model, key[:-1]))
-        return Trouble(positions.of_key(key), positions.named(key), "unknown key", near)
+        meant = near(str(key[-1]), sorted(known_keys(model, key[:-1])))
+        return Trouble(positions.of_key(key), positions.named(key), "unknown key", meant)
     if kind == "missing":
         return Trouble(positions.of_value(key[:-1]), positions.named(key), "is missing")
     of_a_key = detail["loc"][-1:] == (_OF_A_KEY,)
@@ -163,15 +163,6 @@ def _expected(detail: ErrorDetails) -> str:
     if kind in simple:
         return simple[kind].format_map(context)
     return detail["msg"].lower()
-
-
-def near_name(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean …?`, or all that is known."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, 1, 0.6)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"expected one of {', '.join(names)}" if names else ""
 
 
 def known_keys(model: type[BaseModel], key: Key) -> list[str]:

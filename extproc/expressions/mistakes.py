@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from extproc.core.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +103,7 @@ def explained(message: str, source: str, names: Iterable[str]) -> Mistake:
     found = _UNDECLARED.search(text)
     if found:
         problem = f"reads {found[1]}, which doesn't exist"
-        return Mistake(problem, _near(found[1], names), line, column)
+        return Mistake(problem, near(found[1], names), line, column)
     unfit = _UNFIT.search(text)
     if unfit and unfit[1] == "contains" and unfit[2]:
         return Mistake("asks a list what it contains", "expected `value in list`", line, column)
@@ -115,12 +116,5 @@ def _function(name: str, line: int, column: int) -> Mistake:
     if example is not None:  # it is told like one that doesn't exist
         problem, expected = f"calls {name} with what it doesn't take", f"expected as in {example}"
         return Mistake(problem, expected, line, column)
-    near = difflib.get_close_matches(name, FUNCTIONS, 1)
-    expected = f"did you mean {near[0]}?" if near else _SUCH
+    expected = near(name, FUNCTIONS, _SUCH)
     return Mistake(f"calls {name}, which is no function", expected, line, column)
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    known = list(names)
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

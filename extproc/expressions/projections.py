@@ -133,7 +133,6 @@ def key_text(key: Any) -> str:
 
 
 _CALLED = r"\b{}\s*\("
-_FUNCTION = "expected a function of JMESPath"
 _BEFORE_TOKEN = re.compile(r", got:.*", re.DOTALL)  # the token itself is told
 
 
@@ -167,8 +166,9 @@ class Projection:
         try:
             self._shape = shape_of(tree, key_text)
         except Unknown as error:
-            called = re.search(_CALLED.format(str(error).split()[1].rstrip(",")), source)
-            raise _at(source, called.start() if called else 0, str(error), _FUNCTION) from error
+            called = re.search(_CALLED.format(error.name), source)
+            place = called.start() if called else 0
+            raise _at(source, place, str(error), error.expected) from error
 
     def of(
         self,

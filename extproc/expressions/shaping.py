@@ -13,6 +13,8 @@ from typing import Any
 
 from jmespath import functions, visitor
 
+from extproc.core.near import near
+
 Shape = Callable[[Any, "Shaping"], Any]
 Node = Mapping[str, Any]
 
@@ -26,6 +28,7 @@ _LOOKUP = 5
 _LETTERS = 8  # of a text that a function makes, for a step
 
 _FUNCTIONS = functions.Functions()
+_TABLE = functions.Functions.FUNCTION_TABLE
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "gt": operator.gt,
@@ -39,7 +42,17 @@ class TooMuchWork(Exception):
 
 
 class Unknown(ValueError):
-    """The expression can't be evaluated, whatever the value."""
+    """The expression can't be evaluated, whatever the value.
+
+    Attributes:
+        name: the function that is called.
+        expected: what would be right.
+    """
+
+    def __init__(self, name: str, problem: str, expected: str) -> None:
+        super().__init__(f"calls {name}{problem}")
+        self.name = name
+        self.expected = expected
 
 
 class Shaping:
@@ -327,8 +340,9 @@ class _Maker:
         name = node["value"]
         if name == "lookup":
             return self._lookup(node)
-        if name not in functions.Functions.FUNCTION_TABLE:
-            raise Unknown(f"calls {name}, which is no function")
+        if name not in _TABLE:
+            expected = near(name, _TABLE, "expected a function of JMESPath")
+            raise Unknown(name, ", which is no function", expected)
         arguments = self._all(node)
         call = _FUNCTIONS.call_function
 
@@ -353,7 +367,8 @@ class _Maker:
     def _lookup(self, node: Node) -> Shape:
         children = node["children"]
         if len(children) != 2:  # noqa: PLR2004 - part and key
-            raise Unknown("calls lookup with another number of arguments")
+            expected = "expected lookup('part', key)"
+            raise Unknown("lookup", " with another number of arguments", expected)
         part, key, text = children[0].get("value"), self.of(children[1]), self._key_text
 
         def shape(value: Any, run: Shaping) -> Any:
