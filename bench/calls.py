@@ -23,7 +23,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.run import Scenario, gateway_of, measured, process
+from bench.measure import Scenario, measured
+from bench.processes import announced, gateway_of, process
 
 _HERE = Path(__file__).parent / "compose"
 _RESULTS = Path(__file__).with_name("calls.json")
@@ -69,15 +70,13 @@ def _scenarios(
     command = [sys.executable, str(_HERE / "by_hand.py"), str(origin)]
     by_hand = process(stack, command, stdout=subprocess.PIPE)
     scenarios.append(
-        Scenario("aiohttp", _announced(by_hand), request, requests, [by_hand.pid], by_hand.pid)
+        Scenario("aiohttp", announced(by_hand), request, requests, [by_hand.pid], by_hand.pid)
     )
     without = _install()
     if not without:
         command = ["node", str(_HERE / "by_hand.mjs"), str(origin), str(_CACHE)]
         node = process(stack, command, stdout=subprocess.PIPE)
-        scenarios.append(
-            Scenario("node", _announced(node), request, requests, [node.pid], node.pid)
-        )
+        scenarios.append(Scenario("node", announced(node), request, requests, [node.pid], node.pid))
     return scenarios, without
 
 
@@ -96,12 +95,7 @@ def _install() -> str:
 
 
 def _port_of(stack: ExitStack, command: list[str]) -> int:
-    return _announced(process(stack, command, stdout=subprocess.PIPE))
-
-
-def _announced(started: subprocess.Popen[str]) -> int:
-    assert started.stdout is not None  # noqa: S101 - it was asked for
-    return int(started.stdout.readline())
+    return announced(process(stack, command, stdout=subprocess.PIPE))
 
 
 def _time_of(place: tuple[int, int, list[int]], name: str) -> float:

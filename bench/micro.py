@@ -23,7 +23,7 @@ from typing import Any
 
 import uvloop
 
-from bench.run import issuer
+from bench.processes import issuer
 from extproc.adapters.http2 import frames
 from extproc.adapters.http2.fields import literal
 from extproc.adapters.http2.frames import Flag, Kind, frame
@@ -180,7 +180,8 @@ async def _main(name: str, profile: bool) -> None:  # noqa: FBT001 - a flag of t
         os.environ.update(names_of | {"BENCH_KEYS": str(port)})
         use_folder(Path(folder) / "metrics")
         file = Path(__file__).parent / _GATEWAYS.get(name, "gateway.yaml")
-        worker = Worker(WorkerOptions(0, (file,), "unix:/none", "127.0.0.1:1"))
+        nowhere = Path(os.devnull)
+        worker = Worker(WorkerOptions(0, (file,), "unix:/none", "127.0.0.1:1", decisions=nowhere))
         await worker.load(file)
         extra = {"authorization": f"Bearer {token}"} if name == "jwt" else {}
         await _measured(name, worker, extra, profile)

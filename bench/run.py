@@ -10,96 +10,42 @@ the same Envoy as the yardstick.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.request
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jwt
-import uvloop
-from cryptography.hazmat.primitives.asymmetric import rsa
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import Taken, load
+from bench.measure import CONNECTIONS, Scenario, measured
+from bench.processes import (
+    answers,
+    envoy_of,
+    fetched,
+    free_port,
+    gateway_of,
+    issuer,
+    process,
+    start_origin,
+    until,
+)
 from bench.yardstick import constant_answer
-from extproc.adapters.envoy_process import binary
 from extproc.config.load import load as load_gateway
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, NAMESPACE, ROUTE_ATTRIBUTE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _HERE = Path(__file__).parent
-_CONNECTIONS = 32
-_READY_WITHIN = 30.0
 _FLOOR = "floor (C)"
 _POLL, _POLLING = "2000", "noop, polling"
 _YARDSTICK = _HERE / "yardstick.json"
-
-
-@dataclass(slots=True)
-class Scenario:
-    """One thing to measure.
-
-    Attributes:
-        name: in the table.
-        port: where to send.
-        request: what to send.
-        requests: how many in each round.
-        service: process ids that decide.
-        envoy: process id.
-    """
-
-    name: str
-    port: int
-    request: bytes
-    requests: int
-    service: list[int]
-    envoy: int
-    rounds: list[dict[str, float]] = field(default_factory=list)
-
-
-def cpu(pids: list[int]) -> float:
-    """Return the CPU time of processes, all threads, seconds."""
-    total = 0
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def measured(
-    scenario: Scenario, requests: int, connections: int = _CONNECTIONS
-) -> dict[str, float]:
-    """Run one round of a scenario."""
-    service, envoy = cpu(scenario.service), cpu([scenario.envoy])
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        taken: Taken = runner.run(load(scenario.port, scenario.request, requests, connections))
-    if taken.wrong:
-        sys.exit(f"{scenario.name}: {taken.wrong} of {taken.requests} answers were no 200")
-    return {
-        "requests": taken.requests,
-        "service_us": (cpu(scenario.service) - service) / taken.requests * 1e6,
-        "envoy_us": (cpu([scenario.envoy]) - envoy) / taken.requests * 1e6,
-        "p50_ms": taken.percentile(0.5) * 1e3,
-        "p99_ms": taken.percentile(0.99) * 1e3,
-        "rps": taken.requests / taken.seconds,
-    }
 
 
 def main() -> None:
@@ -174,7 +120,7 @@ def _summarised(scenarios: list[Scenario], options: argparse.Namespace) -> dict[
         "command": "make bench",
         "server": options.server,
         "rounds": options.rounds,
-        "connections": _CONNECTIONS,
+        "connections": CONNECTIONS,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "scenarios": figures,
@@ -235,7 +181,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     requests = options.requests
     folder = Path(tempfile.mkdtemp(prefix="xb-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    origin = _origin(stack)
+    origin = start_origin(stack)
     token, keys = issuer(stack)
     places = _Places(folder, origin, keys, options.server)
     empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
@@ -274,54 +220,6 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     ]
 
 
-def process(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
-    """Start a process that ends with the stack."""
-    started = subprocess.Popen(command, text=True, **options)
-
-    def end() -> None:
-        started.terminate()
-        started.wait(20)
-
-    stack.callback(end)
-    return started
-
-
-def _origin(stack: ExitStack) -> int:
-    command = [sys.executable, str(_HERE / "origin.py")]
-    started = process(stack, command, stdout=subprocess.PIPE)
-    assert started.stdout is not None  # noqa: S101 - it was asked for
-    return int(started.stdout.readline())
-
-
-def issuer(stack: ExitStack) -> tuple[str, int]:
-    """Return a token and the port of its keys."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())) | {"kid": "k"}
-    document = json.dumps({"keys": [public]}).encode()
-
-    class Keys(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-length", str(len(document)))
-            self.end_headers()
-            self.wfile.write(document)
-
-        def log_message(self, *_arguments: Any) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Keys)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    stack.callback(server.shutdown)
-    claims = {
-        "iss": "http://bench",
-        "aud": "bench",
-        "sub": "alice",
-        "scope": "read write",
-        "exp": int(time.time()) + 3600,
-    }
-    return jwt.encode(claims, key, "RS256", {"kid": "k"}), server.server_port
-
-
 def _gateway(
     stack: ExitStack, file: str, origin: int, keys: int, server: str, *more: str
 ) -> tuple[int, int, list[int]]:
@@ -330,44 +228,10 @@ def _gateway(
     return gateway_of(stack, _HERE / file, environment, server, *more)
 
 
-def gateway_of(
-    stack: ExitStack, file: Path, environment: dict[str, str], server: str = "local", *more: str
-) -> tuple[int, int, list[int]]:
-    """Run a gateway; return its port, Envoy's process id, and those of supervisor and worker."""
-    port, admin = _free_port(), _free_port()
-    ports = {"BENCH_PORT": str(port), "BENCH_ADMIN": str(admin)}
-    command = [sys.executable, "-m", "extproc", "run", str(file), "--server", server]
-    command += ["--concurrency", "1", *more]
-    started = process(
-        stack,
-        command,
-        env=os.environ | environment | ports,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _until(lambda: _answers(admin, "/readyz"), "the gateway")
-    document = json.loads(_fetched(admin, "/status"))
-    workers = [worker["pid"] for worker in document["workers"]]
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-    named = {int(child): Path(f"/proc/{child}/comm").read_text() for child in children}
-    envoy = next(child for child, name in named.items() if name.startswith("envoy"))
-    return port, envoy, [started.pid, *workers]
-
-
-def _envoy(stack: ExitStack, config: dict[str, Any], at: str) -> tuple[int, int]:
-    """Run an Envoy whose service listens at a path; return its port and process id."""
-    port, file = _free_port(), Path(f"{at}.json")
-    file.write_text(json.dumps(config).replace('"PORT"', str(port)).replace("SOCKET", at))
-    command = [binary(None), "-c", str(file), "--disable-hot-restart", "--concurrency", "1"]
-    started = process(stack, [*command, "--log-level", "error"])
-    _until(lambda: _listens(port), f"the Envoy of {file.stem}")
-    return port, started.pid
-
-
 def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
     service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), f"unix:{folder}/y"])
-    port, envoy = _envoy(stack, _config(origin), f"{folder}/y")
-    _until(lambda: _answers(port, "/"), "the yardstick")
+    port, envoy = envoy_of(stack, _config(origin), f"{folder}/y")
+    until(lambda: answers(port, "/"), "the yardstick")
     return port, envoy, service.pid
 
 
@@ -389,7 +253,7 @@ class _Places:
 def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: int) -> Scenario:
     """Return an exchange behind the yardstick's Envoy, where the service alone differs."""
     file = _HERE / ("noop.yaml" if name == "noop" else "gateway.yaml")
-    admin, folder = _free_port(), places.folder
+    admin, folder = free_port(), places.folder
     environment = places.environment(1, admin)
     command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", places.server]
     service = process(
@@ -406,9 +270,9 @@ def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: 
     filters[0]["typed_config"]["request_attributes"] = [ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE]
     [route] = manager["route_config"]["virtual_hosts"][0]["routes"]
     route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
-    port, envoy = _envoy(stack, config, f"{folder}/{name}")
-    _until(lambda: _answers(admin, "/readyz"), f"the served {name}")
-    workers = [worker["pid"] for worker in json.loads(_fetched(admin, "/status"))["workers"]]
+    port, envoy = envoy_of(stack, config, f"{folder}/{name}")
+    until(lambda: answers(admin, "/readyz"), f"the served {name}")
+    workers = [worker["pid"] for worker in json.loads(fetched(admin, "/status"))["workers"]]
     request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
     pids = [service.pid, *workers]
     return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy)
@@ -422,8 +286,8 @@ def _floor(stack: ExitStack, folder: Path, requests: int) -> list[Scenario]:
     program = folder / "floor"
     subprocess.run([compiler, "-O2", "-o", program, _HERE / "floor.c"], check=True)
     service = process(stack, [str(program), f"{folder}/f", constant_answer().hex()])
-    port, envoy = _envoy(stack, json.loads(_YARDSTICK.read_text()), f"{folder}/f")
-    _until(lambda: _answers(port, "/"), "the floor")
+    port, envoy = envoy_of(stack, json.loads(_YARDSTICK.read_text()), f"{folder}/f")
+    until(lambda: answers(port, "/"), "the floor")
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
     return [Scenario(_FLOOR, port, direct, requests, [service.pid], envoy)]
 
@@ -447,7 +311,7 @@ def _bare(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int]:
     config = _config(origin)
     del _manager(config)["http_filters"][0]
     del config["static_resources"]["clusters"][0]
-    return _envoy(stack, config, f"{folder}/bare")
+    return envoy_of(stack, config, f"{folder}/bare")
 
 
 def _manager(config: dict[str, Any]) -> dict[str, Any]:
@@ -455,43 +319,6 @@ def _manager(config: dict[str, Any]) -> dict[str, Any]:
     chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
     manager: dict[str, Any] = chain["filters"][0]["typed_config"]
     return manager
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        found: int = server.getsockname()[1]
-    return found
-
-
-def _fetched(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
-        data: bytes = response.read()
-    return data
-
-
-def _answers(port: int, path: str) -> bool:
-    try:
-        _fetched(port, path)
-    except OSError:
-        return False
-    return True
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    ends = time.monotonic() + _READY_WITHIN
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > ends:
-            sys.exit(f"{what} doesn't start")
-        pause.wait(0.05)
 
 
 if __name__ == "__main__":
