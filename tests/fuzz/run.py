@@ -180,6 +180,7 @@ class Target:
             self._log,
             self._deciding.clock.monotonic,
             lambda _rest: None,
+            lambda _peer: None,
             lost.append,
         )
         sink = Sink()

@@ -120,6 +120,20 @@ def test_a_larger_frame_size_is_used() -> None:
     assert sizes[-2:] == [100_000, 50_000]
 
 
+@pytest.mark.parametrize("size", [0, 1024])
+def test_a_header_table_that_shrinks(size: int) -> None:
+    """The library ends the connection unless the next block says so, and only that one must."""
+    client, server = together()
+    before = client.open(None, end=False)
+    talk(client, server)
+    client.h2.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: size})
+    talk(client, server)
+    client.send(before, b"a", end=True)
+    streams = [before, *(client.open(b"a") for _ in range(3))]
+    talk(client, server)
+    assert [client.body(stream) for stream in streams] == [b"a"] * 4
+
+
 def test_ping_is_answered() -> None:
     """With the same eight bytes."""
     client, server = together()

@@ -76,8 +76,31 @@ def test_header_fields() -> None:
     """How many there are."""
     limits = Limits(header_fields=20)
     many = EMPTIED + literal([*REQUEST, *((b"a", b"") for _ in range(15))])
-    assert ended(fresh(limits), headers(1, block=many)) is V.TOO_MANY_FIELDS
-    assert ended(fresh(replace(limits, header_fields=21)), headers(1, block=many)) is None
+    connection = fresh(limits)
+    assert ended(connection, headers(1, block=many)) is None
+    assert resets(connection.out.take()) == [(1, E.ENHANCE_YOUR_CALM)]
+    assert list(connection.streams) == []
+    connection = fresh(replace(limits, header_fields=21))
+    assert ended(connection, headers(1, block=many)) is None
+    assert list(connection.streams) == [1]
+
+
+def test_a_header_list_larger_than_announced() -> None:
+    """Its stream ends, and later blocks mean what they meant; far above that the connection."""
+    large = literal(REQUEST) + b"\x40\x01n\x01v" + literal([(b"x", b"v" * 8000)] * 5)
+    connection: Connection[Fields] = Connection(as_they_are, Limits(), 0.0)
+    connection.receive(frames.PREFACE + frames.settings({}), 0.0)
+    connection.receive(headers(1, block=literal(REQUEST)), 0.0)
+    sent = frame(Kind.HEADERS, Flag.END_STREAM, 3, large[:16_000])
+    sent += frame(Kind.CONTINUATION, 0, 3, large[16_000:32_000])
+    sent += frame(Kind.CONTINUATION, Flag.END_HEADERS, 3, large[32_000:])
+    assert ended(connection, sent) is None
+    assert resets(connection.out.take()) == [(3, E.ENHANCE_YOUR_CALM)]
+    later = headers(5, block=literal(REQUEST) + b"\xbe")  # the newest of the table: n is v
+    [event] = connection.receive(later, 0.0)
+    assert isinstance(event, RequestCame)
+    assert event.head[-1] == (b"n", b"v")
+    assert list(connection.streams) == [1, 5]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0"])
@@ -210,6 +233,19 @@ def test_updates_for_full_frames_are_earned() -> None:
     while connection.out.unread:
         assert ended(connection, both) is None
         connection.out.take()
+
+
+def test_what_waits_is_cut_without_a_copy() -> None:
+    """A message of some MiB is cut into thousands of frames; each cut must cost the same."""
+    connection = fresh(Limits())
+    [event] = connection.receive(headers(1), 0.0)
+    assert isinstance(event, RequestCame)
+    message = b"x" * 1_000_000
+    connection.send(event.stream, None, message, 0.0)
+    assert event.stream.waiting is not None
+    [waits] = event.stream.waiting
+    assert len(waits) == 1_000_000 - 65_535
+    assert waits.obj is message
 
 
 def test_answers_that_nobody_takes() -> None:

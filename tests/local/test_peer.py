@@ -274,6 +274,49 @@ async def test_a_call_that_sends_nothing_may_last() -> None:
         assert b"grpc-status\x010" in await raw.until(Kind.HEADERS, 1)
 
 
+async def test_a_clock_that_is_looked_at_between_accepting_and_making() -> None:
+    """A connection that isn't made yet is nobody's; no limit of time ends with it."""
+    async with running("local", Limits(handshake=0.2)) as place:
+        place.server._peer()  # as asyncio does, some turns of the loop before it is made
+        place.server._tick()
+        mute = await Raw.to(place, b"")
+        assert goaway(await mute.closed()) == (0, ErrorCode.SETTINGS_TIMEOUT)
+        assert place.log.events[:-1] == []
+
+
+async def test_a_defect_in_one_connection_s_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends that connection, is said, and the limits of the others stay."""
+    async with running("local", Limits(handshake=0.3)) as place:
+        raw = await Raw.to(place)
+        raw.write(exchange(1))
+        assert await raw.until(Kind.DATA, 1)
+        [peer] = peers(place)
+        monkeypatch.setattr(peer.connection, "tick", None)
+        await raw.closed()
+        assert place.log.events[0][:2] == ("error", "connection dropped")
+        mute = await Raw.to(place, b"")
+        assert goaway(await mute.closed()) == (0, ErrorCode.SETTINGS_TIMEOUT)
+
+
+async def test_a_read_that_takes_long_lets_others_have_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sends without an end is read a piece at a time; nothing is lost by it."""
+    monkeypatch.setattr(peer_module, "_LONG", -1.0)
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        raw.write(b"".join(exchange(2 * number + 1) for number in range(200)))
+        assert await raw.until(Kind.DATA, 399)
+        [peer] = peers(place)
+        turns = 0
+        async with asyncio.timeout(10):
+            while peer._resting:
+                turns += 1
+                await asyncio.sleep(0)
+        raw.write(exchange(401))
+        assert await raw.until(Kind.DATA, 401)
+
+
 async def test_slow_and_idle_connections_end() -> None:
     """No handshake, a frame that doesn't end, and nothing at all."""
     limits = Limits(handshake=0.3, frame_within=0.3, idle=0.3)

@@ -92,6 +92,7 @@ class ClientConnection(Connection[Head]):
         stream = Asked(number, self._stream_window, self.out.initial, most)
         self.streams[number] = stream
         self._idle_frames.left += _EARNED
+        block = self.out.opening(block)
         size = len(block)
         flags = _END_HEADERS if body else _END_BOTH
         header = frames.HEADER.pack(size << 8 | _HEADERS, flags, number)

@@ -382,6 +382,8 @@ class Connection(Sending, Generic[T]):
                 self.out.resize(value, self.streams.values(), self._now)
             elif name == Setting.MAX_FRAME_SIZE:
                 self.out.largest_frame(value)
+            elif name == Setting.HEADER_TABLE_SIZE:
+                self.out.table_size(value)
         self._collect()
 
     def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:

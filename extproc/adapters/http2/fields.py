@@ -8,6 +8,7 @@ depends on its bytes alone, so equal blocks are decoded once (RFC 7541 section 4
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
@@ -24,6 +25,8 @@ Fields = tuple[tuple[bytes, bytes], ...]
 
 _REMEMBERED = 512  # blocks per connection
 _LONGEST = 1024  # of a block that is remembered
+_AT_ALL = 4  # times what is announced, for a list that is decoded to be refused
+OVERHEAD = 32  # of each field in the size of a list, RFC 9113 section 6.5.2
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _VALUE = re.compile(rb"[^\x00\r\n]*\Z")
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
@@ -44,7 +47,8 @@ class FieldReader(Generic[T]):
     def __init__(self, interpret: Callable[[Fields], T], limits: Limits) -> None:
         self._interpret = interpret
         self._limits = limits
-        self._decoder = Decoder(max_header_list_size=limits.header_list)
+        # A list that is too large for its stream is decoded all the same: the tables must agree.
+        self._decoder = Decoder(max_header_list_size=_AT_ALL * limits.header_list)
         self._known: dict[bytes, T] = {}
         self._alone = False
         self.known = self._known.get
@@ -57,8 +61,8 @@ class FieldReader(Generic[T]):
         """Read a request's block.
 
         Raises:
-            ConnectionFault: it can't be decoded, or is too large.
-            StreamFault: the request is malformed (RFC 9113 section 8.1.1).
+            ConnectionFault: it can't be decoded, or is larger by far than we announced.
+            StreamFault: the request is malformed (RFC 9113 section 8.1.1), or too large.
         """
         known = self._known.get(block)
         if known is not None:
@@ -77,7 +81,8 @@ class FieldReader(Generic[T]):
             ConnectionFault: as for `request`.
         """
         if block not in self._known:
-            self._decoded(block)
+            with suppress(StreamFault):
+                self._decoded(block)
 
     def _decoded(self, block: bytes) -> Fields:
         try:
@@ -86,9 +91,12 @@ class FieldReader(Generic[T]):
             raise ConnectionFault(Violation.FIELDS_TOO_LARGE) from error
         except (HPACKError, IndexError, ValueError) as error:
             raise ConnectionFault(Violation.COMPRESSION) from error
-        if len(fields) > self._limits.header_fields:
-            raise ConnectionFault(Violation.TOO_MANY_FIELDS)
         self._alone = self._decoder.max_allowed_table_size == self._decoder.header_table_size == 0
+        if len(fields) > self._limits.header_fields:
+            raise StreamFault(Violation.TOO_MANY_FIELDS)
+        size = sum(len(name) + len(value) + OVERHEAD for name, value in fields)
+        if size > self._limits.header_list:
+            raise StreamFault(Violation.FIELDS_TOO_LARGE)
         return tuple((bytes(field[0]), bytes(field[1])) for field in fields)
 
 

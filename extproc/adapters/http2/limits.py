@@ -17,8 +17,9 @@ class Limits:
         stream_window: what a peer may send on a stream before it is taken.
         connection_window: the same for all streams together.
         header_block: a compressed header block, all its frames together.
-        header_list: the fields of one block (SETTINGS_MAX_HEADER_LIST_SIZE).
-        header_fields: how many of them.
+        header_list: the fields of one block (SETTINGS_MAX_HEADER_LIST_SIZE); beyond that its
+            stream ends, beyond four times that the connection.
+        header_fields: how many of them; beyond that its stream ends.
         continuations: CONTINUATION frames of one block.
         unanswered: streams that may end before they were answered, by the peer's reset or its
             mistake, at once; a tenth of it comes back each second. A reset after the answer
@@ -39,7 +40,7 @@ class Limits:
     streams: int = 1000
     stream_window: int = 1 * _MIB
     connection_window: int = 16 * _MIB
-    header_block: int = 16 * _KIB
+    header_block: int = 64 * _KIB
     header_list: int = 32 * _KIB
     header_fields: int = 128
     continuations: int = 8

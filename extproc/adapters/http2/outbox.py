@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from extproc.adapters.http2 import frames
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
 from extproc.adapters.http2.frames import Flag, Kind
-from extproc.adapters.http2.settings import DEFAULT_WINDOW
+from extproc.adapters.http2.settings import DEFAULT_TABLE, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,7 @@ _END_BOTH = int(Flag.END_HEADERS | Flag.END_STREAM)
 # fewer bytes earns nothing, so that windows of one byte don't pay for themselves.
 _EARNED = 4
 _FULL = 512
+_NO_TABLE = b"\x20"  # a dynamic table size update to 0, RFC 7541 section 6.3
 
 
 @lru_cache(maxsize=4096)
@@ -60,6 +61,8 @@ class Outbox:
         self.initial = DEFAULT_WINDOW
         self._max_frame = frames.MAX_FRAME
         self._blocked: dict[int, Stream] = {}
+        self._begins = b""
+        self._table_size = DEFAULT_TABLE
         self.unread = 0
         self.bulk = 0
 
@@ -80,6 +83,8 @@ class Outbox:
 
     def headers(self, stream: Stream, block: bytes) -> None:
         """Send a header block that begins a response."""
+        if self._begins:
+            block = self.opening(block)
         size = len(block)
         header = _HEADER(size << 8 | _HEADERS, _END_HEADERS, stream.id)
         self._frames.append(header + block)
@@ -91,6 +96,8 @@ class Outbox:
             StreamFault: the peer lets too much wait.
         """
         size = len(data)
+        if self._begins:
+            block = self.opening(block)
         if size > stream.window or size > self._window or size > self._max_frame:
             self.headers(stream, block)
             self.data(stream, data, now)
@@ -106,6 +113,8 @@ class Outbox:
         if stream.waiting:
             stream.trailers = block
             return
+        if self._begins:
+            block = self.opening(block)
         size = len(block)
         self._frames.append(_HEADER(size << 8 | _HEADERS, _END_BOTH, stream.id) + block)
 
@@ -135,7 +144,7 @@ class Outbox:
             stream.waiting = deque()
         if not stream.waiting:
             stream.since = now
-        stream.waiting.append(data)
+        stream.waiting.append(memoryview(data))  # it is cut often, and a cut copies nothing
         self.unread += size
         self._blocked[stream.id] = stream
         self._flow(stream, now)
@@ -162,7 +171,7 @@ class Outbox:
             stream.closes = False
             self.close(stream)
 
-    def _piece(self, stream: Stream, piece: bytes, now: float) -> None:
+    def _piece(self, stream: Stream, piece: memoryview, now: float) -> None:
         size = len(piece)
         stream.window -= size
         self._window -= size
@@ -225,6 +234,20 @@ class Outbox:
             stream.window += by
         for stream in list(self._blocked.values()):
             self._flow(stream, now)
+
+    def table_size(self, size: int) -> None:
+        """Take SETTINGS_HEADER_TABLE_SIZE.
+
+        Our blocks need no table, but that it shrank must be said before the next of them (RFC 7541
+        section 4.2), else its decoder ends the connection. What is said is 0, so once is enough.
+        """
+        if size < self._table_size:
+            self._table_size, self._begins = 0, _NO_TABLE
+
+    def opening(self, block: bytes) -> bytes:
+        """Return a header block with what must be said before it."""
+        begins, self._begins = self._begins, b""
+        return begins + block
 
     def largest_frame(self, size: int) -> None:
         """Take SETTINGS_MAX_FRAME_SIZE."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
-from extproc.adapters.http2.fields import FieldReader, is_plain
+from extproc.adapters.http2.fields import OVERHEAD, FieldReader, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _REMEMBERED = 2048  # fields, and blocks, of one connection
 _LONGEST = 256  # of a field that is remembered
 _LONGEST_BLOCK = 1024
-_OVERHEAD = 32  # of each field in the size of a list, RFC 9113 section 6.5.2
 _INDEXED, _INCREMENTAL, _SIZE_UPDATE = 0x80, 0x40, 0x20
 
 
@@ -69,8 +68,8 @@ class ReplyReader(FieldReader["Head"]):
         """Read the block that begins an answer.
 
         Raises:
-            ConnectionFault: it can't be decoded, or is too large.
-            StreamFault: the answer is malformed (RFC 9113 section 8.1.1).
+            ConnectionFault: it can't be decoded.
+            StreamFault: the answer is malformed (RFC 9113 section 8.1.1), or too large.
         """
         head = self._read(block)
         if not head.status:
@@ -109,18 +108,18 @@ class ReplyReader(FieldReader["Head"]):
             if field is None:
                 field = self._field(piece)
             found.append(field)
-            size += len(field[0]) + len(field[1]) + _OVERHEAD
+            size += len(field[0]) + len(field[1]) + OVERHEAD
         if size > self._limits.header_list:
-            raise ConnectionFault(Violation.FIELDS_TOO_LARGE)
+            raise StreamFault(Violation.FIELDS_TOO_LARGE)
         if len(found) > self._limits.header_fields:
-            raise ConnectionFault(Violation.TOO_MANY_FIELDS)
+            raise StreamFault(Violation.TOO_MANY_FIELDS)
         return found
 
     def _field(self, piece: bytes) -> tuple[str, str]:
         try:
             ((name, value),) = self._single.decode(piece, raw=True)
         except OversizedHeaderListError as error:
-            raise ConnectionFault(Violation.FIELDS_TOO_LARGE) from error
+            raise StreamFault(Violation.FIELDS_TOO_LARGE) from error
         except (HPACKError, IndexError, ValueError) as error:
             raise ConnectionFault(Violation.COMPRESSION) from error
         field = _text(bytes(name), bytes(value))

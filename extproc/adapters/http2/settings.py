@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.limits import Limits
 
 DEFAULT_WINDOW = 65_535
+DEFAULT_TABLE = 4_096
 _LARGEST_FRAME = 2**24 - 1
 STREAMS_UNTIL_TOLD = 100
 """How many streams a client opens before it was told; servers are asked to take as many."""

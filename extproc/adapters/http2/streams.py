@@ -33,7 +33,7 @@ class Stream:
     local_open = True
     answered = False
     owed = 0
-    waiting: deque[bytes] | None = None
+    waiting: deque[memoryview] | None = None
     trailers: bytes | None = None
     closes = False
     since = 0.0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from extproc.core.waiting import Waiting
 
 _BULK = 1 << 20
+_LONG = 0.02  # seconds that one read may take before others have a turn
 _NOT_FOUND = statuses.trailers_only(Status.UNIMPLEMENTED, "unknown method")
 
 
@@ -43,14 +44,16 @@ class Peer(asyncio.Protocol):
         log: Log,
         clock: Callable[[], float],
         finish_later: Callable[[Waiting], None],
+        made: Callable[[Peer], None],
         lost: Callable[[Peer], None],
         busy: BusyPoll | None = None,
     ) -> None:
         self._methods = methods
         self._clock = clock
+        self._made = made
         self._lost = lost
         self._busy = busy
-        self._flushing = False
+        self._flushing = self._resting = False
         self._blocked_since: float | None = None
         self._left: tuple[Event, ...] = ()
         self._timed: list[tuple[Call, float]] = []
@@ -69,6 +72,7 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: our SETTINGS leave at once (RFC 9113 section 3.4)."""
         self._transport = cast("asyncio.Transport", transport)
+        self._made(self)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +88,20 @@ class Peer(asyncio.Protocol):
             self._busy.came(self.now, len(self.connection.streams))
         if self._endings:
             self._end_all()
+        if self._clock() - self.now > _LONG:
+            self._rest_a_turn()
+
+    def _rest_a_turn(self) -> None:
+        """Let others have the loop: what reads a socket goes on while there is something in it."""
+        if self._blocked_since is None and not self._resting and not self._transport.is_closing():
+            self._resting = True
+            self._transport.pause_reading()
+            self.loop.call_later(0, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if self._blocked_since is None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _end_all(self) -> None:
         """End the calls whose streams are over: behind the answers, which somebody waits for."""
@@ -145,7 +163,8 @@ class Peer(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more until the peer has read what it has been sent."""
         self._blocked_since = self._clock()
-        self._transport.pause_reading()
+        if not self._resting:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on reading."""
@@ -154,7 +173,8 @@ class Peer(asyncio.Protocol):
         self._handle(left)
         self.flush()
         self._end_all()
-        if self._blocked_since is None and not self._transport.is_closing():
+        closing = self._transport.is_closing()
+        if self._blocked_since is None and not self._resting and not closing:
             self._transport.resume_reading()
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -14,7 +14,7 @@ from extproc.adapters.local.health import Health
 from extproc.adapters.local.methods import methods
 from extproc.adapters.local.peer import Peer
 from extproc.adapters.local.polling import BusyPoll
-from extproc.core.errors import ConfigFault
+from extproc.core.errors import ConfigFault, where
 
 if TYPE_CHECKING:
     from extproc.adapters.service import Deciding
@@ -96,19 +96,22 @@ class LocalServer:
         self._ticking = loop.call_later(_TICK, self._tick)
 
     def _peer(self) -> Peer:
-        peer = Peer(
+        return Peer(
             self._methods,
             self._limits,
             self._deciding.log,
             self._deciding.clock.monotonic,
             self._finish_later,
+            self._made,
             self._forget,
             self._busy,
         )
+
+    def _made(self, peer: Peer) -> None:
+        """Keep a peer from when it can be written to: asyncio makes it turns of the loop before."""
         if len(self._peers) >= self._most_connections:
             peer.refuse()
         self._peers.add(peer)
-        return peer
 
     def _forget(self, peer: Peer) -> None:
         self._peers.discard(peer)
@@ -121,9 +124,15 @@ class LocalServer:
         task.add_done_callback(self._finishing.discard)
 
     def _tick(self) -> None:
-        for peer in list(self._peers):
-            peer.tick()
+        # First, since every limit of time of every connection hangs on it.
         self._ticking = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        for peer in list(self._peers):
+            try:
+                peer.tick()
+            except Exception as error:  # noqa: BLE001 - one connection's defect isn't the others'
+                log = self._deciding.log
+                log.error("connection dropped", error=type(error).__name__, where=where(error))
+                peer.abort()
 
     async def stop(self, grace: float) -> None:
         """Tell health checks and peers, let calls end for up to `grace` seconds, close."""
