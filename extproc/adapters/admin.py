@@ -57,11 +57,18 @@ class Administered(Protocol):
 
 
 class AdminServer:
-    """Serves the interface on `host:port` or `unix:/path`."""
+    """Serves the interface on `host:port` or `unix:/path`.
 
-    def __init__(self, address: str, token: str, administered: Administered) -> None:
-        self._address = address
+    Args:
+        address: where.
+        token: what a change needs; None to make one, where commands find it.
+        administered: what is shown and done.
+    """
+
+    def __init__(self, address: str, token: str | None, administered: Administered) -> None:
+        self._address = self._named = address
         self._token = token
+        self._made = False
         self._administered = administered
         self._path: Path | None = None
         application = web.Application(middlewares=[self._guarded])
@@ -87,6 +94,12 @@ class AdminServer:
         Raises:
             OSError: the address can't be bound.
         """
+        bound = await self._bound()
+        if self._token is None:  # behind the binding: another gateway's there isn't replaced
+            self._token, self._made = new_token(self._named), True
+        return bound
+
+    async def _bound(self) -> str:
         await self._runner.setup()
         if self._address.startswith("unix:"):
             path = Path(self._address.removeprefix("unix:"))
@@ -105,6 +118,8 @@ class AdminServer:
         await self._runner.cleanup()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+        if self._made:
+            token_file(self._named).unlink(missing_ok=True)
 
     @web.middleware
     async def _guarded(
@@ -141,6 +156,8 @@ class AdminServer:
 
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if self._token is None:  # it is being made
+            return False
         return scheme.lower() == "bearer" and hmac.compare_digest(
             token.encode(errors="replace"), self._token.encode()
         )

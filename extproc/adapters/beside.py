@@ -32,7 +32,7 @@ def begin(work: Callable[[], Coroutine[Any, Any, None]], log: Log) -> asyncio.Ta
     return asyncio.ensure_future(_kept(work, log))
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel work and wait until it has cleaned up.
 
     It is cancelled again after a while: a library in between may have lost the first time, as

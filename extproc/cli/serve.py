@@ -51,9 +51,11 @@ def serve(
     for address in listen:
         _checked(address, secure=tls_cert is not None)
     spelled("--egress", egress)
-    twice = [one for one in listen if listen.count(one) > 1 and not one.endswith(":0")]
+    twice = [one for one in listen if listen.count(one) > 1]
     if twice:
         fail(f"--listen {twice[0]}: given twice; each worker needs an address of its own", 2)
+    if tls_cert is not None and tls_key is not None:
+        _readable(tls_cert, tls_key, tls_client_ca)
     chosen = _server(server, listen, secure=tls_cert is not None)
     pollable(busy_poll, chosen)
     assembled(gateway)
@@ -71,6 +73,20 @@ def serve(
         asyncio.run(serving())
     except (ConfigFault, LoadRefused, OSError) as error:
         fail(error)
+
+
+def _readable(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    """Refuse files that TLS can't be served with; gRPC says of them that it can't bind."""
+    import ssl
+
+    context, option = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "--tls-cert, --tls-key"
+    try:
+        context.load_cert_chain(certificate, key)
+        option = "--tls-client-ca"
+        if client_ca is not None:
+            context.load_verify_locations(client_ca)
+    except OSError as error:  # an error of TLS is one
+        fail(f"{option}: {error.strerror or error}", 2)
 
 
 def _server(asked: str | None, listen: list[str], *, secure: bool) -> str:
@@ -95,7 +111,9 @@ def _server(asked: str | None, listen: list[str], *, secure: bool) -> str:
 def _checked(address: str, *, secure: bool) -> None:
     if spelled("--listen", address).startswith("unix:/"):
         return
-    host = address.rpartition(":")[0]
+    host, _, port = address.rpartition(":")
+    if not int(port):
+        fail(f"--listen {address}: expected a port that Envoy can be told", 2)
     if host.strip("[]") not in {"127.0.0.1", "localhost", "::1"} and not secure:
         typer.echo(
             f"warning: {address} is reachable without TLS; whoever reaches it is trusted as Envoy",

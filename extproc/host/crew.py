@@ -28,6 +28,7 @@ _PING_EVERY = 0.5
 _SILENT_FOR = 2.0
 _START_WITHIN = 30.0
 _LOAD_WITHIN = 30.0
+_ENDED_OVER_IT = 2  # workers, of which one may have ended for another reason
 
 
 class LoadRefused(RuntimeError):
@@ -81,7 +82,7 @@ class Crew:
         self._log = log
         self._threaded: set[str] = set()
         self._stopping = False
-        self._loading = False
+        self._loading: Place | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._handing_on: set[asyncio.Task[None]] = set()
         self._metrics = folder / "metrics"
@@ -184,7 +185,7 @@ class Crew:
             except WorkerGone:
                 await processes.stop(process, _PING_EVERY)
             except TimeoutError:
-                if not self._loading:
+                if self._loading is not place:
                     await self._end_stuck(place, process)
             else:
                 await _ended_within(process, _PING_EVERY)
@@ -204,22 +205,38 @@ class Crew:
     async def load(self, gateway: Path, version: str) -> None:
         """Have every worker load a version beside those it has; `keep` says what stays.
 
+        One after another: a plugin that blocks while it starts holds up one of them.
+
         Raises:
-            LoadRefused: one couldn't, or all ended over it; the others have it and must be told to
-                drop it. One that ends by itself comes back with what is kept.
+            LoadRefused: one couldn't, or two (or all) ended over it; others may have it, and all
+                must be told to drop it. One that ends by itself comes back with what is kept.
         """
-        self._loading = True  # it takes its time, and is no sign that a worker is stuck
-        try:
-            answers = await self._all("load", _LOAD_WITHIN, path=str(gateway), version=version)
-        finally:
-            self._loading = False
-        if answers and all(isinstance(answer, WorkerGone) for answer in answers):
-            raise LoadRefused("the workers ended while they loaded it: a plugin ends its process")
-        for answer in answers:
-            if isinstance(answer, TimeoutError):
-                raise LoadRefused(f"a worker didn't load it within {_LOAD_WITHIN:.0f} s")
-            if isinstance(answer, dict) and not answer["ok"]:
+        serving = [place for place in self.places if place.ready]
+        ended = 0
+        for place in serving:
+            if place.asker is None:
+                continue
+            self._loading = place  # it takes its time, and is no sign that a worker is stuck
+            try:
+                answer = await place.asker.ask(
+                    "load", _LOAD_WITHIN, path=str(gateway), version=version
+                )
+            except TimeoutError as error:
+                raise LoadRefused(f"a worker didn't load it within {_LOAD_WITHIN:.0f} s") from error
+            except WorkerGone as error:
+                ended += 1
+                if ended == min(_ENDED_OVER_IT, len(serving)):
+                    problem = "the workers ended while they loaded it: a plugin ends its process"
+                    raise LoadRefused(problem) from error
+                continue
+            finally:
+                self._loading = None
+            if not answer["ok"]:
                 raise LoadRefused(answer["error"])
+
+    async def use(self, version: str) -> None:
+        """Have every worker give a version that all have loaded to who names none, too."""
+        await self._all("use", _SILENT_FOR, version=version)
 
     def keep(self, *files: Path) -> None:
         """Start new workers with these versions' files, oldest first."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from extproc.adapters import beside
-from extproc.adapters.admin import AdminServer, new_token
+from extproc.adapters.admin import AdminServer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
 from extproc.caching import purging
@@ -145,7 +145,7 @@ class Operated(abc.ABC):
     def _administration(self) -> AdminServer:
         """Return the administration interface, not yet started."""
         admin = self._assembly.loaded.gateway.admin
-        return AdminServer(admin.address, admin.token or new_token(admin.address), self)
+        return AdminServer(admin.address, admin.token, self)
 
     async def _started_before_stop(self, copied: Assembly) -> bool:
         """Start; return False where it was time to stop meanwhile.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.adapters.admin import token_file
 from extproc.adapters.system import JsonLog
 from extproc.core.errors import ConfigFault
 from extproc.host.binding import refuse_what_is_taken, why_not
@@ -83,7 +82,6 @@ class Serving(Operated):
         await self._admin.stop()
         await self._crew.stop(_STOP_WITHIN)
         await self._revoking.close()
-        token_file(self._assembly.loaded.gateway.admin.address).unlink(missing_ok=True)
 
     def _extra(self) -> tuple[str, ...]:
         named = (
@@ -107,6 +105,7 @@ class Serving(Operated):
                 if version not in self._in_force:
                     await self._crew.drop(version, 1.0)
                 raise
+            await self._crew.use(version)
             self._in_force.pop(version, None)
             self._in_force[version] = path
             for oldest in [*self._in_force][:-_MOST_IN_FORCE]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import envoy_process
-from extproc.adapters.admin import token_file
 from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
@@ -103,7 +102,6 @@ class Supervisor(Operated):
         await asyncio.to_thread(self._records.close)
         await self._crew.stop(_WORKERS_STOP_WITHIN)
         await self._revoking.close()
-        token_file(self._assembly.loaded.gateway.admin.address).unlink(missing_ok=True)
         self._log.info("stopped")
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
@@ -115,6 +113,7 @@ class Supervisor(Operated):
             except Exception:
                 await self._crew.drop(copied.loaded.version, 1.0)
                 raise
+            await self._crew.use(copied.loaded.version)
             self._crew.keep(path)
         self._assembly, self._before = original, old.loaded.version
         await self._crew.drop(old.loaded.version, max(old.longest, 1.0) + 5.0)

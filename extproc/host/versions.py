@@ -158,6 +158,10 @@ class Versions:
         self._dropping.pop(version, None)
         self._routes.drop(version)
         await self._stop(self._in_force.pop(version))
+        # What it was made of holds itself in cycles, out of the collector's sight until now.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
     async def stop(self) -> None:
         """Stop every version."""

@@ -113,6 +113,8 @@ class Worker:
         if options.journal is not None:  # the workers of one gateway have their journals together
             shared = SharedFetcher(self._fetcher, options.journal.parent / "fetched")
         self._siblings = Siblings()
+        self._loading: dict[str, asyncio.Task[Assembly]] = {}
+        self._usable: dict[str, Assembly] = {}
         self._routes = Routes()
         self._matcher = Matcher(self._routes)
         outside = Outside(
@@ -155,8 +157,11 @@ class Worker:
             beside_it.append(beside.begin(obey, self.log))
         self._on_signals()
         await self._stopping.wait()
+        await self._stop()  # still answering the supervisor: who is silent is taken for stuck
         await beside.end(*beside_it)
-        await self._stop()
+        self._decisions.close()
+        self._metrics.flush()
+        self._runtime.close()
 
     async def _load_all(self, gateways: Sequence[Path]) -> None:
         """Put versions in force, oldest first; an old one that can't be keeps no new one away."""
@@ -173,7 +178,7 @@ class Worker:
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
 
     async def load(self, gateway: Path) -> str:
-        """Put a gateway file in force.
+        """Put a gateway file in force, as the newest version.
 
         Returns:
             The version.
@@ -181,12 +186,17 @@ class Worker:
         Raises:
             ConfigError: the file can't be used.
         """
+        assembly = await self._prepared(gateway)
+        self._matcher.use(assembly)
+        return assembly.loaded.version
+
+    async def _prepared(self, gateway: Path) -> Assembly:
+        """Put a gateway file in force for who names its version."""
         # In a thread: exchanges and pings go on while a large file is compiled.
         assembly = await asyncio.to_thread(_assembled, gateway)
         self._share(assembly.loaded.gateway.shared_store)
         await self._versions.add(assembly)
-        self._matcher.use(assembly)
-        return assembly.loaded.version
+        return assembly
 
     def _share(self, store: str | None) -> None:
         """Connect to what replicas share, once: another store needs a restart."""
@@ -207,6 +217,7 @@ class Worker:
         answers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "ping": self._ping,
             "load": self._load,
+            "use": self._use,
             "drop": self._drop,
             "stop": self._told_to_stop,
             "flush": self._told_to_flush,
@@ -224,21 +235,42 @@ class Worker:
         }
 
     async def _load(self, details: dict[str, Any]) -> dict[str, Any]:
-        """Load the version that the supervisor loaded; another one is refused."""
+        """Load the version that the supervisor loaded; another one is refused.
+
+        Nobody is given it who doesn't name it, until every worker has it; see `_use`.
+        """
+        version = details["version"]
+        loading = asyncio.ensure_future(self._prepared(Path(details["path"])))
+        self._loading[version] = loading
         try:
-            version = await self.load(Path(details["path"]))
+            assembly = await loading
+        except asyncio.CancelledError:
+            return {"ok": False, "error": "it was given up"}
         except Exception as error:  # noqa: BLE001 - the supervisor decides what it means
             named = "" if isinstance(error, ExtprocError) else f"{type(error).__name__}: "
             return {"ok": False, "error": f"{named}{error}"}
-        if version != details["version"]:
-            self._matcher.forget(version)
-            self._versions.drop(version, 0)
+        finally:
+            del self._loading[version]
+        if assembly.loaded.version != version:
+            self._versions.drop(assembly.loaded.version, 0)
             return {"ok": False, "error": "the file says something else here"}
+        self._usable[version] = assembly
+        return {"ok": True}
+
+    async def _use(self, details: dict[str, Any]) -> dict[str, Any]:
+        """Give a version that was loaded to who names none, too."""
+        self._matcher.use(self._usable.pop(details["version"]))
         return {"ok": True}
 
     async def _drop(self, details: dict[str, Any]) -> dict[str, Any]:
-        self._matcher.forget(details["version"])
-        self._versions.drop(details["version"], details["after"])
+        """Drop a version; one that is still being loaded is given up."""
+        version = details["version"]
+        loading = self._loading.get(version)
+        if loading is not None:
+            await beside.end(loading)
+        self._usable.pop(version, None)
+        self._matcher.forget(version)
+        self._versions.drop(version, details["after"])
         return {"ok": True}
 
     async def _told_to_stop(self, _details: dict[str, Any]) -> dict[str, Any]:
@@ -290,9 +322,6 @@ class Worker:
         if self._replicas is not None and self._store is not None:
             await self._replicas.close()
             await self._store.close()
-        self._decisions.close()
-        self._metrics.flush()
-        self._runtime.close()
 
 
 def _server(options: WorkerOptions, deciding: Deciding) -> LocalServer | GrpcioServer:

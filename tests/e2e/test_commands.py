@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.client import ask
 from tests.support.places import free_port
-from tests.support.processes import ROOT, end, gateway, start_run
+from tests.support.processes import ROOT, end, gateway, head, start_run
 from tests.support.waiting import until
 
 SHOP = str(ROOT / "examples" / "shop" / "gateway.yaml")
@@ -56,7 +56,10 @@ def test_help(command: str) -> None:
         ["serve", SHOP, "--listen", "127.0.0.1:" + "9" * 5000],
         ["serve", SHOP, "--listen", "unix:/" + "a" * 107],
         ["serve", SHOP, "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"],
-        ["serve", SHOP, "--listen", "127.0.0.1:0", "--egress", "127.0.0.1"],
+        ["serve", SHOP, "--listen", "127.0.0.1:0"],
+        ["serve", SHOP, "--listen", "127.0.0.1:1", "--egress", "127.0.0.1"],
+        ["serve", SHOP, "--listen", "127.0.0.1:1", "--tls-cert", SHOP, "--tls-key", SHOP],
+        ["serve", SHOP, "--listen", "127.0.0.1:1", "--tls-cert", "/no", "--tls-key", "/no"],
         ["explain", SHOP, "GET", "/", "--address", "here"],
         ["run", SHOP, "--server", "other"],
         ["envoy", SHOP, "--service", "host:"],
@@ -194,6 +197,35 @@ def test_a_listening_address_that_can_t_be_bound(tmp_path: Path) -> None:
             done = extproc("serve", str(file), "--listen", address)
             assert done.returncode == 1
             assert done.stderr == f"--listen {address} can't be bound: {why}\n"
+
+
+def test_a_token_that_is_another_gateway_s(echo: int, tmp_path: Path) -> None:
+    """Of two that start at once one finds the address taken; the other's token stays."""
+    from extproc.adapters.admin import token_file  # noqa: PLC0415 - beside its use
+
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
+"""
+    admin = free_port()
+    processes = []
+    try:
+        for name in ("one", "two"):
+            file, log = tmp_path / f"{name}.yaml", tmp_path / name
+            file.write_text(head(free_port(), admin) + text)
+            with log.open("wb") as output:
+                processes.append(start_run(file, output))
+        until(lambda: any(one.poll() is not None for one in processes), "one gives up", 40)
+        [ended] = [one for one in processes if one.poll() is not None]
+        assert ended.returncode == 1
+        until(lambda: ask(admin, "/readyz").status == 200, "the other serves", 40)
+        bearer = {"authorization": f"Bearer {token_file(f'127.0.0.1:{admin}').read_text()}"}
+        host = {"Host": "elsewhere.example"}
+        assert ask(admin, "/status", headers=bearer | host).status == 200
+    finally:
+        for process in processes:
+            end(process)
 
 
 def test_administration(echo: int) -> None:

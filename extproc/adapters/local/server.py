@@ -51,6 +51,7 @@ class LocalServer:
         self._health = Health()
         self._methods = methods(deciding, self._health)
         self._sockets: list[socket.socket] = []
+        self._paths: list[Path] = []
         self._servers: list[asyncio.Server] = []
         self._peers: set[Peer] = set()
         self._finishing: set[asyncio.Task[None]] = set()
@@ -69,7 +70,9 @@ class LocalServer:
         """
         check_address(address)
         if address.startswith("unix:"):
-            self._sockets.append(unix_sockets.bound(Path(address.removeprefix("unix:"))))
+            path = Path(address.removeprefix("unix:"))
+            self._sockets.append(unix_sockets.bound(path))
+            self._paths.append(path)
             return address
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
@@ -139,6 +142,8 @@ class LocalServer:
         self._health.set(serving=False)
         for server in self._servers:
             server.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
         for peer in list(self._peers):
             peer.announce_end()
         try:

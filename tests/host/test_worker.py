@@ -1,0 +1,128 @@
+"""A worker in this process: what it is asked, and what it decides by."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+
+from extproc.adapters.metrics import use_folder
+from extproc.adapters.wire_authz import decode
+from extproc.config.load import load
+from extproc.core.routes import Route
+from extproc.host.worker import Worker, WorkerOptions
+from tests.local.services import check_request
+from tests.support.waiting import until_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FILE = """
+version: 1
+listener: {address: "127.0.0.1:1"}
+upstreams: {u: {endpoints: ["http://127.0.0.1:9"]}}
+defaults: {authentication: none}
+routes:
+  - name: NAME
+    match: {path: /*}
+    upstream: u
+    plugins: [{use: "plugins.py:Starts", with: {waits: WAITS}}]
+"""
+PLUGINS = """
+import asyncio
+from pathlib import Path
+from extproc import Plugin
+
+class Starts(Plugin):
+    waits: float
+
+    async def on_start(self, services):
+        self.itself = self  # a cycle, as plugins make them
+        Path("BEGUN").touch()
+        await asyncio.sleep(self.waits)
+"""
+
+
+class Given:
+    """A worker, and the versions of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        use_folder(folder / "metrics")
+        options = WorkerOptions(0, (), "unix:/none", "127.0.0.1:1", decisions=folder / "records")
+        self.worker = Worker(options)
+
+    def file(self, name: str, waits: float = 0.0) -> Path:
+        """Write a gateway file whose only route has this name."""
+        (self.folder / "plugins.py").write_text(
+            PLUGINS.replace("BEGUN", str(self.folder / "begun"))
+        )
+        file = self.folder / f"{name}.yaml"
+        file.write_text(FILE.replace("NAME", name).replace("WAITS", str(waits)))
+        return file
+
+    def decides(self) -> str:
+        """Return the route of a request that names none."""
+        event, _ = decode(check_request("/x"))
+        found = self.worker._matcher.match(event.request)
+        assert isinstance(found, Route)
+        return found.name
+
+
+@pytest.fixture
+async def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Given]:
+    """Return a worker without a version."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    made = Given(tmp_path)
+    yield made
+    await made.worker._stop()
+
+
+async def test_a_version_decides_once_it_is_used(given: Given) -> None:
+    """Not when this worker has loaded it: another one may refuse it yet."""
+    await given.worker.load(given.file("old"))
+    file = given.file("new")
+    version = _version(file)
+    asked = {"path": str(file), "version": version}
+    assert await given.worker._answer("load", asked) == {"ok": True}
+    assert given.decides() == "old"
+    assert await given.worker._answer("use", {"version": version}) == {"ok": True}
+    assert given.decides() == "new"
+
+
+async def test_a_version_that_is_dropped_while_it_starts(given: Given) -> None:
+    """It is given up, however long its plugins wait, and never decides."""
+    await given.worker.load(given.file("old"))
+    (given.folder / "begun").unlink()
+    file = given.file("new", 60.0)
+    version = _version(file)
+    asked = {"path": str(file), "version": version}
+    loading = asyncio.ensure_future(given.worker._answer("load", asked))
+    await until_async((given.folder / "begun").exists)
+    assert await given.worker._answer("drop", {"version": version, "after": 0.0}) == {"ok": True}
+    assert await loading == {"ok": False, "error": "it was given up"}
+    assert given.decides() == "old"
+    assert len(given.worker._versions.names) == 1
+
+
+async def test_what_a_dropped_version_was_made_of_is_freed(given: Given) -> None:
+    """Also what holds itself in cycles: each reload would take memory for ever."""
+    version = await given.worker.load(given.file("old"))
+    plugins = given.worker._versions._in_force[version].assembly.plugins()
+    [plugin] = [plugin for plugin in plugins if type(plugin).__name__ == "Starts"]
+    kept = weakref.ref(plugin)
+    del plugin, plugins
+    await given.worker.load(given.file("new"))
+    await given.worker._answer("drop", {"version": version, "after": 0.0})
+    await until_async(lambda: len(given.worker._versions.names) == 1)
+    await until_async(lambda: kept() is None)
+    assert gc.isenabled()
+
+
+def _version(file: Path) -> str:
+    return load(file, os.environ).version
