@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation import idempotency
 from extproc.aggregation.budget import Budget
-from extproc.aggregation.calls import KEY, KEYS, SAFE
+from extproc.aggregation.calls import SAFE
 from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, outcome_of
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.freshness import Freshness
-    from extproc.aggregation.joins import Items, Key
+    from extproc.aggregation.joins import Items
     from extproc.aggregation.plan import Plan, Shape
     from extproc.aggregation.requests import Outgoing, Telling
     from extproc.core.ports import Answered, Services
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
-_LEAST = 0.001  # seconds that a call gets at least
+_LEAST = 0.001  # seconds; with less left no call is begun
 
 
 class Execution:
@@ -202,11 +202,6 @@ class Execution:
         state.open = len(legs)
         self._queue.extend(legs)
 
-    def _with_keys(self, keys: list[Key]) -> Context:
-        known = self._context
-        parts = {**self.parts, KEYS: keys, KEY: keys[0]}
-        return Context(known.request, known.now, parts=parts, body=known.body)
-
     def _leave_out(self, state: PartState) -> None:
         """A call that isn't wanted: its part is null, and nothing is missing."""
         self._left_out.add(state.call.part)
@@ -238,10 +233,11 @@ class Execution:
     def _start(self, leg: Leg) -> None:
         if leg.part.call.part in self.parts:
             return  # something stands in already
-        call, keys = leg.call, leg.keys
-        context = self._context if keys is None else self._with_keys(keys)
+        call = leg.call
+        context = leg.context(self._context, self.parts)
         try:
-            key = None if call.method in SAFE else self._idempotency_of(leg)
+            given = None if call.method in SAFE else self._telling.idempotency
+            key = given and idempotency.key_of(given, self._plan.calls.values(), call, leg.keys)
             outgoing = self._telling.outgoing(call, context, key)
             if self._joins_equal(leg, outgoing):
                 return
@@ -258,12 +254,6 @@ class Execution:
         else:
             self._make(leg, outgoing)
 
-    def _idempotency_of(self, leg: Leg) -> str | None:
-        given = self._telling.idempotency
-        if given is None:
-            return None
-        return idempotency.key_of(given, self._plan.calls.values(), leg.call, leg.keys)
-
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
         """Take part in an equal call's answer, if there is one; what failed is asked for again."""
         equal = self._under.equal(leg, outgoing)
@@ -272,7 +262,7 @@ class Execution:
         waiting = equal if isinstance(equal, list) else self._under.flying.get(equal)
         if waiting is not None:
             waiting.append(leg)
-        elif not isinstance(equal, list) and equal.exception() is None:
+        elif not isinstance(equal, list) and leg.is_given_by(equal):
             self._answered(leg, equal)
         else:
             return False
@@ -298,7 +288,10 @@ class Execution:
     def _make(self, leg: Leg, outgoing: Outgoing, equal: Sequence[Leg] = ()) -> None:
         call = leg.call
         left = self._ends - self._monotonic()
-        seconds = max(left if call.timeout is None else min(call.timeout, left), _LEAST)
+        if left < _LEAST:
+            self._no_time_for(leg)
+            return
+        seconds = left if call.timeout is None else min(call.timeout, left)
         if outgoing.method not in SAFE:
             self._freshness.unsafe()
         leg.part.made += 1
@@ -325,6 +318,13 @@ class Execution:
         else:
             future.add_done_callback(self._came)
             self._arm()
+
+    def _no_time_for(self, leg: Leg) -> None:
+        """Begin nothing at the deadline: it may change something, and nobody would know."""
+        if leg.gate is not None:
+            leg.gate.leave()
+            leg.gate = None
+        self._time_is_over()
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
         legs = self._under.flying.pop(future)
@@ -357,7 +357,7 @@ class Execution:
             self._came_of(leg, leg.call.kind.read(answer))
         except Unusable as failure:
             if failure.status == _NOT_FOUND and leg.keys is not None and leg.call.batch is None:
-                self._freshness.named(answer)
+                self._freshness.took(answer)  # for as long as it says that
                 self._leg_done(leg.part)  # of this key there is nothing
             else:
                 self._failed(leg, failure)

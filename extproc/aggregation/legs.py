@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from extproc.aggregation.calls import KEY
+from extproc.aggregation.calls import KEY, KEYS
+from extproc.aggregation.failures import Unusable
 from extproc.aggregation.joins import chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
+from extproc.expressions.conditions import Context
 from extproc.expressions.projections import key_text
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
-    from extproc.aggregation.failures import Unusable
     from extproc.aggregation.joins import Items, Key
     from extproc.core.ports import Answered
     from extproc.expressions.templates import NoValue
@@ -87,6 +89,23 @@ class Leg:
         self.call = call
         self.keys = keys
         self.gate: Gate | None = None
+
+    def context(self, known: Context, parts: Mapping[str, Any]) -> Context:
+        """Return what its templates are filled in from: with the keys, where it is for some."""
+        if self.keys is None:
+            return known
+        with_keys = {**parts, KEYS: self.keys, KEY: self.keys[0]}
+        return Context(known.request, known.now, parts=with_keys, body=known.body)
+
+    def is_given_by(self, ended: asyncio.Future[Answered]) -> bool:
+        """Say whether an equal call that ended gave what this one is for."""
+        if ended.exception() is not None:
+            return False
+        try:
+            self.call.kind.read(ended.result())
+        except Unusable:
+            return False
+        return True
 
     def leads_nowhere(self, error: NoValue) -> bool:
         """Say whether no path leads to the key, such as `..`: of it there is nothing, as for 404.

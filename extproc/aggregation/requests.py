@@ -143,7 +143,8 @@ class Telling:
             text = "\n".join([f"{name}:{value}" for name, value in pairs])
             if self._assertion is not None:
                 principal = self._request.principal
-                named = (principal.kind, principal.issuer, principal.subject, *principal.scopes)
+                who = (principal.authenticator, principal.kind, principal.issuer)
+                named = (*who, principal.subject, *principal.scopes)
                 text += f"\n{self._request.route}\n{named!r}"
             self._told = (pairs, text)
         return self._told

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace as replace_in
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import beside, processes
@@ -67,6 +68,7 @@ class Proxy:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._present: Files | None = None
+        self._newest: Files | None = None  # where more than it is present
         self.restarts = 0
         self.admin = EnvoyAdmin(facts.admin.removeprefix("unix:"))
         self._said: deque[str] = deque(maxlen=3)
@@ -169,7 +171,10 @@ class Proxy:
             await self._launch()
 
     async def change(self, assembly: Assembly) -> None:
-        """Bring a version in force: clusters old and new, listeners, routes, then the old go.
+        """Bring a version in force: clusters old and new, listeners, routes.
+
+        Exchanges of the versions before go on, and make calls: what only those have stays until
+        `settle`.
 
         Raises:
             NotTaken: Envoy refused a step; everything is as before, after any other error too.
@@ -177,20 +182,34 @@ class Proxy:
         before = self._present
         files = await asyncio.to_thread(self._compiled, assembly)
         assert before is not None  # noqa: S101 - start wrote them
-        version = assembly.loaded.version
+        version, with_old = assembly.loaded.version, f"{assembly.loaded.version}+"
+        clusters = _merged(files.clusters, before.clusters, with_old)
+        egress = _reaching(files.egress, before.egress, files.clusters, with_old)
         try:
-            both = _merged(files.clusters, before.clusters, f"{version}+")
-            await self._give("clusters", both, "cluster_manager.cds", f"{version}+")
+            await self._give("clusters", clusters, "cluster_manager.cds", with_old)
             if files.listeners["resources"] != before.listeners["resources"]:
                 await self._give("listeners", files.listeners, "listener_manager.lds", version)
-            await self._give("egress", files.egress, "http.egress.rds.egress", version)
+            await self._give("egress", egress, "http.egress.rds.egress", with_old)
             await self._give("routes", files.routes, "http.ingress.rds.ingress", version)
-            await self._give("clusters", files.clusters, "cluster_manager.cds", version)
         except Exception:
             for name in ("routes", "egress", "listeners", "clusters"):
                 self._restore(name, getattr(before, name))
             raise
-        self._present = files
+        self._present, self._newest = replace_in(files, clusters=clusters, egress=egress), files
+
+    async def settle(self) -> None:
+        """Let go of what only earlier versions had: their exchanges have ended.
+
+        Raises:
+            NotTaken: Envoy refused; everything old is still there.
+        """
+        files = self._newest
+        if files is None:
+            return
+        version = files.clusters["version_info"]
+        await self._give("egress", files.egress, "http.egress.rds.egress", version)
+        await self._give("clusters", files.clusters, "cluster_manager.cds", version)
+        self._present, self._newest = files, None
 
     def _restore(self, name: str, content: dict[str, Any]) -> None:
         """Write what was there; one file that can't be written doesn't keep the others away."""
@@ -247,6 +266,18 @@ def _merged(new: dict[str, Any], old: dict[str, Any], version: str) -> dict[str,
     names = {cluster["name"] for cluster in new["resources"]}
     kept = [cluster for cluster in old["resources"] if cluster["name"] not in names]
     return {"version_info": version, "resources": [*new["resources"], *kept]}
+
+
+def _reaching(
+    new: dict[str, Any], old: dict[str, Any], clusters: dict[str, Any], version: str
+) -> dict[str, Any]:
+    """Return the new routes of calls, and behind them the old ones to clusters that went."""
+    there = {cluster["name"] for cluster in clusters["resources"]}
+    [routes], [before] = new["resources"], old["resources"]
+    [host], [host_before] = routes["virtual_hosts"], before["virtual_hosts"]
+    kept = [one for one in host_before["routes"] if one["route"]["cluster"] not in there]
+    hosts = [host | {"routes": [*host["routes"], *kept]}]
+    return {"version_info": version, "resources": [routes | {"virtual_hosts": hosts}]}
 
 
 def _without_query(line: str) -> str:

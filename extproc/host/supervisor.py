@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import envoy_process
+from extproc.adapters import beside, envoy_process
 from extproc.adapters.decision_log import ProxyRecords, Writer
+from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
 from extproc.host.binding import refuse_what_is_taken
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _UPSTREAM = "upstream."
 _WORKERS_STOP_WITHIN = 4.0
+_ENDS_WITHIN = 5.0  # seconds that an exchange of an earlier version has beside its hooks' deadlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Supervisor(Operated):
         super().__init__(options.gateway, log)
         self._options = options
         self._before = ""
+        self._settling: asyncio.Task[None] | None = None
 
     def _needed(self) -> set[str]:
         return {self.version, self._before}
@@ -98,6 +101,8 @@ class Supervisor(Operated):
         if self._crew.ready:
             await self._proxy.drain()
         await self._admin.stop()
+        if self._settling is not None:
+            await beside.end(self._settling)
         await self._proxy.stop()
         await asyncio.to_thread(self._records.close)
         await self._crew.stop(_WORKERS_STOP_WITHIN)
@@ -116,7 +121,20 @@ class Supervisor(Operated):
             await self._crew.use(copied.loaded.version)
             self._crew.keep(path)
         self._assembly, self._before = original, old.loaded.version
-        await self._crew.drop(old.loaded.version, max(old.longest, 1.0) + 5.0)
+        after = max(old.longest, 1.0) + _ENDS_WITHIN
+        await self._crew.drop(old.loaded.version, after)
+        if self._settling is not None:
+            await beside.end(self._settling)
+        self._settling = asyncio.ensure_future(self._settle(after))
+
+    async def _settle(self, after: float) -> None:
+        """Take from Envoy what only earlier versions had, once their exchanges have ended."""
+        await asyncio.sleep(after)
+        async with self._crew.changing:
+            try:
+                await self._proxy.settle()
+            except (NotTaken, OSError) as error:
+                self._log.error("Envoy keeps what earlier versions had", error=str(error))
 
     async def status(self) -> dict[str, Any]:
         """Return the state of everything, Envoy's as well."""

@@ -62,6 +62,8 @@ ONE = "one: {upstream: a, path: /one}"
         (['one: {upstream: a, each: "one[]", path: "/{key}"}'], "one", "waits for itself: one → one"),
         (['one: {upstream: a, path: /x, when: "on.x"}'], "one", "calls.one.when: reads on"),
         (['one: {upstream: a, path: /x, when: "1"}'], "one", "expected a condition"),
+        (["one: {upstream: a, path: /x, method: CONNECT}"], "one", "method: is CONNECT, expected a method that asks for something"),
+        (["one: {upstream: a, path: /x, method: HEAD}"], "one", "method: is HEAD, expected a method whose answers have a body, such as GET"),
         (["one: {upstream: b, path: /x}"], "one", "names b, which isn't an upstream"),
         (["one: {upstream: a, path: /x, fallback: {upstream: b, path: /y}}"], "one", "fallback.upstream: names b"),
         (["one: {upstream: a, path: /x, batch: {key: id}}"], "one", "`batch` without `each`"),

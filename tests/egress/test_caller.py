@@ -217,7 +217,10 @@ async def test_headers_that_would_end_the_connection_are_not_sent(place: Place) 
     calls.append(place.caller.call("up", "POST", "/grpc", headers=[("te", "trailers")], body=b"x"))
     assert [(await call).status for call in calls] == [200] * len(calls)
     (peer,) = place.peers
-    assert [set(names) & request.keys() for request in peer.requests] == [set()] * 7 + [{"te"}]
+    assert [set(names) & request.keys() for request in peer.requests] == [set()] * 7 + [
+        {"te", "content-length"}
+    ]
+    assert peer.requests[-1]["content-length"] == "1"
 
 
 async def test_a_call_leaves_no_cycle(place: Place) -> None:

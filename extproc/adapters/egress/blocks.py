@@ -65,7 +65,7 @@ def block(
     else:
         written = before[: -len(_PATH)] + literal(((b":path", path),)) + behind
     if size:
-        written += _written("content-length", str(size))
+        written += literal(((b"content-length", str(size).encode("ascii")),))
     if seconds is not None:
         written += _timeout(max(1, round(seconds * 1000)))
     return written

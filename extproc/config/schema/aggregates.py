@@ -58,6 +58,7 @@ _RESERVED = frozenset(
 _EXPECTED = 'expected statuses by status, such as {"409": 409}'
 _MOST = 1000
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
+_NEVER = {"CONNECT": "that asks for something", "HEAD": "whose answers have a body, such as GET"}
 
 
 def _part_name(value: Any) -> Any:
@@ -83,7 +84,20 @@ PartName = Annotated[
     BeforeValidator(_part_name),
     worded(_PART, "a name of lower-case letters, digits and `_`"),
 ]
-Method = Annotated[str, Field(pattern=f"^{METHOD}$"), worded(f"^{METHOD}$", "a method in capitals")]
+
+
+def _of_a_call(value: Any) -> Any:
+    if value in _NEVER:
+        raise ValueError(f"is {value}, expected a method {_NEVER[value]}")
+    return value
+
+
+Method = Annotated[
+    str,
+    Field(pattern=f"^{METHOD}$"),
+    BeforeValidator(_of_a_call),
+    worded(f"^{METHOD}$", "a method in capitals"),
+]
 Statuses = Annotated[
     dict[int, int],
     BeforeValidator(_statuses),
