@@ -237,6 +237,10 @@ def mutated(draw: st.DrawFn) -> bytes:
 @example(data=b'["\\\\\\u0000"]', deepest=8, fold=False)
 @example(data=b"[[[[ ]]]]", deepest=3, fold=False)
 @example(data=b"[[[[0]]]]", deepest=3, fold=False)
+@example(data=b"[18446744073709551616]", deepest=8, fold=False)
+@example(data=b"[-9223372036854775808]", deepest=8, fold=False)
+@example(data=b'[9223372036854775807, "9223372036854775808"]', deepest=8, fold=False)
+@example(data=b"[9223372036854775808.5, 1.9223372036854775808, 1e-9]", deepest=8, fold=False)
 @example(data=b'["]",["]",["]",[["["],"["],"["]]', deepest=2, fold=False)
 def test_the_same_is_read_as_member_by_member(
     *,
