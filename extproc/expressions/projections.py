@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import jmespath
@@ -24,8 +25,6 @@ class NotJson(ValueError):
 
 
 DEEPEST = 200  # levels; `orjson` writes 254, and an answer puts some around what it takes
-_USUALLY = 8  # levels, of most of what services send
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # Digits alone matter: nineteen in a row may be more than 64 bits.
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _MAY_BE_TOO_LONG = b"0" * 19
@@ -54,26 +53,38 @@ def _exactly(body: bytes) -> Any:
     return json.loads(body.decode())
 
 
+def _levels_written() -> int:
+    """Return how many levels `orjson` writes; it refuses what has one more."""
+    value: list[Any] = []
+    for levels in count():
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return levels
+        value = [value]
+    raise AssertionError  # `count` doesn't end
+
+
+_AROUND_DEEPEST = range(_levels_written() - DEEPEST)
+
+
 def _refuse_deep(body: bytes, value: Any) -> None:
-    """Refuse what nests too deep; most bodies are known not to without a look at their values.
+    """Refuse what nests too deep.
+
+    Brackets can't tell of it: some may stand in texts. To write a value takes a tenth of reading
+    it, and `orjson` stops at its own bound; so many lists are put around that the bound is ours.
 
     Raises:
         NotJson: it does.
     """
     if body.count(b"[") + body.count(b"{") <= DEEPEST:
         return
-    brackets = body.translate(None, _ALL_BUT_BRACKETS)
-    for _ in range(_USUALLY):  # from the innermost outwards, a level each time
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if not brackets:
-            return
-    level, depth = [value], 0
-    while level := [
-        one for outer in level for one in _inside(outer) if isinstance(one, dict | list)
-    ]:
-        depth += 1
-        if depth >= DEEPEST:
-            raise NotJson(f"it has more than {DEEPEST} levels")
+    for _ in _AROUND_DEEPEST:
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise NotJson(f"it has more than {DEEPEST} levels") from error
 
 
 def written(value: Any) -> bytes:

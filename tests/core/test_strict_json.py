@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from extproc.core import strict_json
 from extproc.core.strict_json import NotStrict
+from tests.support.calls import calls_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 VALUES = st.recursive(
@@ -287,20 +288,7 @@ def test_what_is_wrong_is_told(text: bytes, why: str) -> None:
 def test_what_is_done_for_each_value_is_not_done_in_python(unit: bytes, *, fold: bool) -> None:
     """A text of a MiB takes no more calls of ours than a short one."""
     small, large = (b"[" + unit * n + b"0]" for n in (40, 20_000))
-    assert _calls(large, fold=fold) == _calls(small, fold=fold)
-
-
-def _calls(text: bytes, *, fold: bool) -> int:
-    count = 0
-
-    def note(frame: Any, event: str, _argument: Any) -> None:
-        nonlocal count
-        ours = frame.f_code.co_filename == strict_json.__file__
-        count += ours and event in {"call", "c_call"}
-
-    sys.setprofile(note)
-    try:
-        strict_json.read(text, fold=fold)
-    finally:
-        sys.setprofile(None)
-    return count
+    calls = [
+        calls_of(strict_json, partial(strict_json.read, text, fold=fold)) for text in (small, large)
+    ]
+    assert calls[0] == calls[1]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from extproc.core.headers import Headers
 from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
+from extproc.expressions import projections
 from extproc.expressions.conditions import (
     Context,
     EvaluationFailed,
@@ -22,6 +23,7 @@ from extproc.expressions.conditions import (
 from extproc.expressions.mistakes import FUNCTIONS
 from extproc.expressions.projections import DEEPEST, NotJson, Projection, parsed, written
 from extproc.expressions.templates import NoValue, template
+from tests.support.calls import calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,6 +292,27 @@ def test_b1_json_is_bounded_in_depth(levels: list[str], others: int) -> None:
             continue
         assert json.dumps(parsed(body)).encode() == body
         assert written(parsed(body)) == body.replace(b" ", b"")
+
+
+@pytest.mark.parametrize("levels", [DEEPEST, DEEPEST + 1])
+def test_b1_texts_close_no_brackets(levels: int) -> None:
+    """B1: a bracket in a text beside each that opens and each that closes hides no level."""
+    body = b'["]",' * (levels - 1) + b"[]" + b',"["]' * (levels - 1)
+    if levels > DEEPEST:
+        with pytest.raises(NotJson, match="200 levels"):
+            parsed(body)
+    else:
+        assert written(parsed(body)) == body
+
+
+@pytest.mark.parametrize("around", [1, 150, DEEPEST - 2])
+def test_b1_depth_is_known_without_a_look_at_each_value(around: int) -> None:
+    """B1: as little is done by ourselves for a MiB of brackets as for a few."""
+    unit = b"[" * around + b"]" * around + b","
+    small, large = (b"[" + unit * n + b"0]" for n in (300, (1 << 20) // len(unit)))
+    assert calls_of(projections, lambda: parsed(large)) == calls_of(
+        projections, lambda: parsed(small)
+    )
 
 
 @pytest.mark.parametrize(
