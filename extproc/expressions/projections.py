@@ -113,17 +113,33 @@ def least_size(value: Any) -> int:
         if id(value) in sizes:
             waiting.pop()
             continue
-        inside = _inside(value)
-        missing = [one for one in inside if isinstance(one, dict | list) and id(one) not in sizes]
+        nested = [one for one in _inside(value) if isinstance(one, _HOLDING)]
+        missing = [one for one in nested if id(one) not in sizes]
         if missing:
             waiting += missing
             continue
         waiting.pop()
-        size = _scalar_size(value)
-        if isinstance(value, dict):
-            size += sum(len(name) + _AROUND for name in value)
-        sizes[id(value)] = size + sum(sizes.get(id(one)) or _scalar_size(one) for one in inside)
+        sizes[id(value)] = _size_of(value, sizes) if nested else _flat_size(value)
     return sizes[id(whole)]
+
+
+_HOLDING = (dict, list)
+
+
+def _flat_size(value: Any) -> int:
+    """Return how much a value takes that holds no list or map."""
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:  # of an integer beyond 64 bits
+        return _size_of(value, {})
+
+
+def _size_of(value: Any, sizes: Mapping[int, int]) -> int:
+    """Return how much a value takes, of which the lists and maps inside are measured."""
+    inside = sum([sizes.get(id(one)) or _scalar_size(one) for one in _inside(value)])
+    if isinstance(value, dict):
+        return _SCALAR + inside + sum(map(len, value)) + _AROUND * len(value)
+    return inside + _scalar_size(value)
 
 
 def _inside(value: Any) -> Collection[Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import jmespath
+import jmespath.functions
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
 from extproc.core.values import Request
+from extproc.expressions import projections
 from extproc.expressions.conditions import (
     Context,
     EvaluationFailed,
@@ -28,6 +31,7 @@ from extproc.expressions.projections import (
 )
 from extproc.expressions.shaping import TooMuchWork
 from extproc.expressions.templates import NoValue, as_text, template
+from tests.support.calls import calls_of
 
 NAMES = st.sampled_from(["a", "b", "c", "id"])
 SCALARS = st.one_of(
@@ -181,6 +185,41 @@ def test_b9_one_long_text_many_times(source: str) -> None:
     index = {"p": {"k": items[0]}, "q": {"k": items[1]}}
     with pytest.raises(TooMuch):
         Projection(source).of({"long": "x" * 1_000_000, "many": ["k"] * 20_000}, index.__getitem__)
+
+
+@pytest.mark.parametrize("call", ["merge({}, @)", "merge(@, {})", "keys({})", "values({})"])
+def test_b9_one_large_map_many_times(call: str) -> None:
+    """What goes through its members costs a step for each; what takes it whole costs none."""
+    index = {"p": {"k": {f"m{n}": n for n in range(1000)}}}
+    found, many = "lookup('p', id)", {"lines": [{"id": "k"}] * 2000}
+    with pytest.raises(TooMuch) as caught:
+        Projection(f"lines[].{call.format(found)}").of(many, index.__getitem__)
+    assert isinstance(caught.value.__cause__, TooMuchWork)
+    few = {"lines": many["lines"][:900]}
+    assert len(Projection(f"lines[].{call.format(found)}").of(few, index.__getitem__)) == 900
+    whole = Projection(f"lines[].not_null({found}, `0`)").of(many, index.__getitem__)
+    assert len(whole) == 2000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[[]] * 1_100_000, {"a": [[1] * 1000] * 1000, "b": 1}, {str(n): n for n in range(2**20)}],
+)
+def test_b9_a_value_is_counted_before_it_is_written(value: Any) -> None:
+    """A text of it would be made before its letters could be counted."""
+    assert not calls_of(jmespath.functions, partial(_refused, "to_string(@)", value))
+
+
+def _refused(source: str, value: Any) -> None:
+    with pytest.raises(TooMuch):
+        Projection(source).of(value)
+
+
+def test_b9_members_are_measured_without_a_look_at_each() -> None:
+    """A map of scalars is measured at once, however many there are; look-ups copy whole maps."""
+    small, large = ([{str(n): n for n in range(size)}] * 2 for size in (2, 2000))
+    counted = [calls_of(projections, partial(least_size, value)) for value in (small, large)]
+    assert counted[0] == counted[1]
 
 
 def test_b9_an_answer_that_look_ups_make_large() -> None:
