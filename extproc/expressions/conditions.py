@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import orjson
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
@@ -216,11 +218,27 @@ class Expression:
         getter = _GETTERS.get(name)
         if getter is not None:
             return getter(context)
-        return (context.parts or {}).get(name)
+        return _fitting((context.parts or {}).get(name))
 
 
 class EvaluationFailed(Exception):
     """An expression has no value for this request."""
+
+
+def _fitting(part: Any) -> Any:
+    """Return a part with floats for integers beyond 64 bits: CEL has none, and refuses the whole.
+
+    `orjson` tells of them, and makes floats of them; to go through a large part here, or to have
+    CEL say where the integer stands, would take far longer.
+    """
+    try:
+        orjson.dumps(part)
+    except TypeError:
+        try:
+            return orjson.loads(json.dumps(part, check_circular=False))
+        except (TypeError, ValueError):
+            return part
+    return part
 
 
 def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | None:

@@ -113,17 +113,19 @@ def least_size(value: Any) -> int:
         if id(value) in sizes:
             waiting.pop()
             continue
-        nested = [one for one in _inside(value) if isinstance(one, _HOLDING)]
-        missing = [one for one in nested if id(one) not in sizes]
+        inside = _inside(value)
+        if _HOLDING.isdisjoint(map(type, inside)):
+            sizes[id(value)] = _flat_size(value)
+            continue
+        missing = [one for one in inside if type(one) in _HOLDING and id(one) not in sizes]
         if missing:
             waiting += missing
             continue
-        waiting.pop()
-        sizes[id(value)] = _size_of(value, sizes) if nested else _flat_size(value)
+        sizes[id(value)] = _size_of(value, sizes)
     return sizes[id(whole)]
 
 
-_HOLDING = (dict, list)
+_HOLDING = frozenset({dict, list})
 
 
 def _flat_size(value: Any) -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 
 from extproc.core.values import Request
-from extproc.expressions import projections
+from extproc.expressions import conditions, projections
 from extproc.expressions.conditions import (
     Context,
     EvaluationFailed,
@@ -264,6 +264,48 @@ def test_a_part_s_member_is_what_cel_says(source: str, data: Any) -> None:
     expression = compile_expression(source, parts=("part",))
     context = Context(Request(), parts={"part": data})
     assert _text(lambda: expression.value(context)) == _text(lambda: expression._evaluated(context))
+
+
+BEYOND = st.integers(2**64, 2**70) | st.integers(-(2**70), -(2**63) - 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ('user.level == "gold"', True),
+        ("user.tags[0]", "t"),
+        ("size(user.deep[1].list)", 2),
+        ("user.id < 5.0 || user.id > 5.0", True),
+        ("user.id == user.deep[0]", True),
+        ("type(user.id) == double", True),
+        ("user.small", 7),
+        ("user.largest[0]", 2**63 - 1),
+        ("user.largest[1] == 18446744073709551615u", True),
+    ],
+)
+@given(number=BEYOND)
+def test_an_integer_beyond_64_bits_is_in_nobody_s_way(
+    source: str, value: object, number: int
+) -> None:
+    """CEL has no such integers; what reads others of the part gets them as they are."""
+    deep = [number, {"list": [number, "x"]}]
+    user = {"level": "gold", "tags": ["t"], "small": 7, "largest": [2**63 - 1, 2**64 - 1]}
+    part = {**user, "id": number, "deep": deep}
+    context = Context(Request(), parts={"user": part})
+    assert compile_expression(source, parts=("user",)).value(context) == value
+    assert compile_expression("user.id", parts=("user",)).value(context) == number
+    assert part["deep"] == [number, {"list": [number, "x"]}]  # a copy was changed
+
+
+def test_an_integer_beyond_64_bits_costs_little_however_deep() -> None:
+    """CEL would write all that it stands in, a level after the other."""
+    value: Any = [*range(100_000), -(2**63) - 1]
+    for _ in range(198):
+        value = [value]
+    context = Context(Request(), parts={"a": {"deep": value, "b": [1]}})
+    expression = compile_expression("a.b[0]", parts=("a",))
+    assert calls_of(conditions, lambda: expression.value(context)) < 20
+    assert expression.value(context) == 1
 
 
 def _text(get: Any) -> str | None:
