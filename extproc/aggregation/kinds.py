@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.markup import NotConvertible, converted
-from extproc.expressions.projections import NotJson, parsed, written
+from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
 
 if TYPE_CHECKING:
     from extproc.core.ports import Answered
@@ -51,7 +51,7 @@ class Json:
         """Write compact JSON."""
         try:
             return written(value)
-        except TypeError as error:
+        except ShapeFailed as error:
             raise Unusable("no_value") from error
 
     def read(self, answer: Answered) -> Any:

@@ -76,7 +76,7 @@ class Aggregate(Plugin):
             return await asyncio.wrap_future(there)
         return await self._answered(request, body)
 
-    async def _answered(self, request: Request, body: Any) -> Response:
+    async def _answered(self, request: Request, sent: Any) -> Response:
         plan, services = self.plan, self._services
         depth = _depth(request)
         if depth >= plan.bounds.depth:
@@ -87,10 +87,10 @@ class Aggregate(Plugin):
         about = self.names and partial(self.names, request, services.clock.now())
         telling = Telling(request, self.identity, self.assertion, depth, about)
         freshness = Freshness(self.ttl)
-        run = Execution(plan, shape, request, telling, services, freshness, self.gates, body)
+        run = Execution(plan, shape, request, telling, services, freshness, self.gates, sent)
         try:
             await run.run()
-            value = run.composed()
+            body = written(kept(run.composed(), shape.wanted))
         except CallFailed as error:
             return problem(error, plan.main)
         except TooMuch:
@@ -101,7 +101,7 @@ class Aggregate(Plugin):
             return Response.problem(
                 502, "Upstream failed", "A part has another shape.", reason="part_shape"
             )
-        return self._response(request, written(kept(value, shape.wanted)), run, freshness)
+        return self._response(request, body, run, freshness)
 
     def shape(self, request: Request) -> Shape:
         """Return the shape that the client gets.

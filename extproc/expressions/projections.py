@@ -88,12 +88,24 @@ def _refuse_deep(body: bytes, value: Any) -> None:
 
 
 def written(value: Any) -> bytes:
-    """Write compact JSON."""
+    """Write compact JSON.
+
+    Raises:
+        ShapeFailed: JSON has no such value.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
+        return _written_exactly(value)
+
+
+def _written_exactly(value: Any) -> bytes:
+    """Write with integers of any length; `orjson` refuses those above 64 bits."""
+    try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode()
+    except (TypeError, ValueError) as error:
+        raise ShapeFailed("it is no JSON") from error
 
 
 _SCALAR = 4  # about what a number, a boolean or null takes
@@ -217,7 +229,7 @@ class Projection:
                 it could be more.
 
         Raises:
-            ShapeFailed: a function refused its argument.
+            ShapeFailed: a function refused its argument, or gave an infinite number or none.
             TooMuch: of steps, or of what it makes.
         """
         run = Shaping(index)
@@ -225,7 +237,7 @@ class Projection:
             made = self._shape(value, run)
         except TooMuchWork as error:
             raise TooMuch(self.source) from error
-        except (JMESPathError, RecursionError, TypeError, ValueError) as error:
+        except (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
             raise ShapeFailed(self.source) from error
         if most is not None and run.looked_up * read > most and least_size(made) > most:
             raise TooMuch(self.source)

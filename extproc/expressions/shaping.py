@@ -7,6 +7,7 @@ property test. Steps are counted, so that an expression over hostile data ends.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,6 +43,10 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 
 class TooMuchWork(Exception):
     """The expression takes more steps than it may."""
+
+
+class NotFinite(ArithmeticError):
+    """A function gave a number that JSON doesn't have."""
 
 
 class Unknown(ValueError):
@@ -355,6 +360,8 @@ class _Maker:
             made = call(name, given)
             if isinstance(made, str):
                 run.spend(len(made) // _LETTERS)
+            elif isinstance(made, int | float) and not math.isfinite(made):
+                raise NotFinite(name)
             return made
 
         return shape

@@ -178,7 +178,7 @@ class ResponseBody(Plugin):
         if "content-encoding" in response.headers:
             return _broken("The upstream sent an encoded answer.")
         try:
-            shaped = self.views.get(request.consumer, self.shape).of(parsed(body))
+            shaped = written(self.views.get(request.consumer, self.shape).of(parsed(body)))
         except NotJson:
             return _broken("The upstream's answer is not JSON.")
         except ShapeFailed:
@@ -186,7 +186,7 @@ class ResponseBody(Plugin):
         response.headers["content-type"] = "application/json"
         for name in sorted(self.varies):
             response.headers.add("vary", name)
-        return written(shaped)
+        return shaped
 
 
 def _broken(detail: str) -> Response:

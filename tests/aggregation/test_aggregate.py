@@ -76,6 +76,25 @@ async def test_parts_wait_for_what_they_name() -> None:
     assert "x-gateway-partial" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("shape", "answer"),
+    [
+        ("{n: ceil(to_number(profile.v))}", b'{"v":"inf"}'),
+        ("{n: avg(profile.v)}", b'{"v":[1e308,1e308]}'),
+        ("{n: avg(profile.v), id: profile.id}", b'{"v":[1e308,1e308],"id":100000000000000000000}'),
+        ("{n: sum(profile.v[].to_number(@))}", b'{"v":["1.5","1' + b"0" * 400 + b'"]}'),
+        ("{n: &profile}", b"{}"),
+    ],
+)
+async def test_what_json_can_t_say_is_no_answer(shape: str, answer: bytes) -> None:
+    """An infinite number made of a part's is 502 as for another shape, and never null."""
+    subject = trial(made(mobile=shape))
+    subject.outside.answers["profile/users/al%2Fice"] = answered(answer)
+    response = await subject.request()
+    assert response.status == 502
+    assert response.reason == "part_shape"
+
+
 async def test_a_view_makes_only_the_calls_it_reads() -> None:
     """What a client doesn't get is never asked for."""
     subject = trial(made(mobile="{name: profile.name}"))

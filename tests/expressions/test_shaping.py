@@ -187,6 +187,20 @@ def test_b9_one_long_text_many_times(source: str) -> None:
         Projection(source).of({"long": "x" * 1_000_000, "many": ["k"] * 20_000}, index.__getitem__)
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(), min_size=1))
+def test_numbers_are_numbers_of_json(values: list[float]) -> None:
+    """What functions make of finite numbers, and of any text of one, is finite or refused."""
+    texts = [*map(str, values), *[f"{value}e300" for value in values], "inf", "-Infinity", "nan"]
+    data = {"values": values, "texts": texts}
+    whole = ["sum(values)", "avg(values)", "ceil(sum(values))", "floor(avg(values))"]
+    for source in [*whole, *[f"abs(to_number(texts[{n}]))" for n in range(len(texts))]]:
+        try:
+            made = Projection(source).of(data)
+        except ShapeFailed:
+            continue
+        assert json.loads(written({"made": made, "big": 1 << 70}))["made"] == made
+
+
 @pytest.mark.parametrize("call", ["merge({}, @)", "merge(@, {})", "keys({})", "values({})"])
 def test_b9_one_large_map_many_times(call: str) -> None:
     """What goes through its members costs a step for each; what takes it whole costs none."""
