@@ -12,6 +12,7 @@ from extproc.aggregation.freshness import Freshness
 from extproc.aggregation.requests import DEPTH, Telling
 from extproc.aggregation.views import kept, wanted_of
 from extproc.core import strict_json
+from extproc.core.further import UNSEEN, changed
 from extproc.core.plugin import Plugin
 from extproc.core.strict_json import NotStrict
 from extproc.core.values import Response
@@ -40,7 +41,8 @@ class Aggregate(Plugin):
         cached: the route has a cache.
         ttl: seconds that it keeps what names no lifetime; None for not at all.
         gates: bounds of upstreams.
-        varies: headers of the client that make a difference, in lower case.
+        varies: headers of the client that make a difference, in lower case; see `UNSEEN`. Empty
+            where the route's cache says it.
         names: gives the names by which the answer to a request, at a time, may be purged.
     """
 
@@ -61,7 +63,12 @@ class Aggregate(Plugin):
 
     def on_request(self, request: Request) -> Awaitable[Response]:
         """Make the calls that the client's view needs, and shape the answer."""
+        self._watch(request)
         return self.answer(request, None)
+
+    def _watch(self, request: Request) -> None:
+        """Take note of what plugins changed of the client's headers."""
+        request.state.changed = frozenset() if self.cached else changed(request)
 
     async def answer(self, request: Request, body: Any) -> Response:
         """Make the calls.
@@ -131,14 +138,14 @@ class Aggregate(Plugin):
         if run.missing:
             headers["x-gateway-partial"] = ", ".join(sorted(run.missing))
             freshness.whole = False
+        varies = freshness.varies.union(self.varies) if freshness.varies else self.varies
         # The route's cache knows for whom it stores; whoever stores the answer further on doesn't.
-        told = not self.cached and _is_personal(request)
+        told = not self.cached and (_is_personal(request) or _is_hidden(request, varies))
         control = freshness.control(private=told)
         if control is not None:
             headers["cache-control"] = control
-        varies = freshness.varies.union(self.varies) if freshness.varies else self.varies
-        if varies:
-            headers["vary"] = ", ".join(sorted(varies))
+        if varies and (named := sorted(varies - {UNSEEN})):
+            headers["vary"] = ", ".join(named)
         response.metadata["tags"] = tuple(freshness.tags)
         return response
 
@@ -148,6 +155,7 @@ class AggregateBody(Aggregate):
 
     def on_request(self, request: Request) -> None:  # type: ignore[override]  # waits for the body
         """Wait for the body."""
+        self._watch(request)
 
     def on_request_body(self, request: Request, body: bytes) -> Awaitable[Response] | Response:
         """Read the body strictly, and make the calls; one that says it is something else is not."""
@@ -172,7 +180,10 @@ class Private(Plugin):
         if not _is_personal(request):
             return
         control = response.headers.get("cache-control")
-        if control is not None and control.startswith(("max-age=", "s-maxage=")):
+        if control is None:
+            if not response.reason:
+                response.headers["cache-control"] = "private"
+        elif control.startswith(("max-age=", "s-maxage=")):
             response.headers["cache-control"] = f"private, {control}"
 
 
@@ -191,6 +202,11 @@ def _is_personal(request: Request) -> bool:
     """
     known = request.principal.kind != "anonymous" or bool(request.consumer)
     return known or bool(request.headers.received("authorization"))
+
+
+def _is_hidden(request: Request, varies: frozenset[str]) -> bool:
+    """Say whether an answer varies by what the client's own headers don't tell."""
+    return UNSEEN in varies or not varies.isdisjoint(request.state.changed)
 
 
 def _depth(request: Request) -> int:

@@ -17,6 +17,7 @@ from extproc.caching import keys
 from extproc.caching.behind import Behind
 from extproc.caching.by_body import LookByBody
 from extproc.caching.cookies import OnlyCookies
+from extproc.caching.further import Further
 from extproc.caching.invalidation import SAFE, Invalidate
 from extproc.caching.keys import KeyOf
 from extproc.caching.named import Named
@@ -24,6 +25,7 @@ from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
 from extproc.config.schema import Accepted
 from extproc.config.schema.aggregates import AggregateCall
+from extproc.core.further import UNSEEN
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression
 from extproc.expressions.reads import keys_read
@@ -49,7 +51,8 @@ _WHOLE_QUERY = "request.query"
 _SECRET = ("authorization", "cookie")
 # Ways of one service to tell who is calling, or where from.
 _CREDENTIALS = "credentials."
-_OF_SOMEBODY = ("principal.", "consumer", "request.address", "view", _CREDENTIALS)
+_ADDRESS = "request.address"
+_OF_SOMEBODY = ("principal.", "consumer", _ADDRESS, "view", _CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,21 @@ def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> 
     Args:
         plugin: which.
         consumers: what tells consumers apart, where the view is the consumer's.
+
+    Returns:
+        Names in lower case; `UNSEEN` among them where no header tells all.
     """
     found = set(reads([plugin]).parts)
+    unseen = _ADDRESS in found
     if "view" in found or "consumer" in found:
-        found |= {name for c in consumers for name, _ in _of_expression(c.expression)}
+        chosen = {name for c in consumers for name, _ in _of_expression(c.expression)}
+        unseen |= any(name.startswith((_ADDRESS, "principal.")) for name in chosen)
+        found |= chosen
     if "request.headers" in found:
-        return frozenset({"*"})
+        return frozenset({"*", UNSEEN} if unseen else {"*"})
     kinds = (_HEADERS, _CREDENTIALS)
-    return frozenset(n.removeprefix(kind) for kind in kinds for n in found if n.startswith(kind))
+    names = {n.removeprefix(kind) for kind in kinds for n in found if n.startswith(kind)}
+    return frozenset(names | {UNSEEN} if unseen else names)
 
 
 def _of_plugin(plugin: Plugin) -> Iterator[Part]:
@@ -230,6 +240,7 @@ def plugins(
         return
     if model.shared or model.cookies is not None:
         yield OnlyCookies(names=() if model.shared else tuple(model.cookies or ()))
+    yield from _further(route, behind)
     removed = frozenset(gateway.credential_headers(route))
     cache = Cache(
         key=key(loaded, route, model, reads(behind)),
@@ -246,6 +257,20 @@ def plugins(
     yield cache
     if model.methods:
         yield LookByBody(cache=cache)
+
+
+def _further(route: Route, behind: Iterable[Plugin]) -> Iterator[Plugin]:
+    """Yield what tells caches further on what the plugins behind the cache would have told."""
+    varies: frozenset[str] = frozenset()
+    shapes = False
+    for plugin in behind:
+        if isinstance(plugin, Aggregate) or (isinstance(plugin, ResponseBody) and plugin.views):
+            shapes = True
+            varies |= plugin.varies
+            # What varies by any header is stored for nobody.
+            plugin.varies &= {"*"}
+    if shapes and (varies or route.plugins):
+        yield Further(varies=varies)
 
 
 def invalidating(gateway: Gateway, route: Route) -> Iterator[Plugin]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.core.further import UNSEEN, alone, vary
 from extproc.core.headers import Written
 from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from extproc.expressions.templates import Template
 
 _REDIRECT = 300
+_NOT_MODIFIED = 304
 
 
 def fill(headers: Headers, values: tuple[tuple[str, Template], ...], context: Context) -> None:
@@ -157,7 +159,8 @@ class ResponseBody(Plugin):
     Attributes:
         shape: of all that have no view.
         views: by consumer.
-        varies: headers of the client by which consumers are told apart, in lower case.
+        varies: headers of the client by which consumers are told apart, in lower case; see
+            `UNSEEN`. Empty where a cache in front says it.
     """
 
     shape: Projection
@@ -168,6 +171,21 @@ class ResponseBody(Plugin):
         """Ask for a whole, uncompressed answer: a part or an encoding can't be shaped."""
         for name in ("accept-encoding", "range", "if-range"):
             del request.headers[name]
+
+    def on_response(self, request: Request, response: Response) -> None:
+        """Say of what kind the answer will be, before a cache in front takes its headers."""
+        headers = response.headers
+        if response.status >= _REDIRECT and response.status != _NOT_MODIFIED:
+            return
+        if response.status == _NOT_MODIFIED:
+            # What is named replaces what a cache has; what isn't stays (RFC 9111 section 4.3.4).
+            vary(headers, self.varies if "vary" in headers else ())
+        else:
+            vary(headers, self.varies)
+            if request.method == "HEAD" or not response.ended or response.body:
+                headers["content-type"] = "application/json"
+        if UNSEEN in self.varies:
+            alone(headers)
 
     def on_response_body(
         self, request: Request, response: Response, body: bytes
@@ -183,9 +201,6 @@ class ResponseBody(Plugin):
             return _broken("The upstream's answer is not JSON.")
         except ShapeFailed:
             return _broken("The upstream's answer has another shape.")
-        response.headers["content-type"] = "application/json"
-        for name in sorted(self.varies):
-            response.headers.add("vary", name)
         return shaped
 
 
