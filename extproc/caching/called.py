@@ -134,7 +134,10 @@ class CachedCalls:
     async def _answered(self, wanted: _Wanted) -> Answered:
         flights = self._responses.flights
         waited, gave_up = "", not self._responses.trusted
-        ends = self._monotonic() + min(wanted.timeout or _LONGEST_WAIT, _LONGEST_WAIT)
+        began = self._monotonic()
+        if wanted.timeout is not None:
+            wanted.until = began + wanted.timeout
+        ends = began + min(wanted.timeout or _LONGEST_WAIT, _LONGEST_WAIT)
         while True:
             entry = self._responses.select(wanted.key, wanted.headers, wanted.about)[0]
             found = self._stored(wanted, entry, waited)
@@ -224,6 +227,7 @@ class CachedCalls:
         return None
 
     async def _revalidated(self, wanted: _Wanted, entry: Entry, flight: Flight) -> None:
+        wanted.until = None  # nobody waits
         try:
             await self._made(wanted, entry)
         except UpstreamFault:
@@ -256,12 +260,17 @@ class CachedCalls:
         return self.kept(wanted, answer, sent, stamp, entry)
 
     async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
+        timeout = wanted.timeout
+        if wanted.until is not None:
+            timeout = wanted.until - self._monotonic()
+            if timeout <= 0:
+                raise UpstreamFault("timeout", "it was waited for until there was no time to ask")
         return await self._call(
             wanted.upstream,
             "GET",
             wanted.target,
             headers=[*wanted.headers.items(), *conditions],
-            timeout=wanted.timeout,
+            timeout=timeout,
             max_bytes=wanted.max_bytes,
         )
 
@@ -361,6 +370,7 @@ class _Wanted:
         "stale_if_error",
         "target",
         "timeout",
+        "until",
         "upstream",
         "usable",
     )
@@ -385,6 +395,7 @@ class _Wanted:
         self.upstream = upstream
         self.target = target
         self.timeout = timeout
+        self.until: float | None = None  # by the monotonic clock, once somebody waits
         self.max_bytes = max_bytes
         self.stale_if_error = stale_if_error
         self._pairs = pairs

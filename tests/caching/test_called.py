@@ -16,6 +16,7 @@ from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered, Reuse, Services, uncached
 from extproc.testing import Counts, Events, ManualClock, Scripted
+from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,17 +31,19 @@ class Upstream:
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.status = 200
         self.asked: list[list[tuple[str, str]]] = []
+        self.timeouts: list[float | None] = []
         self.failing = False
         self.confirming: dict[str, str] = {}  # beside its validator
         self.go = asyncio.Event()
         self.go.set()
 
     async def call(
-        self, upstream: str, method: str, target: str, *, headers: Any = (), **_rest: Any
+        self, upstream: str, method: str, target: str, *, headers: Any = (), **rest: Any
     ) -> Answered:
         """Answer with the count."""
         del upstream, method, target
         self.asked.append(list(headers))
+        self.timeouts.append(rest["timeout"])
         await self.go.wait()
         if self.failing:
             raise UpstreamFault("connect", "gone")
@@ -442,3 +445,41 @@ async def test_what_is_not_usable_stands_for_nothing() -> None:
     upstream.headers["cache-control"] = "max-age=10"
     usable = {"usable": lambda _answer: False}
     assert [(await place.get("/b", **usable)).body for _ in range(2)] == [b"8", b"9"]
+
+
+async def test_who_waited_has_what_is_left_of_the_time() -> None:
+    """The timeout is of the call as its caller sees it, the wait for an equal one included."""
+    upstream = Upstream()
+    place = Place(upstream)
+    upstream.failing = True
+    upstream.go.clear()
+    legs = [asyncio.ensure_future(place.get(timeout=3.0)) for _ in range(2)]
+    await until_async(lambda: len(upstream.asked) == 1)
+    place.clock.move(2)
+    legs.append(asyncio.ensure_future(place.get(timeout=3.0)))
+    await asyncio.sleep(0)
+    place.clock.move(0.5)
+    upstream.go.set()
+    outcomes = await asyncio.gather(*legs, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamFault] * 3
+    assert upstream.timeouts == [3.0, 0.5, 2.5]
+
+
+async def test_who_waited_all_the_time_asks_nobody() -> None:
+    """What is left is nothing; what is stored stands in where it may."""
+    upstream = Upstream(cache_control="max-age=1")
+    place = Place(upstream)
+    await place.get()
+    place.clock.move(2)
+    upstream.failing = True
+    upstream.go.clear()
+    legs = [
+        asyncio.ensure_future(place.get(timeout=3.0, stale_if_error=seconds))
+        for seconds in (60.0, 0.0, 60.0)
+    ]
+    await until_async(lambda: len(upstream.asked) == 2)
+    place.clock.move(3)
+    upstream.go.set()
+    outcomes = await asyncio.gather(*legs, return_exceptions=True)
+    assert [getattr(outcome, "body", None) for outcome in outcomes] == [b"1", None, b"1"]
+    assert len(upstream.asked) == 2
