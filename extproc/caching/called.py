@@ -295,7 +295,7 @@ class CachedCalls:
         fresh = making.refreshed(
             entry, headers, kept, pairs, wanted.headers, sent=sent, now=now, stamp=stamp
         )
-        self._responses.keep(wanted.key, fresh, instead=entry)
+        self._responses.keep(wanted.key, fresh, instead=entry, at_least=wanted.stale_if_error)
         self._responses.came(wanted.key, wanted.headers, fresh)
         return _given(fresh, now, "hit")
 
@@ -331,7 +331,7 @@ class CachedCalls:
                     self._responses.drop(wanted.key, before)
                 self._responses.flights.unshared(self._place(wanted), kind=wanted.kind)
             return self.passed(answer, wanted, sent)
-        self._responses.keep(wanted.key, entry)
+        self._responses.keep(wanted.key, entry, at_least=wanted.stale_if_error)
         self._responses.came(wanted.key, wanted.headers, entry, kind=wanted.kind)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
 

@@ -204,12 +204,20 @@ class Replicated:
         """Give a lease back."""
         self._replicas.release(lease_of(place), unshared=unshared)
 
-    def keep(self, key: type_of_key, entry: Entry, now: float) -> None:
-        """Store a response."""
+    def keep(self, key: type_of_key, entry: Entry, now: float, at_least: float = 0.0) -> None:
+        """Store a response for as long as it can be of use.
+
+        Args:
+            key: of the request.
+            entry: the response.
+            now: seconds since the epoch.
+            at_least: as for `Responses.keep`.
+        """
         if entry.part is not None or entry.generation != self.generation:
             return
         name = name_of(key)
-        left = entry.fresh_until - now + max(entry.while_revalidate, entry.if_error)
+        stands_in = entry.if_error if entry.never_stale else max(entry.if_error, at_least)
+        left = entry.fresh_until - now + max(entry.while_revalidate, stands_in)
         if entry.etag or entry.modified:
             left += _WHILE_VALID
         self._replicas.keep(name, entry.selecting, codec.written(entry, name), left)

@@ -118,19 +118,28 @@ class Responses:
         variants: tuple[Entry, ...] | None = self.objects.get(key)
         return tuple([name for name, _ in variants[0].selecting]) if variants else ()
 
-    def keep(self, key: type_of_key, entry: Entry, *, instead: Entry | None = None) -> None:
+    def keep(
+        self,
+        key: type_of_key,
+        entry: Entry,
+        *,
+        instead: Entry | None = None,
+        at_least: float = 0.0,
+    ) -> None:
         """Store a response in place of the one that the same requests select.
 
         Args:
             key: of the request.
             entry: the response.
             instead: the state it had before; other requests may have selected that.
+            at_least: seconds past its lifetime for which it may stand in for an error, where it
+                allows less itself.
         """
         if instead is not None and instead.selecting != entry.selecting:
             self.drop(key, instead)
         self.take(key, entry)
         if self.shared is not None:
-            self.shared.keep(key, entry, self._clock.now())
+            self.shared.keep(key, entry, self._clock.now(), at_least)
 
     def came(self, key: type_of_key, headers: Headers, entry: Entry, kind: Hashable = None) -> None:
         """Remember whether others can use what was stored for a request without asking again."""

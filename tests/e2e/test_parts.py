@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -44,6 +45,12 @@ routes:
         kept: {{upstream: parts, path: "/kept/{{request.params.id}}"}}
         other: {{upstream: parts, path: "/kept/other-{{request.params.id}}"}}
       response: "{{kept: kept, other: other}}"
+  - name: short
+    match: {{path: /short}}
+    aggregate:
+      calls:
+        short: {{upstream: parts, path: /short, stale: 5m, required: false, default: none}}
+      response: "short"
   - name: change
     match: {{path: "/change/{{id}}", methods: [POST]}}
     aggregate:
@@ -51,6 +58,9 @@ routes:
         done: {{upstream: parts, method: POST, path: "/kept/{{request.params.id}}"}}
       response: "{{done: done}}"
 """
+
+
+BROKEN = threading.Event()
 
 
 def answer(got: Got) -> Say:
@@ -61,6 +71,8 @@ def answer(got: Got) -> Say:
             return Say({"data": None, "errors": [{"message": "no such product"}]})
         texts = [{"text": f"{variables['id']} {n}"} for n in range(variables["first"])]
         return Say({"data": {"reviews": texts}})
+    if got.path == "/short":
+        return Say("some", 503 if BROKEN.is_set() else 200, {"cache-control": "max-age=1"})
     return Say(got.path, headers={"cache-control": "max-age=60"})
 
 
@@ -144,6 +156,19 @@ def test_a_call_that_changes_something_makes_parts_void(
         "it is stored again",
     )
     assert upstream.count("/kept/other-y") <= other + 1
+
+
+def test_what_stands_in_for_a_failed_call_is_shared(
+    replicas: tuple[Gateway, Gateway], upstream: Counting
+) -> None:
+    """By its call's `stale`, past what the answer allowed itself."""
+    one, two = replicas
+    assert json.loads(two.ask("/short").body) == "some"
+    BROKEN.set()
+    until(lambda: two.ask("/short") and upstream.count("/short") > 1, "it isn't fresh any more")
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: one.ask("/short"), range(16)))
+    assert {json.loads(reply.body) for reply in replies} == {"some"}
 
 
 def test_parts_without_redis(
