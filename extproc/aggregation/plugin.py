@@ -146,7 +146,7 @@ class Aggregate(Plugin):
             headers["cache-control"] = control
         if varies and (named := sorted(varies - {UNSEEN})):
             headers["vary"] = ", ".join(named)
-        response.metadata["tags"] = tuple(freshness.tags)
+        response.metadata.update(tags=tuple(freshness.tags), whole=freshness.whole)
         return response
 
 

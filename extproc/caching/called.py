@@ -327,7 +327,7 @@ class CachedCalls:
             )
         if entry is None:
             if storing.is_telling(answer.status):
-                if before is not None:
+                if before is not None and not storing.is_less(answer.headers, {}):
                     self._responses.drop(wanted.key, before)
                 self._responses.flights.unshared(self._place(wanted), kind=wanted.kind)
             return self.passed(answer, wanted, sent)

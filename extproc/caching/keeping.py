@@ -146,7 +146,8 @@ class Keeper:
         kept = self.kept(passage, response, self.clock.now())
         body = response.body or b""
         if kept.why_not or len(body) > self.policy.largest:
-            if storing.is_telling(response.status):
+            less = storing.is_less(response.headers, response.metadata)
+            if storing.is_telling(response.status) and not less:
                 self.responses.drop(passage.key, entry)
             return "revalidation-failed"
         passage.kept, passage.pieces, passage.fields = kept, [body], response.headers

@@ -408,9 +408,10 @@ class Cache(Plugin):
         own = passage.headers.has_any(validating.CONDITIONS) and not passage.conditions
         own = own or why in _OF_THIS_TIME
         telling = not own and storing.is_telling(response.status)
+        ends = telling and not storing.is_less(response.headers, response.metadata)
         if passage.method == "HEAD":
             self._keeper.head(passage, response)
-        elif passage.entry is not None and telling:
+        elif passage.entry is not None and ends:
             self._responses.drop(passage.key, passage.entry)
         self._land(passage, unshared=telling)
 

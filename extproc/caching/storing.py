@@ -11,6 +11,8 @@ from extproc.caching.fields import names
 from extproc.caching.freshness import HEURISTICALLY, lifetime
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from extproc.caching.control import Directives
     from extproc.caching.freshness import Lifetime
     from extproc.caching.policy import Policy
@@ -177,6 +179,18 @@ def is_telling(status: int) -> bool:
     An error doesn't, nor does what is wrong with one request.
     """
     return status < _ERROR and status not in _OF_ONE_REQUEST
+
+
+def is_less(headers: Headers, metadata: Mapping[str, object]) -> bool:
+    """Say whether an answer is less than the whole one that may be stored, which stays then.
+
+    It was made without a part, or with one that is past its lifetime.
+
+    Args:
+        headers: of the answer.
+        metadata: of it, where it was made here.
+    """
+    return PARTIAL_AGGREGATE in headers or not metadata.get("whole", True)
 
 
 def must_be_revalidated(said: Directives) -> bool:

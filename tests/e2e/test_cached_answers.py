@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from extproc.authentication import api_keys
+from tests.e2e.test_cache import metric
 from tests.support.client import Reply, ask
 from tests.support.counting import Counting, Got, Say, counting
 from tests.support.processes import Gateway, gateway
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,20 @@ routes:
         news: {upstream: plain, path: /news}
         ads: {upstream: plain, path: /broken, required: false}
       response: "{news: news.path, ads: ads}"
+  - name: whole
+    match: {path: "/whole/{how}"}
+    authentication: none
+    cache: {ttl: 1s, stale_if_error: 5m}
+    aggregate:
+      calls: &calls
+        main: {upstream: plain, path: "/main"}
+        more: {upstream: plain, path: "/more", required: false}
+      response: "{main: main.path, more: more.path}"
+  - name: behind
+    match: {path: /behind}
+    authentication: none
+    cache: {ttl: 1s, stale_if_error: 5m, stale_while_revalidate: 5m}
+    aggregate: {calls: *calls, response: "{main: main.path, more: more.path}"}
   - name: view
     match: {path: /view}
     cache: {ttl: 60s}
@@ -72,11 +88,14 @@ SAID = {
 }
 
 
+BROKEN: set[str] = set()
+
+
 def says(got: Got) -> Say:
     """Say who is calling."""
     if got.path.startswith("/say/"):
         return Say(got.path, headers=SAID[got.path.removeprefix("/say/")])
-    if got.path == "/broken":
+    if got.path == "/broken" or got.path in BROKEN:
         return Say(status=500)
     if got.path == "/brief":
         return Say(1, headers={"cache-control": "max-age=30"})
@@ -128,6 +147,36 @@ def test_a_partial_answer_is_not_kept(place: Gateway, upstream: Counting) -> Non
         assert reply.headers["x-gateway-partial"] == "ads"
         assert "hit" not in reply.headers["cache-status"]
         assert upstream.count("/broken") == number
+
+
+def test_a_partial_answer_leaves_the_whole_one(place: Gateway) -> None:
+    """C13: which stands in when the main part fails too."""
+    BROKEN.clear()
+    whole = get(place, "/whole/one")
+    assert "stored" in whole.headers["cache-status"]
+    BROKEN.add("/more")
+    until(lambda: "x-gateway-partial" in get(place, "/whole/one").headers, "it is stale")
+    BROKEN.add("/main")
+    reply = get(place, "/whole/one")
+    assert (reply.status, reply.json) == (200, whole.json)
+    assert "stale-if-error" in reply.headers["cache-status"]
+
+
+def test_a_partial_answer_in_the_background_leaves_it_too(place: Gateway) -> None:
+    """It is given for all of its window."""
+    BROKEN.clear()
+    whole = get(place, "/behind")
+    BROKEN.add("/more")
+    before = metric(place, "revalidation-failed")
+    until(
+        lambda: get(place, "/behind") and metric(place, "revalidation-failed") > before,
+        "it was asked for in the background",
+    )
+    BROKEN.add("/main")
+    for _ in range(3):
+        reply = get(place, "/behind")
+        assert (reply.status, reply.json) == (200, whole.json)
+        assert "hit" in reply.headers["cache-status"]
 
 
 def test_a_view_by_header_is_part_of_the_key(place: Gateway) -> None:
