@@ -9,12 +9,13 @@ from extproc.caching import composing, making, reuse, storing, validating
 from extproc.caching.asking import NOTHING
 from extproc.caching.control import TARGETS
 from extproc.caching.freshness import initial_age
-from extproc.caching.invalidation import SAFE, called, tag_of
+from extproc.caching.invalidation import SAFE, called
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
 from extproc.caching.replicated import MINE, Place, passes
 from extproc.caching.responses import Responses
 from extproc.caching.reuse import Use
+from extproc.caching.wanted import Wanted
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered
@@ -86,7 +87,7 @@ class CachedCalls:
                 return _through(made, self._told(self._now()))
             return self._changing(made, upstream, method, target)
         key = ("call", upstream, target, digest(identity) if identity else "")
-        wanted = _Wanted(
+        wanted = Wanted(
             key,
             upstream,
             target,
@@ -131,7 +132,7 @@ class CachedCalls:
         answer.reuse = composing.reuse(answer.status, headers, now)
         answer.old = initial_age(headers, sent, now)
 
-    async def _answered(self, wanted: _Wanted) -> Answered:
+    async def _answered(self, wanted: Wanted) -> Answered:
         flights = self._responses.flights
         waited, gave_up = "", not self._responses.trusted
         began = self._monotonic()
@@ -154,7 +155,7 @@ class CachedCalls:
             waited = "collapsed"
 
     async def _flown(
-        self, wanted: _Wanted, entry: Entry | None, ends: float, flight: Flight
+        self, wanted: Wanted, entry: Entry | None, ends: float, flight: Flight
     ) -> Answered:
         """Make the call for all who wait; a call that is given up brings no answer."""
         end = self._responses.flights.end
@@ -169,7 +170,7 @@ class CachedCalls:
         end(flight)
         return answer
 
-    async def _led(self, wanted: _Wanted, entry: Entry | None, ends: float) -> Answered:
+    async def _led(self, wanted: Wanted, entry: Entry | None, ends: float) -> Answered:
         """Make the call, unless replicas have its answer or one of them makes it."""
         shared = self._responses.shared
         if shared is None or not shared.trusted:
@@ -207,10 +208,10 @@ class CachedCalls:
                 unshared = ended and flights.passes(self._place(wanted))
                 shared.release(place, unshared=unshared)
 
-    def _place(self, wanted: _Wanted) -> Place:
+    def _place(self, wanted: Wanted) -> Place:
         return self._responses.place(wanted.key, wanted.headers)
 
-    def _stored(self, wanted: _Wanted, entry: Entry | None, waited: str) -> Answered | None:
+    def _stored(self, wanted: Wanted, entry: Entry | None, waited: str) -> Answered | None:
         """Return what is stored, if it may be given without a call."""
         if entry is None:
             return None
@@ -226,7 +227,7 @@ class CachedCalls:
             return _given(entry, now, "stale", stale=True)
         return None
 
-    async def _revalidated(self, wanted: _Wanted, entry: Entry, flight: Flight) -> None:
+    async def _revalidated(self, wanted: Wanted, entry: Entry, flight: Flight) -> None:
         wanted.until = None  # nobody waits
         try:
             await self._made(wanted, entry)
@@ -235,7 +236,7 @@ class CachedCalls:
         finally:
             self._responses.flights.end(flight)
 
-    async def _made(self, wanted: _Wanted, entry: Entry | None) -> Answered:
+    async def _made(self, wanted: Wanted, entry: Entry | None) -> Answered:
         """Make the call, and store its answer; validate what is stored, if something is."""
         stamp, sent = self._responses.stamp, self._now()
         conditions = validating.conditions_for(entry) if entry is not None else []
@@ -246,25 +247,23 @@ class CachedCalls:
             if stands is None:
                 raise
             return stands
-        unusable = wanted.usable is not None and not wanted.usable(answer)
-        if unusable or answer.status in validating.ERRORS:
-            stands = self._instead(wanted, entry)
+        if entry is not None:
+            usable = wanted.is_usable(answer)
+            stands = None
+            if not usable or answer.status in validating.ERRORS:
+                stands = self._instead(wanted, entry)
             if stands is not None:
                 return stands
-        if unusable:
-            return self.passed(answer, wanted, sent)
+            if not usable:
+                return self.passed(answer, wanted, sent)
         if answer.status == _NOT_MODIFIED and entry is not None and conditions:
             if validating.confirms(answer.headers, entry):
                 return self._confirmed(wanted, entry, answer, sent, stamp)
             return _given(entry, self._now(), "hit")
         return self.kept(wanted, answer, sent, stamp, entry)
 
-    async def _sent(self, wanted: _Wanted, conditions: list[tuple[str, str]]) -> Answered:
-        timeout = wanted.timeout
-        if wanted.until is not None:
-            timeout = wanted.until - self._monotonic()
-            if timeout <= 0:
-                raise UpstreamFault("timeout", "it was waited for until there was no time to ask")
+    async def _sent(self, wanted: Wanted, conditions: list[tuple[str, str]]) -> Answered:
+        timeout = wanted.left(self._monotonic())
         return await self._call(
             wanted.upstream,
             "GET",
@@ -274,7 +273,7 @@ class CachedCalls:
             max_bytes=wanted.max_bytes,
         )
 
-    def _instead(self, wanted: _Wanted, entry: Entry | None) -> Answered | None:
+    def _instead(self, wanted: Wanted, entry: Entry | None) -> Answered | None:
         """Return what may stand in for a failure."""
         if entry is None:
             return None
@@ -283,7 +282,7 @@ class CachedCalls:
         return _given(entry, now, "stale", stale=True) if allowed else None
 
     def _confirmed(
-        self, wanted: _Wanted, entry: Entry, answer: Answered, sent: float, stamp: Stamp
+        self, wanted: Wanted, entry: Entry, answer: Answered, sent: float, stamp: Stamp
     ) -> Answered:
         now = self._now()
         pairs = validating.freshened(entry.headers, answer.headers)
@@ -301,7 +300,7 @@ class CachedCalls:
 
     def kept(
         self,
-        wanted: _Wanted,
+        wanted: Wanted,
         answer: Answered,
         sent: float,
         stamp: Stamp,
@@ -311,6 +310,8 @@ class CachedCalls:
         now = self._now()
         kept = storing.kept(storing.Asked(), answer.status, answer.headers, _POLICY, now)
         entry = None
+        if before is None and not kept.why_not and not wanted.is_usable(answer):
+            return self.passed(answer, wanted, sent)
         if not kept.why_not and answer.status != storing.PARTIAL and len(answer.body) <= _LARGEST:
             entry = making.made(
                 answer.status,
@@ -335,7 +336,7 @@ class CachedCalls:
         self._responses.came(wanted.key, wanted.headers, entry, kind=wanted.kind)
         return replace(_given(entry, now, "miss"), headers=answer.headers)
 
-    def passed(self, answer: Answered, wanted: _Wanted, sent: float) -> Answered:
+    def passed(self, answer: Answered, wanted: Wanted, sent: float) -> Answered:
         """Name an answer that isn't stored, and read it: what is made of it may be."""
         answer.source, answer.tags = "miss", (wanted.tag,)
         self.tell(answer, sent)
@@ -357,78 +358,18 @@ async def _looked_at(made: Awaitable[Answered], look: Callable[[Answered], Answe
     return look(await made)
 
 
-class _Wanted:
-    """One call."""
-
-    __slots__ = (
-        "_headers",
-        "_pairs",
-        "about",
-        "key",
-        "kind",
-        "max_bytes",
-        "stale_if_error",
-        "target",
-        "timeout",
-        "until",
-        "upstream",
-        "usable",
-    )
-
-    def __init__(
-        self,
-        key: tuple[str, ...],
-        upstream: str,
-        target: str,
-        pairs: Sequence[tuple[str, str]],
-        timeout: float | None,
-        max_bytes: int | None,
-        stale_if_error: float,
-        about: Callable[[], Names] | None,
-        kind: tuple[str, str] | None,
-        usable: Callable[[Answered], bool] | None,
-    ) -> None:
-        self.key = key
-        self.kind = kind
-        self.usable = usable
-        self.about = about
-        self.upstream = upstream
-        self.target = target
-        self.timeout = timeout
-        self.until: float | None = None  # by the monotonic clock, once somebody waits
-        self.max_bytes = max_bytes
-        self.stale_if_error = stale_if_error
-        self._pairs = pairs
-        self._headers: Headers | None = None
-
-    @property
-    def tag(self) -> str:
-        """Return what every answer to it can be purged by."""
-        return tag_of(self.upstream, self.target)
-
-    @property
-    def headers(self) -> Headers:
-        """Return what the call sends; a call of which nothing is stored is never asked."""
-        if self._headers is None:
-            self._headers = Headers([(name.lower(), value) for name, value in self._pairs])
-        return self._headers
-
-
 class _Passing:
     """Looks at the answer to a call of which the last one's wasn't to be stored."""
 
     __slots__ = ("_calls", "_sent", "_stamp", "_wanted")
 
-    def __init__(self, calls: CachedCalls, wanted: _Wanted, sent: float, stamp: Stamp) -> None:
+    def __init__(self, calls: CachedCalls, wanted: Wanted, sent: float, stamp: Stamp) -> None:
         self._calls = calls
         self._wanted = wanted
         self._sent = sent
         self._stamp = stamp
 
     def __call__(self, answer: Answered) -> Answered:
-        usable = self._wanted.usable
-        if usable is not None and not usable(answer):
-            return self._calls.passed(answer, self._wanted, self._sent)
         if not answer.headers.has_any(_TELLING):
             answer.source, answer.tags = "miss", (self._wanted.tag,)
             answer.reuse = composing.SILENT

@@ -447,6 +447,25 @@ async def test_what_is_not_usable_stands_for_nothing() -> None:
     assert [(await place.get("/b", **usable)).body for _ in range(2)] == [b"8", b"9"]
 
 
+@pytest.mark.parametrize(("directives", "judged"), [("max-age=10", 2), ("no-store", 0)])
+async def test_only_what_would_be_stored_is_judged(directives: str, judged: int) -> None:
+    """To judge means to read: a hit was judged when it came, and what passes isn't."""
+    upstream = Upstream(cache_control=directives)
+    place = Place(upstream)
+    seen: list[bytes] = []
+
+    def usable(answer: Answered) -> bool:
+        seen.append(answer.body)
+        return True
+
+    for target in ("/a", "/b", "/a", "/b", "/a"):
+        await place.get(target, usable=usable)
+    assert len(seen) == judged
+    place.clock.move(11)
+    await place.get(usable=usable)  # it might have to stand in
+    assert len(seen) == judged + bool(judged)
+
+
 async def test_who_waited_has_what_is_left_of_the_time() -> None:
     """The timeout is of the call as its caller sees it, the wait for an equal one included."""
     upstream = Upstream()
