@@ -67,6 +67,12 @@ class Keeper:
         asked = self._asked(passage, passage.method)
         return storing.kept(asked, response.status, response.headers, self.policy, now)
 
+    def fits(self, response: Response) -> bool:
+        """Say whether a body is known to be small enough to be stored, before it is there."""
+        if response.body is not None:
+            return len(response.body) <= self.policy.largest
+        return response.ended or (response.headers.get("content-length") or "").isdigit()
+
     def _asked(self, passage: Passage, method: str) -> storing.Asked:
         credentials = self.policy.shared and "authorization" in passage.headers
         return storing.Asked(method, passage.asked.no_store, credentials and self.forwards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from extproc.caching import answering
+from extproc.caching import status as cache_status
 from extproc.caching.asking import NOTHING
 
 if TYPE_CHECKING:
@@ -104,3 +105,19 @@ class Passage:
         if self.by_body:
             return answering.all_of(entry, self.headers, now)
         return answering.answer(entry, self.headers, self.method, now)
+
+    def said(self, status: int, *, stored: bool, detail: str = "") -> str:
+        """Return what Cache-Status says of an answer that the upstream gave.
+
+        Args:
+            status: of the answer.
+            stored: it is stored, as far as is known.
+            detail: why it isn't.
+        """
+        return cache_status.forwarded(
+            self.why,
+            status=status if self.conditions else 0,
+            stored=stored,
+            collapsed=self.waited,
+            detail=detail,
+        )

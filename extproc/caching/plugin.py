@@ -390,13 +390,9 @@ class Cache(Plugin):
             # Plugins before the cache may change the headers before the body is there.
             passage.kept, passage.pieces = kept, []
             passage.fields = Headers(response.headers.items())
-        said = cache_status.forwarded(
-            passage.why,
-            status=response.status if passage.conditions else 0,
-            stored=not kept.why_not,
-            collapsed=passage.waited,
-            detail=kept.why_not,
-        )
+        # How large a body is that comes in pieces nobody knows, and what is said here is sent.
+        stored = not kept.why_not and self._keeper.fits(response)
+        said = passage.said(response.status, stored=stored, detail=kept.why_not)
         cache_status.say(response.headers, said)
         if response.ended and passage.pieces is not None:
             self._store(request, passage, response)
@@ -423,6 +419,7 @@ class Cache(Plugin):
         passage.size += len(body)
         if passage.size > self.policy.largest:
             self._not_stored(request, passage, response, "too-large")
+            self._corrects(passage, response, "too-large")
             self._count(request, "too-large")
             return
         passage.pieces.append(body)
@@ -430,9 +427,16 @@ class Cache(Plugin):
             self._store(request, passage, response)
 
     def _store(self, request: Request, passage: Passage, response: Response) -> None:
-        if self._keeper.store(request, passage, response):
+        stored = self._keeper.store(request, passage, response)
+        if stored:
             self._count(request, "stored")
+        self._corrects(passage, response, "" if stored else "content-range")
         self._land(passage)
+
+    def _corrects(self, passage: Passage, response: Response, why_not: str) -> None:
+        """Say what became of a response, where its headers weren't sent before its body."""
+        said = passage.said(response.status, stored=not why_not, detail=why_not)
+        cache_status.correct(response.headers, said)
 
     def _note(self, request: Request, outcome: str) -> None:
         """Put what became of a lookup into the record and the metrics."""

@@ -16,6 +16,14 @@ def say(headers: Headers, said: str) -> None:
     headers["cache-status"] = f"{others}, {said}" if others else said
 
 
+def correct(headers: Headers, said: str) -> None:
+    """Say something else in place of what `say` said, unless that was taken out since."""
+    known = headers.get("cache-status")
+    if known is not None:
+        others = known.rpartition(", ")[0]
+        headers["cache-status"] = f"{others}, {said}" if others else said
+
+
 def hit(left: float) -> str:
     """Return the field of an answer out of the store.
 

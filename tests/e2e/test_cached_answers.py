@@ -56,6 +56,20 @@ routes:
     authentication: none
     cache: {ttl: 1s, stale_if_error: 5m, stale_while_revalidate: 5m}
     aggregate: {calls: *calls, response: "{main: main.path, more: more.path}"}
+  - name: large
+    match: {path: "/large/{size}"}
+    authentication: none
+    cache: {ttl: 60s, max_bytes: 100B}
+    aggregate:
+      calls: {some: {upstream: plain, path: "/say/{request.params.size}"}}
+      response: "some"
+  - name: shaped
+    match: {path: "/shaped/{size}", methods: [GET]}
+    authentication: none
+    cache: {ttl: 60s, max_bytes: 100B}
+    upstream: plain
+    rewrite: {path: "/say/{request.params.size}"}
+    response: {body: "[@, @]"}
   - name: view
     match: {path: /view}
     cache: {ttl: 60s}
@@ -93,6 +107,8 @@ BROKEN: set[str] = set()
 
 def says(got: Got) -> Say:
     """Say who is calling."""
+    if got.path.startswith("/say/") and got.path[5:].isdigit():
+        return Say("x" * int(got.path[5:]))
     if got.path.startswith("/say/"):
         return Say(got.path, headers=SAID[got.path.removeprefix("/say/")])
     if got.path == "/broken" or got.path in BROKEN:
@@ -177,6 +193,21 @@ def test_a_partial_answer_in_the_background_leaves_it_too(place: Gateway) -> Non
         reply = get(place, "/behind")
         assert (reply.status, reply.json) == (200, whole.json)
         assert "hit" in reply.headers["cache-status"]
+
+
+@pytest.mark.parametrize(
+    ("path", "stored"),
+    [("/large/90", True), ("/large/110", False), ("/shaped/40", True), ("/shaped/90", False)],
+)
+def test_what_is_too_large_is_not_said_to_be_stored(
+    place: Gateway,
+    path: str,
+    stored: bool,  # noqa: FBT001 - one case
+) -> None:
+    """What is bounded is the body as it is stored: composed, or shaped."""
+    status = get(place, path).headers["cache-status"]
+    assert ("; stored" in status, "too-large" in status) == (stored, not stored)
+    assert ("; hit" in get(place, path).headers["cache-status"]) is stored
 
 
 def test_a_view_by_header_is_part_of_the_key(place: Gateway) -> None:
