@@ -46,6 +46,7 @@ _SAFE = ("GET", "HEAD")
 _PRECONDITIONS = ("if-match", "if-unmodified-since")
 _NOT_MODIFIED = 304
 _GATEWAY_TIMEOUT = 504
+_NOT_THAT_PART = "content-range"  # a 206 isn't the part that it says it is
 # Reasons that say nothing of the next answer to the same request.
 _OF_THIS_TIME = frozenset({"request-no-store", "error", "local-reply"})
 
@@ -430,7 +431,7 @@ class Cache(Plugin):
         stored = self._keeper.store(request, passage, response)
         if stored:
             self._count(request, "stored")
-        self._corrects(passage, response, "" if stored else "content-range")
+        self._corrects(passage, response, "" if stored else _NOT_THAT_PART)
         self._land(passage)
 
     def _corrects(self, passage: Passage, response: Response, why_not: str) -> None:
