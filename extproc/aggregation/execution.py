@@ -307,7 +307,7 @@ class Execution:
             stale_if_error=call.stale,
             about=self._telling.about,
             alike=call.path.source,
-            usable=call.is_read if call.stale else None,
+            usable=call.is_read,
         )
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._under.flying[future] = [leg, *equal]

@@ -70,6 +70,11 @@ routes:
     upstream: plain
     rewrite: {path: "/say/{request.params.size}"}
     response: {body: "[@, @]"}
+  - name: page
+    match: {path: /page}
+    aggregate:
+      calls: {part: {upstream: plain, path: /page}}
+      response: "part.path"
   - name: view
     match: {path: /view}
     cache: {ttl: 60s}
@@ -103,6 +108,7 @@ SAID = {
 
 
 BROKEN: set[str] = set()
+PAGES = [b"<html>sorry</html>"]
 
 
 def says(got: Got) -> Say:
@@ -113,6 +119,9 @@ def says(got: Got) -> Say:
         return Say(got.path, headers=SAID[got.path.removeprefix("/say/")])
     if got.path == "/broken" or got.path in BROKEN:
         return Say(status=500)
+    if got.path == "/page":
+        headers = {"cache-control": "max-age=3600"}
+        return Say({"path": "/page"}, headers=headers, body=PAGES.pop() if PAGES else None)
     if got.path == "/brief":
         return Say(1, headers={"cache-control": "max-age=30"})
     return Say({"path": got.path, "user": got.headers.get("x-user", "")})
@@ -208,6 +217,14 @@ def test_what_is_too_large_is_not_said_to_be_stored(
     status = get(place, path).headers["cache-status"]
     assert ("; stored" in status, "too-large" in status) == (stored, not stored)
     assert ("; hit" in get(place, path).headers["cache-status"]) is stored
+
+
+def test_a_part_that_cannot_be_read_is_not_kept(place: Gateway, upstream: Counting) -> None:
+    """An error page that says 200 is over when the upstream has recovered."""
+    assert get(place, "/page").status == 502
+    for _ in range(2):
+        assert get(place, "/page").json == "/page"
+    assert upstream.count("/page") == 2
 
 
 def test_a_view_by_header_is_part_of_the_key(place: Gateway) -> None:
