@@ -54,9 +54,9 @@ def serve(
     twice = [one for one in listen if listen.count(one) > 1]
     if twice:
         fail(f"--listen {twice[0]}: given twice; each worker needs an address of its own", 2)
+    chosen = _server(server, listen, secure=tls_cert is not None)
     if tls_cert is not None and tls_key is not None:
         _readable(tls_cert, tls_key, tls_client_ca)
-    chosen = _server(server, listen, secure=tls_cert is not None)
     pollable(busy_poll, chosen)
     assembled(gateway)
     from extproc.core.errors import ConfigFault
