@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from extproc.adapters import unix_sockets
+from extproc.core.addresses import is_address
 from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
@@ -152,7 +153,7 @@ class AdminServer:
         if self._address.startswith("unix:"):
             return True
         host = self._address.rpartition(":")[0].strip("[]")
-        return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+        return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -214,15 +215,7 @@ def _is_local_name(host: str) -> bool:
     """Say whether a Host header, with or without a port, is an address or this machine's name."""
     name, _, port = host.rpartition(":")
     name = name if name and port.isdecimal() else host
-    return name.lower() == "localhost" or _is_address(name.removeprefix("[").removesuffix("]"))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return name.lower() == "localhost" or is_address(name.removeprefix("[").removesuffix("]"))
 
 
 async def _handled(

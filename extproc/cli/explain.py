@@ -58,7 +58,9 @@ def explain(
     if recorded:
         told = _recorded(gateway, request_id, decisions)
     else:
-        if not _is_address(address):
+        from extproc.core.addresses import is_address
+
+        if not is_address(address):
             _usage(f"--address {address}: expected an IP address such as 192.0.2.1")
         raw = _raw(method, url, header or [], request, body)
         told = _told(gateway, raw, address, _content(response) if response else None)
@@ -75,16 +77,6 @@ def explain(
 
 def _usage(message: str) -> NoReturn:
     fail(f"extproc explain: {message}", _USAGE)
-
-
-def _is_address(text: str) -> bool:
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _raw(

@@ -79,9 +79,9 @@ def levels(outside: bytes) -> int:
     return max(accumulate(steps), default=0)
 
 
-def may_hold_large_integer(outside: bytes) -> bool:
-    """Say whether some number has as many digits as one of more than 64 bits."""
-    return _MAY_BE_TOO_LONG in outside.translate(_DIGITS)
+def may_hold_large_integer(data: bytes) -> bool:
+    """Say whether there are as many digits in a row as an integer of more than 64 bits has."""
+    return _MAY_BE_TOO_LONG in data.translate(_DIGITS)
 
 
 def says_json(values: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -57,6 +56,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
+from extproc.core.addresses import is_address
 from extproc.envoy_config.shapes import (
     NOWHERE_CLUSTER,
     SERVICE_CLUSTER,
@@ -179,15 +179,6 @@ def _assignment(
 
 def _endpoint_address(url: EndpointUrl) -> Address:
     return address(f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}")
-
-
-def is_address(host: str) -> bool:
-    """Say whether a host is an IP address, which needs no resolving."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _on_another_worker() -> RetryPolicy:

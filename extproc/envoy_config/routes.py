@@ -46,9 +46,10 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
+from extproc.core.addresses import is_address
 from extproc.core.chain import BodyMode, Modes
 from extproc.core.verdict import NAMESPACE, UPSTREAM_HEADER, WITH_HOST
-from extproc.envoy_config.clusters import is_address, upstream_cluster
+from extproc.envoy_config.clusters import upstream_cluster
 from extproc.envoy_config.matching import (
     IDEMPOTENT,
     Refused,

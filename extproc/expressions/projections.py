@@ -12,6 +12,7 @@ import jmespath
 import orjson
 from jmespath.exceptions import IncompleteExpressionError, JMESPathError, LexerError, ParseError
 
+from extproc.core.strict_json import may_hold_large_integer
 from extproc.expressions.conditions import NotAnExpression
 from extproc.expressions.shaping import Shaping, TooMuchWork, Unknown, shape_of
 from extproc.expressions.templates import number_text
@@ -25,9 +26,6 @@ class NotJson(ValueError):
 
 
 DEEPEST = 200  # levels; `orjson` writes 254, and an answer puts some around what it takes
-# Digits alone matter: nineteen in a row may be more than 64 bits.
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_MAY_BE_TOO_LONG = b"0" * 19
 
 
 def parsed(body: bytes) -> Any:
@@ -37,7 +35,7 @@ def parsed(body: bytes) -> Any:
         NotJson: it isn't.
     """
     try:
-        if _MAY_BE_TOO_LONG in body.translate(_DIGITS):
+        if may_hold_large_integer(body):
             return _exactly(body)
         value = orjson.loads(body)
     except ValueError as error:

@@ -153,8 +153,8 @@ class Operated(abc.ABC):
         What starts may take its time, such as a hook of a plugin that waits for its database. Who
         stops this gateway then would kill it, and leave Envoy and workers to their own ends.
         """
-        starting: asyncio.Task[Any] = asyncio.ensure_future(self._start(copied))
-        stopping: asyncio.Task[Any] = asyncio.ensure_future(self._stop.wait())
+        starting = asyncio.ensure_future(self._start(copied))
+        stopping = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():

@@ -186,8 +186,8 @@ def test_a_listening_address_that_can_t_be_bound(tmp_path: Path) -> None:
     routes = "routes: [{name: any, match: {path: /*}, upstream: u}]\n"
     upstreams = "upstreams: {u: {endpoints: ['http://127.0.0.1:9']}}\n"
     admin = f"admin: {{address: '127.0.0.1:{free_port()}'}}\n"
-    head = f"version: 1\nlistener: {{address: '127.0.0.1:1'}}\n{admin}"
-    file.write_text(f"{head}{upstreams}defaults: {{authentication: none}}\n{routes}")
+    first = f"version: 1\nlistener: {{address: '127.0.0.1:1'}}\n{admin}"
+    file.write_text(f"{first}{upstreams}defaults: {{authentication: none}}\n{routes}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for address, why in (

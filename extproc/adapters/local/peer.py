@@ -100,7 +100,12 @@ class Peer(asyncio.Protocol):
 
     def _rested(self) -> None:
         self._resting = False
-        if self._blocked_since is None and not self._transport.is_closing():
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, unless something else still keeps from it."""
+        kept = self._resting or self._blocked_since is not None
+        if not kept and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _end_all(self) -> None:
@@ -173,9 +178,7 @@ class Peer(asyncio.Protocol):
         self._handle(left)
         self.flush()
         self._end_all()
-        closing = self._transport.is_closing()
-        if self._blocked_since is None and not self._resting and not closing:
-            self._transport.resume_reading()
+        self._read_on()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Abandon every call."""
