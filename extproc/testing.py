@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Replicas
+    from extproc.core.room import Room
 
 
 class ManualClock:
@@ -156,10 +157,11 @@ class Scripted:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        room: Room | None = None,
         host: str = "",
     ) -> Answered:
         """Answer a call to `upstream` + `target`."""
-        del method, body, timeout, max_bytes, host
+        del method, body, timeout, max_bytes, room, host
         return self._answer(upstream + target, list(headers))
 
     async def fetch(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.failures import Unusable
+from extproc.core.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,18 @@ class Bounds:
 
 
 class Budget:
-    """What is left of an exchange's bounds."""
+    """What is left of an exchange's bounds.
 
-    __slots__ = ("_all", "_bytes", "_calls")
+    Attributes:
+        room: what all its calls together may read.
+    """
+
+    __slots__ = ("_all", "_bytes", "_calls", "room")
 
     def __init__(self, bounds: Bounds) -> None:
         self._calls = bounds.calls
         self._all = self._bytes = bounds.bytes
+        self.room = Room(bounds.bytes)
 
     @property
     def taken(self) -> int:

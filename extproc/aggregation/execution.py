@@ -303,6 +303,7 @@ class Execution:
             body=outgoing.body,
             timeout=seconds,
             max_bytes=self._budget.most(call.max_bytes),
+            room=self._budget.room,
             identity=outgoing.identity,
             stale_if_error=call.stale,
             about=self._telling.about,

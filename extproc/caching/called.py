@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from extproc.caching.flights import Flight
     from extproc.caching.making import Stamp
     from extproc.core.ports import Names, Services
+    from extproc.core.room import Room
+
 
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
@@ -62,6 +64,7 @@ class CachedCalls:
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        room: Room | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
@@ -82,6 +85,7 @@ class CachedCalls:
                 body=body,
                 timeout=timeout,
                 max_bytes=max_bytes,
+                room=room,
             )
             if method in SAFE:
                 return _through(made, self._told(self._now()))
@@ -94,6 +98,7 @@ class CachedCalls:
             headers,
             timeout,
             max_bytes,
+            room,
             stale_if_error,
             about,
             (upstream, alike) if alike else None,
@@ -102,7 +107,13 @@ class CachedCalls:
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
         made = self._call(
-            upstream, method, target, headers=headers, timeout=timeout, max_bytes=max_bytes
+            upstream,
+            method,
+            target,
+            headers=headers,
+            timeout=timeout,
+            max_bytes=max_bytes,
+            room=room,
         )
         return _through(made, _Passing(self, wanted, self._now(), self._responses.stamp))
 
@@ -228,7 +239,7 @@ class CachedCalls:
         return None
 
     async def _revalidated(self, wanted: Wanted, entry: Entry, flight: Flight) -> None:
-        wanted.until = None  # nobody waits
+        wanted.until = wanted.room = None  # nobody waits
         try:
             await self._made(wanted, entry)
         except UpstreamFault:
@@ -271,6 +282,7 @@ class CachedCalls:
             headers=[*wanted.headers.items(), *conditions],
             timeout=timeout,
             max_bytes=wanted.max_bytes,
+            room=wanted.room,
         )
 
     def _instead(self, wanted: Wanted, entry: Entry | None) -> Answered | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from extproc.core.ports import Answered, Names
+    from extproc.core.room import Room
 
 
 class Wanted:
@@ -24,6 +25,7 @@ class Wanted:
         timeout: as for `CachedCaller.call`.
         until: by the monotonic clock, when that is over; None before somebody waits.
         max_bytes: as for `CachedCaller.call`.
+        room: as for `CachedCaller.call`.
         stale_if_error: as for `CachedCaller.call`.
         about: as for `CachedCaller.call`.
         kind: what it has in common with others; None for nothing.
@@ -37,6 +39,7 @@ class Wanted:
         "key",
         "kind",
         "max_bytes",
+        "room",
         "stale_if_error",
         "target",
         "timeout",
@@ -53,6 +56,7 @@ class Wanted:
         pairs: Sequence[tuple[str, str]],
         timeout: float | None,
         max_bytes: int | None,
+        room: Room | None,
         stale_if_error: float,
         about: Callable[[], Names] | None,
         kind: tuple[str, str] | None,
@@ -67,6 +71,7 @@ class Wanted:
         self.timeout = timeout
         self.until: float | None = None
         self.max_bytes = max_bytes
+        self.room = room
         self.stale_if_error = stale_if_error
         self._pairs = pairs
         self._headers: Headers | None = None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from extproc.core.headers import Headers
     from extproc.core.principal import Principal
+    from extproc.core.room import Room
+
 
 T = TypeVar("T")
 
@@ -144,6 +146,7 @@ class Caller(Protocol):
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        room: Room | None = None,
         host: str = "",
     ) -> Awaitable[Answered]:
         """Make one call.
@@ -156,6 +159,8 @@ class Caller(Protocol):
             body: bytes; empty for none.
             timeout: seconds for the whole call; None for the upstream's own.
             max_bytes: the largest body that is read; None for the gateway's bound.
+            room: what it reads is taken of this, which other calls may share; None for no other
+                bound.
             host: the Host that the upstream gets; by default its name under `upstreams:`.
 
         Raises:
@@ -180,6 +185,7 @@ class CachedCaller(Protocol):
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        room: Room | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
@@ -196,6 +202,7 @@ class CachedCaller(Protocol):
             body: as for `Caller.call`.
             timeout: as for `Caller.call`.
             max_bytes: as for `Caller.call`.
+            room: as for `Caller.call`.
             identity: all that the upstream is told of who is calling, as one text; answers are
                 shared only where it is equal. Empty where it is told nothing.
             stale_if_error: seconds past its lifetime for which a stored answer may stand in for a
@@ -225,6 +232,7 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        room: Room | None = None,
         identity: str = "",
         stale_if_error: float = 0.0,
         about: Callable[[], Names] | None = None,
@@ -240,6 +248,7 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
             body=body,
             timeout=timeout,
             max_bytes=max_bytes,
+            room=room,
         )
 
     return made

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from extproc.core.ports import Clock, Log, Observer
+    from extproc.core.room import Room
     from extproc.offline.trace import Trace
 
 
@@ -32,10 +33,11 @@ class Nothing:
         body: bytes = b"",
         timeout: float | None = None,  # noqa: ASYNC109 - the port's
         max_bytes: int | None = None,
+        room: Room | None = None,
         host: str = "",
     ) -> Answered:
         """Note a call and fail."""
-        del headers, body, timeout, max_bytes, host
+        del headers, body, timeout, max_bytes, room, host
         self._trace.notes.append(f"would call {method} {upstream} {target}")
         raise UpstreamFault("connect", "nothing is called offline")
 

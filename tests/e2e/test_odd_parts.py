@@ -89,6 +89,9 @@ routes:
   - name: broken
     match: {path: "/broken/{how}"}
     aggregate: {deadline: 8s, calls: {dead: {upstream: dead, path: /x, required: false}, cut: {upstream: u, path: /cut, required: false}, hangs: {upstream: hasty, path: /hangs/7, required: false}, said: {upstream: u, path: /fails, required: false}}, response: "[dead, cut, hangs, said]"}
+  - name: together
+    match: {path: /together}
+    aggregate: {deadline: 4s, max_bytes: 100KiB, calls: {one: {upstream: u, path: /most/1}, two: {upstream: u, path: /most/2}}, response: "[one, two]"}
   - name: orders
     match: {path: "/orders/{id}"}
     aggregate: {deadline: 8s, calls: {one: {upstream: u, path: "/slow/{request.params.id}"}}, response: one}
@@ -111,6 +114,8 @@ SAYS = {
     ),
     "/shaped": Say({"path": 1}, headers={"cache-control": "max-age=60", "vary": "x-own"}),
     "/fails": Say(status=500),
+    "/most/1": Say(body=b"x" * 60_000, length=90_000),
+    "/most/2": Say(body=b"x" * 60_000, length=90_000),
     "/slow/new": Say(1, after=3),
     "/cut": Say(body=b"", length=10, then="close"),
     "/charge/y": Say(status=500),
@@ -164,6 +169,12 @@ def test_an_odd_part_is_nobody_elses_trouble(
         reply = place.ask(target)
         assert (reply.status, reply.json) == (200, {"one": "D"})
         assert {one.result().status for one in good} == {200}
+
+
+def test_what_arrives_at_once_is_bounded(place: Gateway) -> None:
+    """Neither is too large, nor at its end: the second one fails when both together are."""
+    reply = place.ask("/together")
+    assert (reply.status, reply.reason) == (502, "part_failed")
 
 
 def test_a_failure_stays_one(place: Gateway) -> None:

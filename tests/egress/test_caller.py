@@ -18,6 +18,7 @@ from extproc.adapters.egress.caller import EgressCaller
 from extproc.adapters.http2.replies import Head
 from extproc.adapters.timers import Timers
 from extproc.core.errors import UpstreamFault
+from extproc.core.room import Room
 from tests.support.places import short_folder
 from tests.support.waiting import until_async
 
@@ -100,8 +101,22 @@ def hang(_peer: Peer, _stream: int, _request: object) -> None:
     """Say nothing."""
 
 
+def some(peer: Peer, stream: int, _request: object) -> None:
+    """Send 6000 bytes of an answer, and no end."""
+    peer.h2.send_headers(stream, [(":status", "200")])
+    peer.h2.send_data(stream, b"x" * 6000)
+
+
+def broken(peer: Peer, stream: int, request: object) -> None:
+    """The same, but it breaks off."""
+    some(peer, stream, request)
+    peer.break_off(stream)
+
+
 NEVER: dict[str, Callable[[Peer, int, dict[str, str]], None]] = {
     "/hang": hang,
+    "/some": some,
+    "/broken": broken,
     "/reset": Peer.break_off,
     "/late": Peer.late,
 }
@@ -178,6 +193,30 @@ async def test_a_cancelled_call_is_cancelled_there(place: Place) -> None:
     await until_async(lambda: len(place.peers[0].requests) == 3)
     task.cancel()
     await until_async(lambda: len(place.peers[0].reset) == 3)
+
+
+async def test_what_arrives_at_once_has_one_room(place: Place) -> None:
+    """Each is small enough; what doesn't fit with the others fails, and gives its share back."""
+    room = Room(10_000)
+    first = place.caller.call("up", "GET", "/some", room=room)
+    await until_async(lambda: room.left == 4000)
+    with pytest.raises(UpstreamFault, match="10000 bytes together") as caught:
+        await place.get("/some", room=room)
+    assert caught.value.reason == "too_large"
+    assert room.left == 4000
+    assert await place.get("/fits", room=room) == b"/fits"
+    assert room.left == 3995  # what was answered is held
+    first.cancel()
+    assert room.left == 9995
+
+
+@pytest.mark.parametrize("target", ["/broken", "/late", "/die", "/large", "/bomb"])
+async def test_what_is_let_go_makes_room(place: Place, target: str) -> None:
+    """However a call fails."""
+    room = Room(100_000)
+    with pytest.raises(UpstreamFault):
+        await place.get(target, room=room, timeout=0.3)
+    assert room.left == 100_000
 
 
 async def test_what_was_never_looked_at_is_asked_once_more(place: Place) -> None:

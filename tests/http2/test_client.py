@@ -25,6 +25,7 @@ from extproc.adapters.http2.fields import literal
 from extproc.adapters.http2.frames import Flag, Kind
 from extproc.adapters.http2.limits import Limits
 from extproc.adapters.http2.replies import ReplyReader
+from extproc.core.room import Room
 from tests.http2.peers import EMPTIED, cut, data, goaway, headers, resets
 
 MOST = 100_000
@@ -177,7 +178,23 @@ def test_a_body_that_is_larger_than_wanted() -> None:
     sent = headers(stream.id, block=FINE) + data(stream.id, b"x" * 11)
     (event,) = client.receive(sent, 0.0)
     assert isinstance(event, AnswerTooLarge)
+    assert not event.together
     assert resets(client.out.take()) == [(stream.id, ErrorCode.CANCEL)]
+
+
+def test_bodies_that_are_larger_than_wanted_together() -> None:
+    """The one whose piece doesn't fit any more is reset; the other goes on."""
+    client, room = fresh(), Room(10)
+    one, other = (client.request(REQUEST, b"", 10, 0.0, room) for _ in range(2))
+    sent = b"".join(headers(s.id, block=FINE) + data(s.id, b"x" * 6) for s in (one, other))
+    (event,) = client.receive(sent, 0.0)
+    assert isinstance(event, AnswerTooLarge)
+    assert event.stream is other
+    assert event.together
+    assert resets(client.out.take()) == [(other.id, ErrorCode.CANCEL)]
+    (event,) = client.receive(data(one.id, b"x" * 4, end=True), 0.0)
+    assert isinstance(event, AnswerCame)
+    assert room.left == 0
 
 
 @pytest.mark.parametrize(

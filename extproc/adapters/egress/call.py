@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.client import Asked
     from extproc.adapters.http2.replies import Head
     from extproc.adapters.timers import Entry
+    from extproc.core.room import Room
+
 
 _HEADERS = 32 << 10
 # Envoy says in it, with its response flags, that an answer is its own; see `local_replies.marked`.
@@ -37,6 +39,7 @@ class Call(asyncio.Future[Answered]):
         block: the request's header block.
         sent: the request's body.
         most: the largest body of an answer.
+        room: what it reads is taken of this; None for no other bound.
         repeatable: it may be made once more if the server never looked at it.
         link: where it was made; None before.
         stream: on which stream.
@@ -51,18 +54,25 @@ class Call(asyncio.Future[Answered]):
         "link",
         "most",
         "repeatable",
+        "room",
         "sent",
         "stream",
         "timer",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, block: bytes, sent: bytes, most: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        block: bytes,
+        sent: bytes,
+        most: int,
+        room: Room | None = None,
     ) -> None:
         super().__init__(loop=loop)
         self.block = block
         self.sent = sent
         self.most = most
+        self.room = room
         self.repeatable = True
         self.link: Link | None = None
         self.stream: Asked | None = None
@@ -102,7 +112,7 @@ class Call(asyncio.Future[Answered]):
         self._settle()
         if self.link is not None and self.stream is not None:
             self.link.cancel(self.stream)
-            self.stream = None
+            self.dropped()
 
     def _settle(self) -> None:
         if self.timer is not None:
@@ -111,20 +121,31 @@ class Call(asyncio.Future[Answered]):
 
     # ---- what the link says
 
-    def too_large(self) -> None:
-        """The body is larger than what is wanted."""
-        self.fail("too_large", f"the answer is larger than {self.most} bytes")
+    def too_large(self, *, together: bool) -> None:
+        """The body is larger than what is wanted, or than what all may have together."""
+        self.dropped()
+        if together and self.room is not None:
+            self.fail("too_large", f"the answers are larger than {self.room.most} bytes together")
+        else:
+            self.fail("too_large", f"the answer is larger than {self.most} bytes")
+
+    def dropped(self) -> None:
+        """Its stream is over without an answer; what came is let go."""
+        if self.stream is not None and self.room is not None:
+            self.room.left += self.stream.size
+        self.stream = None
 
     def answered(self, head: Head, pieces: list[bytes], trailers: Fields) -> None:
         """The answer is whole."""
         if self.done():
             return
         self._settle()
-        self.stream = None
         try:
             answer = _answer(head, pieces, trailers, self.most)
             self.set_result(answer if self._through is None else self._through(answer))
+            self.stream = None
         except Exception as fault:  # noqa: BLE001 - whoever waits is told
+            self.dropped()
             self.set_exception(fault)
         self._told()
 

@@ -16,6 +16,8 @@ from extproc.adapters.timers import Timers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from extproc.core.room import Room
+
 
 _LONGEST = 60.0
 _LARGEST = 8 << 20
@@ -59,6 +61,7 @@ class EgressCaller:
         body: bytes = b"",
         timeout: float | None = None,
         max_bytes: int | None = None,
+        room: Room | None = None,
         host: str = "",
     ) -> Call:
         """Make one call; see `Caller.call`."""
@@ -69,7 +72,7 @@ class EgressCaller:
             return self._never("protocol", f"the request can't be written: {error}")
         if len(written) > MAX_FRAME:
             return self._never("too_large", "the request's headers are too large")
-        made = Call(self._loop, written, body, most)
+        made = Call(self._loop, written, body, most, room)
         seconds = _LONGEST if timeout is None else timeout
         if seconds <= 0:
             made.late()

@@ -58,7 +58,7 @@ class Link(asyncio.Protocol):
     def make(self, call: Call) -> None:
         """Make a call; what is made in one turn of the loop leaves together."""
         now = self._loop.time() if call.sent else 0.0
-        stream = self.connection.request(call.block, call.sent, call.most, now)
+        stream = self.connection.request(call.block, call.sent, call.most, now, call.room)
         stream.owner = call
         call.link, call.stream = self, stream
         if not self._flushing:
@@ -114,8 +114,7 @@ class Link(asyncio.Protocol):
         elif type(event) is AnswerTooLarge:
             call = event.stream.owner
             if call is not None:
-                call.stream = None  # it was reset
-                call.too_large()
+                call.too_large(together=event.together)
         elif isinstance(event, StreamEnded):
             self._broken(event.stream, event.code)
         elif isinstance(event, ConnectionEnded):
@@ -126,7 +125,7 @@ class Link(asyncio.Protocol):
         stream.owner = None
         if call is None or call.done():
             return
-        call.stream = None
+        call.dropped()
         if call.timer is not None and Timers.is_near(call.timer, self._loop.time()):
             call.late()  # Envoy keeps the same time, and ends an answer that has begun like this
         elif code != ErrorCode.REFUSED_STREAM:
@@ -154,7 +153,7 @@ class Link(asyncio.Protocol):
             call: Call | None = stream.owner
             stream.owner = None
             if call is not None:
-                call.stream = None
+                call.dropped()
                 call.fail(reason, detail)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.connection import Connection
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from extproc.adapters.http2.connection import Event
     from extproc.adapters.http2.limits import Limits
 
+
 _DATA, _HEADERS = int(Kind.DATA), int(Kind.HEADERS)
 _END_STREAM = int(Flag.END_STREAM)
 _END_HEADERS = int(Flag.END_HEADERS)
@@ -26,6 +27,19 @@ _FINAL = 200
 _EARNED = 8  # frames without work that each request lets the peer send: windows, pings
 
 
+class Room(Protocol):
+    """What the bodies of several answers may hold together.
+
+    Attributes:
+        left: bytes.
+    """
+
+    left: int
+
+    def takes(self, size: int) -> bool:
+        """Take so many bytes; False, and nothing is taken, if that many aren't left."""
+
+
 class Asked(Stream):
     """A stream with a request of ours and what has come of its answer.
 
@@ -34,6 +48,7 @@ class Asked(Stream):
         pieces: of the body.
         size: of the pieces together.
         most: the largest body that is wanted.
+        room: what its body takes is taken of this; None for no other bound.
         trailers_came: the fields behind the body.
     """
 
@@ -41,11 +56,14 @@ class Asked(Stream):
     size = 0
     trailers_came: tuple[tuple[str, str], ...] = ()
 
-    def __init__(self, identifier: int, credit: int, window: int, most: int) -> None:
+    def __init__(
+        self, identifier: int, credit: int, window: int, most: int, room: Room | None
+    ) -> None:
         self.id = identifier
         self.credit = credit
         self.window = window
         self.most = most
+        self.room = room
         self.pieces: list[bytes] = []
 
 
@@ -77,7 +95,9 @@ class ClientConnection(Connection[Head]):
             len(self.streams) < self.peer_streams and self._table.last < _LAST_STREAM
         )
 
-    def request(self, block: bytes, body: bytes, most: int, now: float) -> Asked:
+    def request(
+        self, block: bytes, body: bytes, most: int, now: float, room: Room | None = None
+    ) -> Asked:
         """Make a request, where `takes_more`.
 
         Args:
@@ -85,11 +105,12 @@ class ClientConnection(Connection[Head]):
             body: bytes; empty for none.
             most: the largest body of an answer that is wanted.
             now: the monotonic time, seconds.
+            room: what the body of an answer is taken of; None for no other bound.
         """
         table = self._table
         number = table.last + 2 if table.last else 1
         table.last = number
-        stream = Asked(number, self._stream_window, self.out.initial, most)
+        stream = Asked(number, self._stream_window, self.out.initial, most, room)
         self.streams[number] = stream
         self._idle_frames.left += _EARNED
         block = self.out.opening(block)
@@ -166,9 +187,14 @@ class ClientConnection(Connection[Head]):
 
     def _took_piece(self, stream: Asked, payload: bytes) -> bool:
         """Take a piece of a body; False, and nothing has changed, if it may not come like that."""
-        whole = stream.size + len(payload)
-        if stream.head is None or whole > stream.most or not self._fits(stream, payload):
+        size, room = len(payload), stream.room
+        whole = stream.size + size
+        if stream.head is None or whole > stream.most or not (room is None or size <= room.left):
             return False
+        if not self._fits(stream, payload):
+            return False
+        if room is not None:
+            room.left -= size
         stream.size = whole
         stream.pieces.append(payload)
         return True
@@ -220,10 +246,12 @@ class ClientConnection(Connection[Head]):
         if stream.credit < 0:
             raise StreamFault(Violation.WINDOW_EXCEEDED)
         if payload:
-            stream.size += len(payload)
-            if stream.size > stream.most:
+            whole, room = stream.size + len(payload), stream.room
+            fits = whole <= stream.most
+            if not fits or not (room is None or room.takes(len(payload))):
                 self.cancel(stream)
-                return AnswerTooLarge(stream)
+                return AnswerTooLarge(stream, together=fits)
+            stream.size = whole
             stream.pieces.append(payload)
         if flags & _END_STREAM:
             self._remote_ended(stream)

@@ -45,9 +45,15 @@ class AnswerCame:
 
 @dataclass(slots=True)
 class AnswerTooLarge:
-    """The answer to a request of ours is larger than was wanted; its stream was reset."""
+    """The answer to a request of ours is larger than was wanted; its stream was reset.
+
+    Attributes:
+        stream: of the request.
+        together: it's what several may have together that is too little.
+    """
 
     stream: Stream
+    together: bool
 
 
 @dataclass(slots=True)
