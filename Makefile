@@ -45,7 +45,7 @@ soak: $(STAMP)  ## a million exchanges with resets and failing plugins: memory a
 
 protos: $(STAMP)  ## generated code from protos/
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. \
-	  protos/extproc/adapters/messages/*.proto
+	  protos/extproc/adapters/messages/*.proto protos/extproc/expressions/messages/*.proto
 
 reference: $(STAMP)  ## the tables of docs/gateway-file.md from the schema
 	$(BIN)/python -m docs.generate

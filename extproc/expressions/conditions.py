@@ -16,6 +16,7 @@ from cel_expr_python.ext import ext_strings
 
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
+from extproc.expressions.bounded import bounded
 from extproc.expressions.mistakes import explained
 from extproc.expressions.reads import keys_read, names_read, patterns_of
 
@@ -329,7 +330,8 @@ def compile_expression(
     """
     names = _names(response=response, parts=parts, body=body)
     try:
-        compiled = _environment(response, parts, body).compile(source)
+        environment = _environment(response, parts, body)
+        compiled = bounded(environment, environment.compile(source))
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)

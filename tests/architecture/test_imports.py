@@ -30,7 +30,8 @@ ONLY_IN = {
     "grpc": {"adapters"},
     "grpc_health": {"adapters"},
     "hpack": {"adapters"},
-    "google": {"adapters", "aggregation"},  # messages of upstreams, by their descriptors
+    # Messages of upstreams, by their descriptors; what CEL compiled.
+    "google": {"adapters", "aggregation", "expressions"},
     "aiohttp": {"adapters"},
     "yarl": {"adapters"},
     "redis": {"adapters"},
