@@ -9,7 +9,7 @@ from extproc.authorization.bodies import Read, WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
-from extproc.expressions.conditions import Condition, Context, Memory
+from extproc.expressions.conditions import Condition, Context, Memory, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,9 @@ class _Judge(Plugin):
     def _judged(self, request: Request, body: Any = None) -> Response | None:
         made = self._memory.get(request) if self._memory.applies else None
         if made is None:
-            made = self._judgement(Context(request, self._services.clock.now(), body=body))
+            context = Context(request, self._services.clock.now(), body=body)
+            context.taken = None if body is None else {}
+            made = self._judgement(context)
         facts = request.facts
         if facts.inputs is None:
             facts.inputs, facts.absent = made.inputs, made.absent
@@ -175,6 +177,7 @@ class AuthorizeBody(_Judge):
         """Take note of what the policies read of a body."""
         super().on_start(services)
         self.read = Read(self.conditions)
+        together(condition.expression for condition in self.conditions)
 
     def on_request_body(self, request: Request, body: bytes) -> Response | None:
         """Read the body strictly, then judge."""

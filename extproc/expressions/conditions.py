@@ -68,6 +68,7 @@ class Context:
         response: where there is one.
         parts: results of calls by name, in an aggregation.
         body: the request's, where the route asks for it.
+        taken: what CEL made of values already, by their names; None where that isn't kept.
     """
 
     request: Request
@@ -75,6 +76,7 @@ class Context:
     response: Response | None = None
     parts: Mapping[str, Any] | None = None
     body: Any = None
+    taken: dict[tuple[str, ...], tuple[list[Any], Any]] | None = None
 
 
 _GETTERS: dict[str, Callable[[Context], Any]] = {
@@ -172,17 +174,33 @@ class Expression:
     """
 
     def __init__(
-        self, source: str, compiled: Any, names: tuple[str, ...], parts: tuple[str, ...] = ()
+        self,
+        source: str,
+        compiled: Any,
+        names: tuple[str, ...],
+        parts: tuple[str, ...] = (),
+        environment: Any = None,
     ) -> None:
         self.source = source
         self.names = names
+        self._given = names  # what CEL is given; see `together`
         self._compiled = compiled
+        self._environment = environment  # None: nothing that CEL makes of values may be kept
         self._direct = _direct(source, parts)
         self._memory: Memory[Any] = Memory(names)
         self._query_names: tuple[str, ...] | None = ()
         if "request.query" in names:
             self._query_names = keys_read(source, "request.query", values=True)
         self.type: str = compiled.return_type().name()
+
+    @property
+    def keeps(self) -> bool:
+        """Say whether what CEL makes of values may be kept for others."""
+        return self._environment is not None
+
+    def gives(self, names: tuple[str, ...]) -> None:
+        """Give CEL these names from now on, which are more than it reads."""
+        self._given = names
 
     def value(self, context: Context) -> Any:
         """Evaluate to a plain Python value; `EvaluationFailed` where CEL says error.
@@ -204,14 +222,27 @@ class Expression:
         return known
 
     def _evaluated(self, context: Context) -> Any:
-        data = {name: self._get(name, context) for name in self.names}
         try:
-            result = self._compiled.eval(data=data)
+            if context.taken is not None and self._environment is not None:
+                result = self._compiled.eval(activation=self._taken(context.taken, context))
+            else:
+                data = {name: self._get(name, context) for name in self.names}
+                result = self._compiled.eval(data=data)
         except RuntimeError as error:  # too many iterations, or a text that UTF-8 can't say
             raise EvaluationFailed(self.source) from error
         if result.type().name() == "ERROR":
             raise EvaluationFailed(self.source)
         return result.plain_value()
+
+    def _taken(self, taken: dict[tuple[str, ...], tuple[list[Any], Any]], context: Context) -> Any:
+        """Return values as CEL has them: what it makes of one it keeps."""
+        names = self._given
+        values = [self._get(name, context) for name in names]
+        known = taken.get(names)
+        if known is None or known[0] != values:  # one and the same is equal without a look at it
+            made = self._environment.Activation(dict(zip(names, values, strict=True)))
+            known = taken[names] = (values, made)
+        return known[1]
 
     def _get(self, name: str, context: Context) -> Any:
         if name == "request.query":
@@ -220,6 +251,24 @@ class Expression:
         if getter is not None:
             return getter(context)
         return _fitting((context.parts or {}).get(name))
+
+
+def together(expressions: Iterable[Expression]) -> None:
+    """Let what reads a body share what CEL makes of it, if one context is `taken` from for all.
+
+    To take a large body over costs CEL far more than to judge it, and each would pay for it again.
+    So each is given what any of them reads, which costs next to nothing. Left alone is what builds
+    lists, as these would be kept as well, and what a query that can't be decoded is no matter of.
+    """
+    of_query = {"request.query", "request.queries"}
+    able = [
+        e
+        for e in expressions
+        if e.keeps and "request.body" in e.names and of_query.isdisjoint(e.names)
+    ]
+    given = tuple(sorted({name for expression in able for name in expression.names}))
+    for expression in able:
+        expression.gives(given)
 
 
 class EvaluationFailed(Exception):
@@ -331,11 +380,14 @@ def compile_expression(
     names = _names(response=response, parts=parts, body=body)
     try:
         environment = _environment(response, parts, body)
-        compiled = bounded(environment, environment.compile(source))
+        plain = environment.compile(source)
+        compiled = bounded(environment, plain)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
-    return Expression(source, compiled, names_read(source, names), parts)
+    # What it makes is kept with what it is given, and lists that it builds may be large.
+    keeping = environment if compiled is plain else None
+    return Expression(source, compiled, names_read(source, names), parts, keeping)
 
 
 def _patterns_compile(source: str) -> None:

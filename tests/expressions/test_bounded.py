@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from extproc.core.values import Request
 from extproc.expressions.bounded import MOST, bounded
-from extproc.expressions.conditions import Context, EvaluationFailed, compile_expression
+from extproc.expressions.conditions import (
+    Condition,
+    Context,
+    EvaluationFailed,
+    compile_expression,
+    condition,
+    together,
+)
 
 ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN})
 BUILDING = [
@@ -75,3 +82,44 @@ def test_what_builds_nothing_is_left_as_it_is() -> None:
     """There is nothing to bound."""
     plain = ENVIRONMENT.compile("b.all(i, i == 1) && {'a': [1]}.a == b")
     assert bounded(ENVIRONMENT, plain) is plain
+
+
+BODY = {"a": 1, "l": [1, 2], "big": [[]] * 100}
+
+
+def conditions(*sources: str) -> list[Condition]:
+    """Return conditions over a body that share what CEL makes of it."""
+    made = [condition(source, body=True) for source in sources]
+    together(one.expression for one in made)
+    return made
+
+
+def test_a_body_is_taken_over_once() -> None:
+    """Whatever else each of them reads; what builds lists or reads the query keeps nothing."""
+    sharing = conditions(
+        "request.body.a == 1",
+        "request.body.l.size() == 2 && request.method == 'GET'",
+        "principal.subject == '' && request.body.a == 1",
+        "request.body.l.filter(i, i == 1).size() == 1",
+        "request.query.size() == 0 && request.body.a == 1",
+        "request.method == 'GET'",
+    )
+    context = Context(Request(method="GET"), body=BODY, taken={})
+    assert [one.holds(context) for one in sharing] == [True] * 6
+    assert context.taken is not None
+    shared = ("principal.subject", "request.body", "request.method")
+    assert set(context.taken) == {shared, ("request.method",), ("request.query", "request.body")}
+
+
+def test_what_changed_is_taken_over_anew() -> None:
+    """A value that isn't the one that was taken over is never judged by the old one."""
+    (one, two) = conditions("request.body.a == 1", "request.body.a == 1 && request.method == 'GET'")
+    context = Context(Request(method="GET"), body=BODY, taken={})
+    assert one.holds(context)
+    assert two.holds(context)
+    context.body = {"a": 2}
+    assert not one.holds(context)
+    context.body = BODY
+    context.request.method = "POST"
+    assert one.holds(context)
+    assert not two.holds(context)
