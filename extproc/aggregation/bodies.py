@@ -28,13 +28,17 @@ class Body:
         """Return which names the holes read."""
         return tuple(dict.fromkeys(name for t in _templates(self.tree) for name in t.names))
 
-    def filled(self, context: Context) -> Any:
+    def filled(self, context: Context, *, but: frozenset[str] = frozenset()) -> Any:
         """Fill in; see `Template.value`.
+
+        Args:
+            context: what holes read.
+            but: texts with holes that read nothing but these are null.
 
         Raises:
             NoValue: a hole among text has none.
         """
-        return _filled(self.tree, context)
+        return _filled(self.tree, context, but)
 
 
 def body(source: Any, compiled: Callable[[str, tuple[str | int, ...]], Template]) -> Body:
@@ -73,11 +77,12 @@ def _templates(tree: Any) -> Iterator[Template]:
             yield from _templates(value)
 
 
-def _filled(tree: Any, context: Context) -> Any:
+def _filled(tree: Any, context: Context, but: frozenset[str]) -> Any:
     if isinstance(tree, Template):
-        return tree.value(context)
+        of_these = bool(but) and bool(tree.names) and but.issuperset(tree.names)
+        return None if of_these else tree.value(context)
     if isinstance(tree, dict):
-        return {name: _filled(value, context) for name, value in tree.items()}
+        return {name: _filled(value, context, but) for name, value in tree.items()}
     if isinstance(tree, list):
-        return [_filled(value, context) for value in tree]
+        return [_filled(value, context, but) for value in tree]
     return tree

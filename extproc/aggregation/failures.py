@@ -25,7 +25,7 @@ _PLAIN_NAME = re.compile(r"request(\.[a-z_][a-z0-9_-]*)+\Z", re.IGNORECASE)
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
 # What of a request is there or not as the client wants.
-_OF_CLIENT = frozenset(
+OF_CLIENT = frozenset(
     f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
 )
 
@@ -39,18 +39,22 @@ class Unusable(Exception):
         status: of the upstream, where `reason` is status; for gRPC the status of HTTP that says
             the same.
         lacks: what the request would have to hold, where that is the reason; else empty.
+        unfit: what the request holds can't be sent on.
     """
 
-    def __init__(self, reason: str, status: int = 0, *, lacks: str = "") -> None:
+    def __init__(
+        self, reason: str, status: int = 0, *, lacks: str = "", unfit: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.lacks = lacks
+        self.unfit = unfit
 
 
 def without(error: NoValue) -> Unusable:
     """Return the failure of a call that can't be made for want of a value."""
-    lacks = error.source if error.names and error.names <= _OF_CLIENT else ""
+    lacks = error.source if error.names and error.names <= OF_CLIENT else ""
     return Unusable("no_value", lacks=lacks)
 
 
@@ -68,12 +72,16 @@ def problem(error: CallFailed, main: str) -> Response:
 
     404 and 410 of the main part are the answer's; so is what `statuses` says. Past the deadline,
     or where the upstream's own time was over: 504. Where the request lacks what a call is made
-    of: 400. Everything else is 502.
+    of, or that can't be sent: 400. Everything else is 502.
     """
     call, failure = error.call, error.failure
     if failure.lacks:
         named = failure.lacks if _PLAIN_NAME.match(failure.lacks) else "something of the request"
         return Response.malformed(f"The part {call.part} needs {named}, which isn't there.")
+    if failure.unfit:
+        return Response.malformed(
+            f"The part {call.part} can't be asked for what the request holds."
+        )
     part = call.part
     status = call.statuses.get(failure.status)
     if status is None and part == main and failure.status in _OF_MAIN:

@@ -12,8 +12,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from google.protobuf.message import DecodeError, EncodeError
 
 from extproc.aggregation.failures import Unusable
+from extproc.aggregation.fields import misfits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from google.protobuf.descriptor import MethodDescriptor
 
     from extproc.core.ports import Answered
@@ -81,6 +84,10 @@ class Procedure:
         level = method.GetOptions().idempotency_level
         self.only_reads = level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
         self.path = f"/{method.containing_service.full_name}/{method.name}"
+
+    def misfits(self, tree: Any) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+        """Yield what of a request, as it stands in the gateway file, can't be; see `fields`."""
+        return misfits(tree, self._input.DESCRIPTOR)
 
     def written(self, value: Any) -> bytes:
         """Write one message; the value must fit the method's input."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.aggregation import idempotency
+from extproc.aggregation.failures import OF_CLIENT, Unusable
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from extproc.aggregation.bodies import Body
     from extproc.aggregation.calls import Call
+    from extproc.aggregation.kinds import Kind
     from extproc.core.ports import Names
     from extproc.core.values import Request
     from extproc.expressions.conditions import Context
@@ -99,7 +103,7 @@ class Telling:
         body = b""
         if call.body is not None:
             headers = (*headers, *call.kind.sends_with_body)
-            body = call.kind.written(call.body.filled(context))
+            body = _written(call.kind, call.body, context)
         if key is not None:
             headers = (*headers, (idempotency.HEADER, key))
         if call.headers:
@@ -148,6 +152,19 @@ class Telling:
                 text += f"\n{self._request.route}\n{named!r}"
             self._told = (pairs, text)
         return self._told
+
+
+def _written(kind: Kind, body: Body, context: Context) -> bytes:
+    """Write a body; whose fault it is that one can't be, shows without what the client chose."""
+    try:
+        return kind.written(body.filled(context))
+    except Unusable as failure:
+        if OF_CLIENT.isdisjoint(body.names):
+            raise
+        with suppress(Unusable):
+            kind.written(body.filled(context, but=OF_CLIENT))
+            failure.unfit = True
+        raise
 
 
 def filled(templates: tuple[tuple[str, Template], ...], context: Context) -> list[tuple[str, str]]:

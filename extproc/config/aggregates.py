@@ -165,7 +165,7 @@ class Aggregates(Compiler):
             "method": method,
             "only_reads": _only_reads(model, kind),
             "headers": self._templates(model.headers, (*key, "headers"), parts=names, body=True),
-            "body": self._body(model, names, key),
+            "body": self._body(model, kind, names, key),
             "kind": kind,
             "timeout": model.timeout if model.timeout is not None else upstream.timeout,
             "stale": model.stale or 0.0,
@@ -213,7 +213,7 @@ class Aggregates(Compiler):
             self._trouble(key, wrong, "expected a path and query that can be sent")
         return made
 
-    def _body(self, model: Asking, names: tuple[str, ...], key: Key) -> Body | None:
+    def _body(self, model: Asking, kind: Kind, names: tuple[str, ...], key: Key) -> Body | None:
         where: tuple[str, ...] = ("body",)
         source = model.body
         if model.grpc is not None:
@@ -227,6 +227,9 @@ class Aggregates(Compiler):
             return self._template(text, (*key, *where, *place), parts=names, body=True)
 
         made = body(source, compiled)
+        if isinstance(kind, Procedure):
+            for place, wrong, expected in kind.misfits(made.tree):
+                self._trouble((*key, *where, *place), wrong, expected)
         if model.graphql is not None:
             return Body({"query": model.graphql.query, "variables": made.tree})
         return made

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,6 @@ from extproc.aggregation.views import wanted_of
 from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEAD = """version: 1
 listener: {address: "127.0.0.1:8080"}
@@ -104,6 +102,25 @@ def test_errors_have_a_place(
         assemble(load(written(tmp_path, *calls, response=response), {}))
     assert expected in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_what_a_message_never_is(tmp_path: Path) -> None:
+    """A field that it doesn't have, and a value that a field can't have, each with its place."""
+    file = written(
+        tmp_path,
+        "one: {upstream: g, grpc: {method: shop.inventory.v1.Inventory/GetStock, request: {skuu: 1}}}",
+        "two: {upstream: g, grpc: {method: shop.inventory.v1.Inventory/GetStock, request: {sku: 1}}}",
+    )
+    shutil.copyfile(Path(__file__).parents[2] / "examples/shop/inventory.pb", tmp_path / "i.pb")
+    file.write_text(file.read_text().replace(':2"]', ':2"], descriptors: i.pb'))
+    with pytest.raises(ConfigError) as caught:
+        assemble(load(file, {}))
+    first, second = str(caught.value).splitlines()
+    calls = "routes[0].aggregate.calls"
+    assert f":11:97: {calls}.one.grpc.request.skuu: is no field of " in first
+    assert first.endswith("did you mean sku?")
+    assert f"{calls}.two.grpc.request.sku: has a value that the field can't have" in second
+    assert second.endswith("expected string")
 
 
 def test_warnings_and_the_plan(tmp_path: Path) -> None:

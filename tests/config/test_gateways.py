@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
@@ -318,6 +318,7 @@ MAIN = yaml.safe_load((FULL / "gateway.yaml").read_text())
 
 
 @given(st.sampled_from(sorted(_places(MAIN), key=str)), ODD | st.just(ABSENT))
+@example(("routes", 4, "aggregate", "calls", "order", "method"), [])
 @settings(max_examples=300, deadline=None)
 def test_any_value_anywhere_is_a_gateway_or_an_error_in_words(
     place: tuple[str | int, ...], value: object

@@ -87,7 +87,7 @@ PartName = Annotated[
 
 
 def _of_a_call(value: Any) -> Any:
-    if value in _NEVER:
+    if isinstance(value, str) and value in _NEVER:
         raise ValueError(f"is {value}, expected a method {_NEVER[value]}")
     return value
 
