@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "") + " "
 _QUOTES = "\"'"
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]|#")  # a fragment is never sent (RFC 9110 7.1)
 _LARGEST = 1 << 63
+_SECOND = timedelta(seconds=1)
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*\Z")  # RFC 3986 section 2.3
 
 
@@ -98,9 +100,10 @@ class Template:
         """
         if len(self.pieces) == 1 and isinstance(self.pieces[0], Expression):
             try:
-                return self.pieces[0].value(context)
+                value = self.pieces[0].value(context)
             except EvaluationFailed:
                 return None
+            return as_text(value) if isinstance(value, datetime | timedelta) else value
         return self.text(context)
 
     def target(self, context: Context) -> str:
@@ -262,7 +265,7 @@ def _text(expression: Expression, context: Context) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Write a value as text.
+    """Write a value as text; a moment and a duration as CEL's `string` does.
 
     Raises:
         NoValue: a map, null, or a list that holds one.
@@ -277,7 +280,21 @@ def as_text(value: Any) -> str:
         return number_text(value)
     if isinstance(value, list):
         return ",".join(as_text(item) for item in _scalars(value))
+    if isinstance(value, datetime):
+        utc = value.astimezone(UTC).replace(tzinfo=None)
+        return f"{utc.replace(microsecond=0).isoformat()}{_fraction(utc.microsecond)}Z"
+    if isinstance(value, timedelta):
+        sign, size = ("-", -value) if value < timedelta() else ("", value)
+        return f"{sign}{size // _SECOND}{_fraction(size.microseconds)}s"
     raise NoValue(type(value).__name__)
+
+
+def _fraction(microseconds: int) -> str:
+    """Return the fraction of a second: none, or three or six digits of it."""
+    if not microseconds:
+        return ""
+    thousandths, rest = divmod(microseconds, 1000)
+    return f".{microseconds:06}" if rest else f".{thousandths:03}"
 
 
 def number_text(value: float) -> str:

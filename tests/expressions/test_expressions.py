@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extproc.core.headers import Headers
@@ -18,6 +19,7 @@ from extproc.expressions.conditions import (
     Context,
     EvaluationFailed,
     NotAnExpression,
+    compile_expression,
     condition,
 )
 from extproc.expressions.mistakes import FUNCTIONS
@@ -243,6 +245,19 @@ def test_functions_are_as_in_their_examples(name: str) -> None:
     """What is proposed exists."""
     assert name in FUNCTIONS[name]
     template(f"{{{FUNCTIONS[name]}}}").value(context())
+
+
+@given(
+    st.datetimes() | st.datetimes().map(lambda at: at.replace(microsecond=0)),
+    st.timedeltas(timedelta(days=-90_000), timedelta(days=90_000)),
+)
+@settings(max_examples=50, deadline=None)
+def test_moments_and_durations_are_texts(at: datetime, lasting: timedelta) -> None:
+    """As CEL's own `string` writes them, also where a hole of JSON keeps its kind."""
+    seconds = f"{lasting // timedelta(microseconds=1) / 1_000_000:.6f}s"
+    for source in (f"timestamp('{at.isoformat()}Z')", f"duration('{seconds}')"):
+        made, known = template(f"{{{source}}}"), compile_expression(f"string({source})")
+        assert made.text(context()) == made.value(context()) == known.value(context())
 
 
 def test_text_between_backticks_that_is_no_json() -> None:
