@@ -22,6 +22,9 @@ _TITLES = {
 }
 # Of an expression nothing else is told: what it says is the operator's.
 _PLAIN_NAME = re.compile(r"request(\.[a-z_][a-z0-9_-]*)+\Z", re.IGNORECASE)
+# Seconds, or a date (RFC 9110 section 10.2.3), which goes along with what says to come later.
+_RETRY_AFTER = re.compile(r"\d{1,9}\Z|[A-Za-z0-9 ,:-]{24,40}GMT\Z")
+_LATER = frozenset({429, 503})
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
 # What of a request is there or not as the client wants.
@@ -40,16 +43,24 @@ class Unusable(Exception):
             the same.
         lacks: what the request would have to hold, where that is the reason; else empty.
         unfit: what the request holds can't be sent on.
+        retry_after: the upstream's Retry-After, with `status`; empty for none.
     """
 
     def __init__(
-        self, reason: str, status: int = 0, *, lacks: str = "", unfit: bool = False
+        self,
+        reason: str,
+        status: int = 0,
+        *,
+        lacks: str = "",
+        unfit: bool = False,
+        retry_after: str = "",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.lacks = lacks
         self.unfit = unfit
+        self.retry_after = retry_after
 
 
 def without(error: NoValue) -> Unusable:
@@ -88,9 +99,12 @@ def problem(error: CallFailed, main: str) -> Response:
         status = failure.status
     if status is not None:
         title = _TITLES.get(status, "Refused by a part")
-        return Response.problem(
+        answer = Response.problem(
             status, title, f"The part {part} answered so.", reason="part_status"
         )
+        if status in _LATER and _RETRY_AFTER.match(failure.retry_after):
+            answer.headers["retry-after"] = failure.retry_after
+        return answer
     if failure.reason in _LATE or failure.status == _GATEWAY_TIMEOUT:
         return Response.problem(
             504, _TITLES[504], f"The part {part} took too long.", reason="part_deadline"

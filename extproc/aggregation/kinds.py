@@ -101,7 +101,8 @@ def succeeded(answer: Answered) -> None:
         Unusable: it is another one.
     """
     if answer.status not in _SUCCESS:
-        raise Unusable("status", answer.status)
+        later = answer.headers.get("retry-after") or ""
+        raise Unusable("status", answer.status, retry_after=later)
 
 
 def parsed_json(body: bytes) -> Any:

@@ -105,7 +105,7 @@ routes:
     match: {path: "/main/{id}"}
     aggregate:
       calls:
-        item: {upstream: shop, path: "/items/{request.params.id}", statuses: {"409": 409}}
+        item: {upstream: shop, path: "/items/{request.params.id}", statuses: {"409": 409, "429": 503}}
         ads: {upstream: shop, path: /ads}
       response: "{item: item, ads: ads}"
   - name: fallback
@@ -217,8 +217,9 @@ def slow(_got: Got, key: str) -> Say:
 
 
 def item(_got: Got, status: str) -> Say:
-    """Answer with a status."""
-    return Say({}, status=int(status) if status.isdecimal() else 200)
+    """Answer with a status; whatever it is, it may be tried again."""
+    told = {"retry-after": "7"}
+    return Say({}, status=int(status) if status.isdecimal() else 200, headers=told)
 
 
 def fresh(got: Got, seconds: str) -> Say:
@@ -384,6 +385,9 @@ class TestFailures:
             reply = place.ask(f"/main/{status}")
             assert reply.status == answer, status
             assert "item" in reply.json["detail"]
+            assert "retry-after" not in reply.headers
+        reply = place.ask("/main/429")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "7")
 
     def test_fallback(self, place: Gateway, upstream: Counting) -> None:
         """What stands in is told of."""
