@@ -280,13 +280,17 @@ def as_text(value: Any) -> str:
         return number_text(value)
     if isinstance(value, list):
         return ",".join(as_text(item) for item in _scalars(value))
-    if isinstance(value, datetime):
-        utc = value.astimezone(UTC).replace(tzinfo=None)
-        return f"{utc.replace(microsecond=0).isoformat()}{_fraction(utc.microsecond)}Z"
+    if isinstance(value, datetime | timedelta):
+        return _time_text(value)
+    raise NoValue(type(value).__name__)
+
+
+def _time_text(value: datetime | timedelta) -> str:
     if isinstance(value, timedelta):
         sign, size = ("-", -value) if value < timedelta() else ("", value)
         return f"{sign}{size // _SECOND}{_fraction(size.microseconds)}s"
-    raise NoValue(type(value).__name__)
+    utc = value.astimezone(UTC).replace(tzinfo=None)
+    return f"{utc.replace(microsecond=0).isoformat()}{_fraction(utc.microsecond)}Z"
 
 
 def _fraction(microseconds: int) -> str:
