@@ -2,7 +2,8 @@
 
 An element without attributes and children is its text (null where it is empty); else it is a map:
 its attributes under `@name`, its children by name, its text under `#text` if there is some. Names
-are without their namespace's prefix. Children of the same name are a list, one child isn't. The
+are without their namespace's prefix; of attributes that then have one name, that without a prefix
+counts, or else the first. Children of the same name are a list, one child isn't. The
 document is a map of its root's name to the root.
 """
 
@@ -80,7 +81,10 @@ class _Reader:
         self._seen += 1 + len(attributes)
         if self._seen > _MOST or len(self._open) >= _DEEPEST:
             raise NotConvertible("it is too large or too deep")
-        value: dict[str, Any] = {f"@{_local(key)}": text for key, text in attributes.items()}
+        value: dict[str, Any] = {}
+        for key, text in attributes.items():
+            if " " not in key or f"@{_local(key)}" not in value:  # the blank is behind a namespace
+                value[f"@{_local(key)}"] = text
         self._open.append((_local(name), value, []))
 
     def text(self, text: str) -> None:
