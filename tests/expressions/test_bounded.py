@@ -35,6 +35,7 @@ BUILDING = [
     "true && b.filter(i, true) == b",
     "b.map(i, i) == b ? 1 : 2",
     "{'a': b.map(i, i)}.a",
+    "b.filter(i, string(i) != 'x' && i != 1.5 && i != b'y')",
 ]
 
 
