@@ -89,7 +89,8 @@ def _rules(page: _Page, rules: list[dict[str, Any]]) -> None:
         candidate = " (candidate)" if rule["candidate"] else ""
         name = f"{rule['policy']}/{rule['name']}{candidate}"
         text = f"{mark} {rule['effect']:5} {rule['result']:7} {name}: {rule['source']}"
-        page.lines([text], _RESULTS[rule["result"]])
+        because = f", as {rule['problem']}" if rule["problem"] else ""
+        page.lines([text + because], _RESULTS[rule["result"]])
 
 
 def _verdict(page: _Page, verdict: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from extproc.expressions.messages.checked_pb2 import (
     CheckedExpr,
     Comprehension,
     Constant,
+    CreateStruct,
     Expr,
     Ident,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Elements of a list that `map` or `filter` gives: 16 MB of memory until the expression's end."""
+TOO_LONG = "a list that map or filter gives has too many elements"
 
 
 def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
@@ -81,7 +83,7 @@ def _builds(node: Expr) -> bool:
 
 
 def _condition(comprehension: Comprehension, number: int, most: int) -> int:
-    """Make what is done for each element `size(list) < most ? what it was : 1 / 0`.
+    """Make what is done for each element `size(list) < most ? what it was : {}[TOO_LONG]`.
 
     Args:
         comprehension: to change.
@@ -100,13 +102,11 @@ def _condition(comprehension: Comprehension, number: int, most: int) -> int:
     def call(function: str, *arguments: Expr) -> Expr:
         return node(call_expr=Call(function=function, args=arguments))
 
-    def constant(value: int) -> Expr:
-        return node(const_expr=Constant(int64_value=value))
-
     step = Expr()
     step.CopyFrom(comprehension.loop_step)
     size = call("size", node(ident_expr=Ident(name=comprehension.accu_var)))
-    fits = call("_<_", size, constant(most))
-    error = call("_/_", constant(1), constant(0))
+    fits = call("_<_", size, node(const_expr=Constant(int64_value=most)))
+    key = node(const_expr=Constant(string_value=TOO_LONG))
+    error = call("_[_]", node(struct_expr=CreateStruct()), key)  # the runtime says what isn't there
     comprehension.loop_step.CopyFrom(call("_?_:_", fits, step, error))
     return number

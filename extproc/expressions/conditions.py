@@ -17,7 +17,7 @@ from cel_expr_python.ext import ext_strings
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
 from extproc.expressions.bounded import bounded
-from extproc.expressions.mistakes import explained
+from extproc.expressions.mistakes import explained, said
 from extproc.expressions.reads import keys_read, names_read, patterns_of
 
 if TYPE_CHECKING:
@@ -229,9 +229,9 @@ class Expression:
                 data = {name: self._get(name, context) for name in self.names}
                 result = self._compiled.eval(data=data)
         except RuntimeError as error:  # too many iterations, or a text that UTF-8 can't say
-            raise EvaluationFailed(self.source) from error
+            raise EvaluationFailed(self.source, error) from error
         if result.type().name() == "ERROR":
-            raise EvaluationFailed(self.source)
+            raise EvaluationFailed(self.source, result)
         return result.plain_value()
 
     def _taken(self, taken: dict[tuple[str, ...], tuple[list[Any], Any]], context: Context) -> Any:
@@ -272,7 +272,21 @@ def together(expressions: Iterable[Expression]) -> None:
 
 
 class EvaluationFailed(Exception):
-    """An expression has no value for this request."""
+    """An expression has no value for this request.
+
+    Args:
+        source: the expression.
+        error: what CEL says, where it does: its error, put into words when somebody asks.
+    """
+
+    def __init__(self, source: str, error: object = None) -> None:
+        super().__init__(source)
+        self._error = error
+
+    @property
+    def problem(self) -> str:
+        """Say why; empty where that isn't known."""
+        return "" if self._error is None else said(str(self._error))
 
 
 def _fitting(part: Any) -> Any:
@@ -314,7 +328,7 @@ def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | N
 def _parameter(request: Request, name: str, source: str) -> str:
     values = request.queries.get(name)
     if values is None:
-        raise EvaluationFailed(source)
+        raise EvaluationFailed(source, f'"{name}" isn\'t there')
     if len(values) > 1:
         raise MalformedRequest(f"the query parameter {name} was sent more than once")
     return values[0]
@@ -323,7 +337,7 @@ def _parameter(request: Request, name: str, source: str) -> str:
 def _member(value: Any, members: list[str], source: str) -> Any:
     for member in members:
         if not isinstance(value, dict) or member not in value:
-            raise EvaluationFailed(source)
+            raise EvaluationFailed(source, f'"{member}" isn\'t there')
         value = value[member]
     return value
 
@@ -343,7 +357,7 @@ class Condition:
         """
         value = self.expression.value(context)
         if not isinstance(value, bool):
-            raise EvaluationFailed(self.expression.source)
+            raise EvaluationFailed(self.expression.source, "it is neither true nor false")
         return value
 
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.core.near import near
+from extproc.expressions.bounded import TOO_LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 _UNFIT = re.compile(r"found no matching overload for '(\w+)' applied to '\((list\()?")
+
+_STATUS = re.compile(r"\A[A-Z_]+: ")
+_LACKS = re.compile(r"Key not found in map : (.{1,200})\Z", re.DOTALL)
 
 FUNCTIONS = {
     "all": 'principal.scopes.all(s, s.startsWith("a"))',
@@ -109,6 +113,19 @@ def explained(message: str, source: str, names: Iterable[str]) -> Mistake:
         return Mistake("asks a list what it contains", "expected `value in list`", line, column)
     text = text.replace(" (in container '')", "")
     return Mistake(f"doesn't compile: {text}", "expected CEL", line, column)
+
+
+def said(error: str) -> str:
+    """Translate what the runtime says of an expression that has no value."""
+    text = _STATUS.sub("", error.strip())
+    lacks = _LACKS.match(text)
+    if TOO_LONG in text:
+        return TOO_LONG
+    if lacks is not None:
+        return f"{lacks[1]} isn't there"
+    if "budget" in text:
+        return "it goes through too many elements"
+    return text[:1].lower() + text[1:].removesuffix(" [INTERNAL]")
 
 
 def _function(name: str, line: int, column: int) -> Mistake:

@@ -49,6 +49,7 @@ class RuleSeen:
         decided: it made the decision of its policy.
         candidate: it belongs to a candidate, which is never enforced.
         source: its condition.
+        problem: why the result is `error`; else empty.
     """
 
     policy: str
@@ -58,6 +59,7 @@ class RuleSeen:
     decided: bool
     candidate: bool
     source: str
+    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -230,10 +232,17 @@ def _response_body(
 
 def result_of(condition: Condition, context: Context) -> str:
     """Evaluate a condition to a word."""
+    return _evaluated(condition, context)[0]
+
+
+def _evaluated(condition: Condition, context: Context) -> tuple[str, str]:
+    """Evaluate a condition to a word, and to why it is `error`."""
     try:
-        return "true" if condition.holds(context) else "false"
-    except (EvaluationFailed, MalformedRequest):
-        return "error"
+        return ("true" if condition.holds(context) else "false"), ""
+    except EvaluationFailed as error:
+        return "error", error.problem
+    except MalformedRequest as error:
+        return "error", str(error)
 
 
 def rules_of(policies: Sequence[Policy], context: Context) -> list[RuleSeen]:
@@ -249,14 +258,16 @@ def rules_of(policies: Sequence[Policy], context: Context) -> list[RuleSeen]:
 def _of(policy: Policy, context: Context, *, candidate: bool) -> Iterable[RuleSeen]:
     decider = _decider(policy, context)
     for rule in policy.rules:
+        result, problem = _evaluated(rule.condition, context)
         yield RuleSeen(
             policy.name,
             rule.name,
             "deny" if rule.denies else "allow",
-            result_of(rule.condition, context),
+            result,
             rule is decider,
             candidate,
             rule.condition.expression.source,
+            problem,
         )
 
 

@@ -109,7 +109,7 @@ def _rules(
     }
     for seen in rules_of(policies, Context(request)):
         if seen.source in unknown:
-            yield RuleSeen(**asdict(seen) | {"result": "unknown", "decided": False})
+            yield RuleSeen(**asdict(seen) | {"result": "unknown", "decided": False, "problem": ""})
         else:
             yield seen
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.core.values import Request
-from extproc.expressions.bounded import MOST, bounded
+from extproc.expressions.bounded import MOST, TOO_LONG, bounded
 from extproc.expressions.conditions import (
     Condition,
     Context,
@@ -50,6 +50,27 @@ def test_a_list_that_is_built_has_a_bound(source: str) -> None:
     assert value(source, [1] * MOST) is not None
     with pytest.raises(EvaluationFailed):
         value(source, [1] * (MOST + 1))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("b.map(i, i).size() > 1", TOO_LONG),
+        ("b.all(i, b.all(j, i == j))", "it goes through too many elements"),
+        ("principal.claims['x'] == 1", '"x" isn\'t there'),
+        ("request.query.x", '"x" isn\'t there'),
+        ("request.query['x'] == ''", '"x" isn\'t there'),
+        ("b.x", '"x" isn\'t there'),
+        ("b[9000]", "index error: index=9000 size=2000"),
+        ("b + 1", "no matching overloads found : _+_(list, int64)"),
+        ("int('x')", "cannot convert string to int"),
+    ],
+)
+def test_why_there_is_no_value(source: str, problem: str) -> None:
+    """In the runtime's words, or in plainer ones."""
+    with pytest.raises(EvaluationFailed) as caught:
+        value(source, [1] * 2000)
+    assert caught.value.problem == problem
 
 
 @pytest.mark.parametrize(

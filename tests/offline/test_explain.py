@@ -69,6 +69,9 @@ async def test_an_allowed_request(tmp_path: Path) -> None:
         "broken": "error",
         "gold": "false",
     }
+    assert {name: r["problem"] for name, r in rules.items() if r["problem"]} == {
+        "broken": '"nothing" isn\'t there',
+    }
     assert [name for name, r in rules.items() if r["decided"]] == ["reader"]
     assert [name for name, r in rules.items() if r["candidate"]] == ["gold"]
     assert "the candidate would deny" in step(page, "authorize")["why"]

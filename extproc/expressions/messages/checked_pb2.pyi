@@ -33,10 +33,12 @@ class Expr(_message.Message):
     def __init__(self, id: _Optional[int] = ..., const_expr: _Optional[_Union[Constant, _Mapping]] = ..., ident_expr: _Optional[_Union[Ident, _Mapping]] = ..., select_expr: _Optional[_Union[Select, _Mapping]] = ..., call_expr: _Optional[_Union[Call, _Mapping]] = ..., list_expr: _Optional[_Union[CreateList, _Mapping]] = ..., struct_expr: _Optional[_Union[CreateStruct, _Mapping]] = ..., comprehension_expr: _Optional[_Union[Comprehension, _Mapping]] = ...) -> None: ...
 
 class Constant(_message.Message):
-    __slots__ = ("int64_value",)
+    __slots__ = ("int64_value", "string_value")
     INT64_VALUE_FIELD_NUMBER: _ClassVar[int]
+    STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
     int64_value: int
-    def __init__(self, int64_value: _Optional[int] = ...) -> None: ...
+    string_value: str
+    def __init__(self, int64_value: _Optional[int] = ..., string_value: _Optional[str] = ...) -> None: ...
 
 class Ident(_message.Message):
     __slots__ = ("name",)
