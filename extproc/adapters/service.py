@@ -143,18 +143,17 @@ async def check(deciding: Deciding, data: bytes) -> bytes:
         PeerFault: the message is no CheckRequest.
     """
     event, body = wire_authz.decode(data)
-    event.end = not body
     exchange = deciding.exchange()
     try:
         refusal = _routed(deciding, event)
         if refusal is not None:
             return wire_authz.encode(exchange.refuse(event.request, refusal))
         answer = await exchange.receive(event)
-        if body and exchange.judges_pieces:
+        if (body or event.partial) and exchange.judges_pieces:
             # The verdict came with the headers; over ext_authz no piece would ever be judged.
             answer = Immediate(wire_authz.unsupported())
         elif isinstance(answer, Continue) and answer.verdict is None:
-            answer = await exchange.receive(Body(Side.REQUEST, body, end=True))
+            answer = await exchange.receive(Body(Side.REQUEST, body, end=not event.partial))
         return wire_authz.encode(answer, _sent_and_hidden(exchange), event.request.head.target)
     finally:
         await exchange.finish()

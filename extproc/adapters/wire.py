@@ -67,6 +67,7 @@ _PORT = re.compile(r"(?::[0-9]{1,5})?\Z")
 _PIECE = 64 << 10  # of a streamed body
 _LONGEST_CHANGES = 1024  # of an answer that is remembered
 _PSEUDO = 4  # method, scheme, authority and path (RFC 9113 section 8.3.1)
+_BUFFERED_PARTIAL = 3  # ProcessingMode.BodySendMode
 _SHORT = 4096  # bytes of a message of which something is remembered
 
 
@@ -107,7 +108,18 @@ def _request_headers(message: ReceivedRequest, size: int) -> RequestHeaders:
         head, first = _head(raw), 0
     route_key, address, attributes = wire_headers.attributes(message.attributes)
     request = Request.came(head, Received(raw, first), address, attributes)
-    return RequestHeaders(request, route_key, part.end_of_stream)
+    return RequestHeaders(request, route_key, part.end_of_stream, _partial(message.protocol_config))
+
+
+@lru_cache(maxsize=64)
+def _partial(config: bytes) -> frozenset[Side]:
+    """Return of which side a body that isn't whole may come as if it were."""
+    try:
+        modes = pb.ProtocolConfiguration.FromString(config)
+    except DecodeError as error:
+        raise PeerFault("the body modes can't be read") from error
+    told = ((Side.REQUEST, modes.request_body_mode), (Side.RESPONSE, modes.response_body_mode))
+    return frozenset(side for side, mode in told if mode == _BUFFERED_PARTIAL)
 
 
 def _head(raw: bytes) -> Head:

@@ -18,6 +18,7 @@ from extproc.adapters.wire import host_only, may_set
 from extproc.adapters.wire_headers import address_only
 from extproc.core.errors import PeerFault
 from extproc.core.headers import Headers
+from extproc.core.law import Side
 from extproc.core.messages import Answer, BodyAnswer, Continue, Immediate, RequestHeaders
 from extproc.core.values import Request, Response
 from extproc.core.verdict import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 
+_SENDING = frozenset({"PATCH", "POST", "PUT"})
 _OK = 0
 _PERMISSION_DENIED = 7
 
@@ -66,8 +68,25 @@ def decode(data: bytes) -> tuple[RequestHeaders, bytes]:
         address=address_only(attributes.source.address.socket_address.address + ":"),
     )
     route_key = attributes.context_extensions.get(ROUTE_EXTENSION, "")
-    event = RequestHeaders(request, route_key, end=True)
-    return event, http.raw_body or http.body.encode()
+    body = http.raw_body or http.body.encode()
+    cut = _is_cut(request, body)
+    partial = frozenset({Side.REQUEST}) if cut else frozenset[Side]()
+    return RequestHeaders(request, route_key, not (body or cut), partial), body
+
+
+def _is_cut(request: Request, body: bytes) -> bool:
+    """Say whether there may be more of a body than came.
+
+    Envoy tells with each body it sends whether it is all, in place of what a client says of it.
+    Where it wasn't told to send any, one without a length looks like none: it is taken for one
+    where the method is for sending something, of which the length must be said then (RFC 9110
+    section 8.6).
+    """
+    told = request.headers.get("x-envoy-auth-partial-body")
+    if body or told is not None:
+        return told == "true"
+    length = request.headers.get("content-length")
+    return request.method in _SENDING if length is None else length != "0"
 
 
 def _certificate(peer: ext_authz_pb2.AttributeContext.Peer) -> dict[str, str]:

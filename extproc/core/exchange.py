@@ -56,6 +56,7 @@ class Exchange:
     response: Response | None = None
     route: Route | None = None
     _by = _decision = _reason = ""
+    _partial: frozenset[Side] = frozenset()
     _status: int | None = None
 
     def __init__(
@@ -176,6 +177,8 @@ class Exchange:
         request = self.request = event.request
         if not event.end:
             request.bodied = True
+        if event.partial:
+            self._partial = event.partial
         route = self.route = self._find(event.route_key)
         if route is None:
             return self._no_route(request)
@@ -196,6 +199,13 @@ class Exchange:
 
     def _malformed(self, request: Request, problem: str) -> Immediate:
         return self._answered_here(request, Stopped(0, "", Response.malformed(problem)))
+
+    def _cut(self, request: Request, status: int) -> Immediate:
+        """Answer where the rest of a body would pass by the plugins that are to see it whole."""
+        response = Response.problem(
+            status, "Body refused", "It isn't here as a whole.", reason="body_cut"
+        )
+        return self._answered_here(request, Stopped(0, "", response))
 
     async def _request_judged(
         self,
@@ -239,6 +249,8 @@ class Exchange:
         if buffered:
             if self._decision:
                 raise PeerFault("more of a body came that had come whole")
+            if not event.end and Side.REQUEST in self._partial:
+                return self._cut(request, 413)
             request.body = event.data
         outcome = await self._chain().request_body(request, event.data)
         if isinstance(outcome, Stopped):
@@ -300,6 +312,8 @@ class Exchange:
         if self.request is None or self.response is None or self._released():
             return GiveUp()
         buffered = self._chain().modes.response_body is BodyMode.BUFFERED
+        if buffered and not event.end and Side.RESPONSE in self._partial:
+            return self._cut(self.request, 502)
         self.response.ended = event.end
         outcome = await self._chain().response_body(self.request, self.response, event.data)
         if isinstance(outcome, Stopped):

@@ -20,11 +20,14 @@ class RequestHeaders:
         route_key: `route@version`, as Envoy matched it; empty where it doesn't say. Over ext_authz
             an ingress may leave out the version.
         end: no body follows.
+        partial: of which side what comes as the whole body may be its beginning, and the rest
+            pass unseen.
     """
 
     request: Request
     route_key: str
     end: bool
+    partial: frozenset[Side] = frozenset()
 
 
 @dataclass(slots=True)

@@ -41,6 +41,9 @@ routes:
     match: {path: /sum}
     aggregate: {calls: {one: {upstream: echo, path: /one}}, response: "{path: one.path}"}
 """
+WHOLE = """
+  - {name: whole, match: {path: /whole}, upstream: echo, plugins: [{use: "pieces.py:Asked"}]}
+"""
 
 PIECES = """
 import asyncio
@@ -55,6 +58,14 @@ class OnceOnly(Plugin):
         except FileExistsError:
             await asyncio.sleep(1)  # meanwhile the other worker has it
             raise
+
+class Whole(Plugin):
+    def on_response_body(self, request, response, body):
+        response.headers["x-whole"] = str(len(body))
+
+class Asked(Plugin):
+    def on_request_body(self, request, body):
+        pass
 
 class Pieces(Plugin):
     streaming = True
@@ -89,12 +100,17 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
 
 
 def checked(
-    channel: grpc.Channel, path: str, route: str = "", body: bytes = b"", **headers: str
+    channel: grpc.Channel,
+    path: str,
+    route: str = "",
+    body: bytes = b"",
+    method: str = "GET",
+    **headers: str,
 ) -> ext_authz_pb2.CheckResponse:
     """Make one ext_authz Check."""
     message = ext_authz_pb2.CheckRequest()
     http = message.attributes.request.http
-    http.method, http.path, http.host, http.scheme = "GET", path, "shop", "http"
+    http.method, http.path, http.host, http.scheme = method, path, "shop", "http"
     for name, value in headers.items():
         http.header_map.headers.add(key=name.replace("_", "-"), raw_value=value.encode())
     http.raw_body = body
@@ -168,6 +184,70 @@ def test_behind_an_envoy_that_speaks_ext_authz_only(place: tuple[Path, int], ech
         nowhere = ask(port, "/nowhere")
         assert nowhere.status == 404
         assert nowhere.json["type"] == "urn:extproc:no_route"
+
+
+def in_parts(node: Any) -> None:
+    """Have each body that is kept until it is whole sent as far as it was kept, and keep little."""
+    if isinstance(node, dict):
+        modes = node.get("processing_mode", {})
+        for name in ("request_body_mode", "response_body_mode"):
+            if modes.get(name) == "BUFFERED":
+                modes[name] = "BUFFERED_PARTIAL"
+        for name in ("request_body_buffer_limit", "per_connection_buffer_limit_bytes"):
+            if name in node:
+                node[name] = 1024
+        node = list(node.values())
+    for inside in node if isinstance(node, list) else ():
+        in_parts(inside)
+
+
+def test_what_must_be_seen_whole_is_refused_in_part(place: tuple[Path, int]) -> None:
+    """By an Envoy that sends the beginning of a body and lets the rest pass."""
+    file, port = place
+    rest = """
+policies: {small: {rules: [{name: small, allow: 'request.body.total <= 5'}]}}
+routes:
+  - {name: judged, match: {path: /judged}, upstream: echo, body: json, authorization: small}
+  - {name: shown, match: {path: /shown}, upstream: echo, plugins: [{use: "pieces.py:Whole"}]}
+"""
+    file.write_text(file.read_text().partition("routes:")[0] + rest)
+    listen, egress = f"unix:{file.parent}/s", f"127.0.0.1:{free_port()}"
+    config = printed_envoy(file, "--service", listen, "--egress", egress)
+    in_parts(config)
+    said = {"content-type": "application/json"}
+    long = b'{"total": 5}' + b" " * 300_000 + b'{"total": 6}'
+    with service(file, listen, egress), envoy(config, port):
+        until(lambda: ask(port, "/shown").status == 200, "the service is healthy")
+        for body, status in ((b'{"total": 5}', 200), (b'{"total": 6}', 401), (long, 413)):
+            assert ask(port, "/judged", method="POST", headers=said, body=body).status == status
+        assert ask(port, "/shown").headers["x-whole"] != "0"
+        large = ask(port, "/shown", method="POST", body=b"\0" * 900_000)  # six times that comes
+        assert (large.status, large.reason) == (502, "body_cut")
+
+
+@pytest.mark.parametrize("route", ["whole", "pieces"])
+def test_a_body_that_an_ingress_does_not_send_is_not_none(
+    place: tuple[Path, int], route: str
+) -> None:
+    """Without a length nothing tells it from none, so what is for sending has to say it."""
+    file, _ = place
+    file.write_text(file.read_text() + WHOLE)
+    listen = f"127.0.0.1:{free_port()}"
+    with service(file, listen), grpc.insecure_channel(listen) as channel:
+
+        def status(method: str, body: bytes = b"", **headers: str) -> int:
+            answer = checked(channel, f"/{route}", "", body, method, **headers)
+            return int(answer.denied_response.status.code)
+
+        closed = 413 if route == "whole" else 500
+        assert status("GET") == status("DELETE") == 0
+        assert status("POST", content_length="0") == 0
+        assert status("POST", x_envoy_auth_partial_body="false") == 0  # Envoy was to send it
+        assert status("POST") == status("PUT") == status("PATCH") == closed
+        assert status("DELETE", content_length="1") == closed
+        assert status("POST", b"x", x_envoy_auth_partial_body="true") == closed
+        if route == "whole":
+            assert status("POST", b"x", x_envoy_auth_partial_body="false") == 0
 
 
 def refused(channel: grpc.Channel, route: str) -> int:

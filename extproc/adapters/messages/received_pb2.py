@@ -26,7 +26,7 @@ from extproc.adapters.messages import ext_proc_pb2 as extproc_dot_adapters_dot_m
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(extproc/adapters/messages/received.proto\x12\x0f\x65xtproc.wire.v1\x1a(extproc/adapters/messages/ext_proc.proto\x1a\x1cgoogle/protobuf/struct.proto\"$\n\x11ReceivedHeaderMap\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\"9\n\x0fReceivedHeaders\x12\x0f\n\x07headers\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"\xcb\x02\n\x0fReceivedRequest\x12;\n\x0frequest_headers\x18\x02 \x01(\x0b\x32 .extproc.wire.v1.ReceivedHeadersH\x00\x12<\n\x10response_headers\x18\x03 \x01(\x0b\x32 .extproc.wire.v1.ReceivedHeadersH\x00\x12\x31\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x19.extproc.wire.v1.HttpBodyH\x00\x12\x32\n\rresponse_body\x18\x05 \x01(\x0b\x32\x19.extproc.wire.v1.HttpBodyH\x00\x12\x1a\n\x10request_trailers\x18\x06 \x01(\x0cH\x00\x12\x1b\n\x11response_trailers\x18\x07 \x01(\x0cH\x00\x12\x12\n\nattributes\x18\t \x03(\x0c\x42\t\n\x07request\"I\n\x12ReceivedAttributes\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(extproc/adapters/messages/received.proto\x12\x0f\x65xtproc.wire.v1\x1a(extproc/adapters/messages/ext_proc.proto\x1a\x1cgoogle/protobuf/struct.proto\"$\n\x11ReceivedHeaderMap\x12\x0f\n\x07headers\x18\x01 \x03(\x0c\"9\n\x0fReceivedHeaders\x12\x0f\n\x07headers\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"\xe4\x02\n\x0fReceivedRequest\x12;\n\x0frequest_headers\x18\x02 \x01(\x0b\x32 .extproc.wire.v1.ReceivedHeadersH\x00\x12<\n\x10response_headers\x18\x03 \x01(\x0b\x32 .extproc.wire.v1.ReceivedHeadersH\x00\x12\x31\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x19.extproc.wire.v1.HttpBodyH\x00\x12\x32\n\rresponse_body\x18\x05 \x01(\x0b\x32\x19.extproc.wire.v1.HttpBodyH\x00\x12\x1a\n\x10request_trailers\x18\x06 \x01(\x0cH\x00\x12\x1b\n\x11response_trailers\x18\x07 \x01(\x0cH\x00\x12\x12\n\nattributes\x18\t \x03(\x0c\x12\x17\n\x0fprotocol_config\x18\x0b \x01(\x0c\x42\t\n\x07request\"I\n\x12ReceivedAttributes\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIVEDHEADERS']._serialized_start=171
   _globals['_RECEIVEDHEADERS']._serialized_end=228
   _globals['_RECEIVEDREQUEST']._serialized_start=231
-  _globals['_RECEIVEDREQUEST']._serialized_end=562
-  _globals['_RECEIVEDATTRIBUTES']._serialized_start=564
-  _globals['_RECEIVEDATTRIBUTES']._serialized_end=637
+  _globals['_RECEIVEDREQUEST']._serialized_end=587
+  _globals['_RECEIVEDATTRIBUTES']._serialized_start=589
+  _globals['_RECEIVEDATTRIBUTES']._serialized_end=662
 # @@protoc_insertion_point(module_scope)

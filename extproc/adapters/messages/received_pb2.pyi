@@ -23,7 +23,7 @@ class ReceivedHeaders(_message.Message):
     def __init__(self, headers: _Optional[bytes] = ..., end_of_stream: _Optional[bool] = ...) -> None: ...
 
 class ReceivedRequest(_message.Message):
-    __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers", "attributes")
+    __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers", "attributes", "protocol_config")
     REQUEST_HEADERS_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_BODY_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class ReceivedRequest(_message.Message):
     REQUEST_TRAILERS_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_TRAILERS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_CONFIG_FIELD_NUMBER: _ClassVar[int]
     request_headers: ReceivedHeaders
     response_headers: ReceivedHeaders
     request_body: _ext_proc_pb2.HttpBody
@@ -38,7 +39,8 @@ class ReceivedRequest(_message.Message):
     request_trailers: bytes
     response_trailers: bytes
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, request_headers: _Optional[_Union[ReceivedHeaders, _Mapping]] = ..., response_headers: _Optional[_Union[ReceivedHeaders, _Mapping]] = ..., request_body: _Optional[_Union[_ext_proc_pb2.HttpBody, _Mapping]] = ..., response_body: _Optional[_Union[_ext_proc_pb2.HttpBody, _Mapping]] = ..., request_trailers: _Optional[bytes] = ..., response_trailers: _Optional[bytes] = ..., attributes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    protocol_config: bytes
+    def __init__(self, request_headers: _Optional[_Union[ReceivedHeaders, _Mapping]] = ..., response_headers: _Optional[_Union[ReceivedHeaders, _Mapping]] = ..., request_body: _Optional[_Union[_ext_proc_pb2.HttpBody, _Mapping]] = ..., response_body: _Optional[_Union[_ext_proc_pb2.HttpBody, _Mapping]] = ..., request_trailers: _Optional[bytes] = ..., response_trailers: _Optional[bytes] = ..., attributes: _Optional[_Iterable[bytes]] = ..., protocol_config: _Optional[bytes] = ...) -> None: ...
 
 class ReceivedAttributes(_message.Message):
     __slots__ = ("key", "value")
