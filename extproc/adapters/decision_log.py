@@ -38,6 +38,7 @@ _LONGEST_TEXT = 512
 _REMEMBERED = 1024
 _NOTHING = Facts()
 _CLOSE_WITHIN = 3.0
+_NONE = -1  # no descriptor: writing to it fails
 
 
 class DecisionLog:
@@ -256,13 +257,25 @@ class Writer:
 
     A file that was moved away (as log rotation does) is opened anew under its name.
 
+    Args:
+        path: the file; None for standard output.
+        at_once: refuse a file that can't be opened; else it may become one that can.
+
     Attributes:
         failed: how many lines were taken, and couldn't be written.
+
+    Raises:
+        OSError: it can't be opened, and must be.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, at_once: bool = True) -> None:
         self._path = path
-        self._file = os.dup(sys.stdout.fileno()) if path is None else _opened(path)
+        self._file = _NONE
+        try:
+            self._file = os.dup(sys.stdout.fileno()) if path is None else _opened(path)
+        except OSError:
+            if at_once:
+                raise
         self._waiting: deque[list[bytes]] = deque()
         self._size = 0
         self._changed = threading.Condition()
@@ -309,7 +322,8 @@ class Writer:
                 self.failed += len(lines)
             with self._changed:
                 self._size -= sum(map(len, lines))
-        os.close(self._file)
+        if self._file != _NONE:
+            os.close(self._file)
 
     def _write(self, lines: list[bytes]) -> None:
         if self._torn:  # half a line must not take the next one with it
@@ -323,14 +337,15 @@ class Writer:
         if self._path is None:
             return
         try:
-            same = os.path.samestat(os.fstat(self._file), self._path.stat())
+            same = self._file != _NONE and os.path.samestat(os.fstat(self._file), self._path.stat())
         except FileNotFoundError:
             same = False
         if not same:
             # Where it can't be, the one that was moved away still takes records.
             fresh, old = _opened(self._path), self._file
             self._file = fresh
-            os.close(old)
+            if old != _NONE:
+                os.close(old)
 
 
 class _Counted:

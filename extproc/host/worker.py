@@ -135,7 +135,9 @@ class Worker:
         self._versions = Versions(outside, self._routes, options.threaded)
         self._decisions = DecisionLog(
             options.number,
-            Writer(options.decisions),
+            # Whether it can be opened is found out at the start of all; one that takes another's
+            # place later has more to do than to write records.
+            Writer(options.decisions, at_once=False),
             clock.now,
             self._metrics,
             self._flush_decisions_soon,

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +20,8 @@ import jwt
 import pytest
 
 from tests.support.client import ask
-from tests.support.processes import ROOT, Gateway, children, gateway
+from tests.support.places import free_port, short_folder
+from tests.support.processes import ROOT, Gateway, children, gateway, head
 from tests.support.records import records_in
 from tests.support.waiting import until
 
@@ -365,3 +369,36 @@ routes: [{{name: a, match: {{path: /a}}, upstream: echo, authentication: [shop],
     assert seen["decision"] == "allow"
     assert seen["inputs"] == {"request.query.x": "1"}
     assert token not in json.dumps(seen)
+
+
+def test_no_folder_for_records_costs_records_alone(shop: Shop) -> None:
+    """As when a release goes with its folder: who takes a worker's place serves, and then writes."""
+    records = "decisions: {file: logs/records.jsonl}"
+    with gateway(text(shop, records), {"own.py": PLUGINS, "logs/records.jsonl": ""}) as running:
+        shutil.rmtree(running.folder / "logs")
+        [worker] = running.workers()
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: running.workers() not in ([], [worker]), "it is replaced", 20)
+        until(lambda: running.ask("/a/x").status == 200, "it serves")
+        (running.folder / "logs").mkdir()
+        file = running.folder / "logs" / "records.jsonl"
+        until(lambda: running.ask("/a/x").status == 200 and file.exists(), "it is opened")
+        until(lambda: "allow" in [one["decision"] for one in records_in(file)], "the record")
+
+
+@pytest.mark.parametrize("command", ["run", "serve"])
+def test_a_file_that_can_not_be_opened_at_the_start(shop: Shop, command: str) -> None:
+    """Nothing starts, and it is named."""
+    with short_folder() as folder:
+        file = folder / "gateway.yaml"
+        (folder / "own.py").write_text(PLUGINS)
+        rest = text(shop, "decisions: {file: nowhere/records.jsonl}")
+        file.write_text(head(free_port(), free_port()) + rest)
+        listen = ["--listen", f"unix:{folder}/s"] if command == "serve" else []
+        called = [sys.executable, "-m", "extproc", command, str(file), *listen]
+        done = subprocess.run(
+            called, check=False, capture_output=True, text=True, timeout=40, cwd=ROOT
+        )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "nowhere/records.jsonl" in done.stderr
+    assert "worker" not in done.stderr
