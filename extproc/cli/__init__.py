@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -48,6 +49,7 @@ application.command()(demo.demo)
 
 def main() -> None:
     """Run the command line; a message for a person, never a traceback."""
+    _open_what_is_closed()
     try:
         application()
     except KeyboardInterrupt:
@@ -56,3 +58,16 @@ def main() -> None:
         sys.stderr.write(f"extproc: {error.strerror or error}\n")
         sys.stderr.flush()
         os._exit(1)  # what is left to be written can't be, and would be tried once more
+
+
+def _open_what_is_closed() -> None:
+    """Put nothing in the place of standard streams that whoever started this has closed.
+
+    Else what is opened next, a socket for example, would take their descriptors, and workers and
+    Envoy would write there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as this runs
+            os.set_inheritable(stream.fileno(), True)  # noqa: FBT003 - the library's
+            setattr(sys, name, stream)

@@ -123,6 +123,36 @@ def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
         assert not any(map(_runs, started))
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams(closed: tuple[int, ...], echo: int) -> None:
+    """As cron and some supervisors start what they run: records and log go nowhere."""
+    with short_folder() as folder:
+        port, file = free_port(), folder / "gateway.yaml"
+        file.write_text(head(port, free_port()) + PLAIN.format(echo=echo))
+        shut = " ".join(f"{number}>&-" for number in closed)
+        command = f'exec "$0" -m extproc run "$1" {shut}'
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command, sys.executable, str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+        try:
+            until(lambda: _answers(port), "it serves", 30)
+            assert process.poll() is None
+        finally:
+            status = end(process)
+    assert status == 0
+
+
+def _answers(port: int) -> bool:
+    try:
+        return ask(port, "/x").status == 200
+    except OSError:
+        return False
+
+
 WAITS = """
 import asyncio
 from pathlib import Path
