@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from extproc.adapters import unix_sockets
+from extproc.adapters.system import held
 from extproc.core.addresses import is_address
 from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
@@ -69,7 +70,7 @@ class AdminServer:
     def __init__(self, address: str, token: str | None, administered: Administered) -> None:
         self._address = self._named = address
         self._token = token
-        self._made = False
+        self._held: int | None = None  # the folder of the token that was made
         self._administered = administered
         self._path: Path | None = None
         application = web.Application(middlewares=[self._guarded])
@@ -97,7 +98,8 @@ class AdminServer:
         """
         bound = await self._bound()
         if self._token is None:  # behind the binding: another gateway's there isn't replaced
-            self._token, self._made = new_token(self._named), True
+            self._token = new_token(self._named)
+            self._held = held(token_file(self._named).parent)
         return bound
 
     async def _bound(self) -> str:
@@ -119,8 +121,10 @@ class AdminServer:
         await self._runner.cleanup()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        if self._made:
+        if self._held is not None:
             token_file(self._named).unlink(missing_ok=True)
+            os.close(self._held)
+            self._held = None
 
     @web.middleware
     async def _guarded(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import ssl
 import sys
 import time
@@ -84,3 +86,16 @@ def system_roots() -> str:
     paths = ssl.get_default_verify_paths()
     candidates = (paths.cafile, paths.openssl_cafile, *_ROOTS)
     return next((path for path in candidates if path and Path(path).is_file()), _ROOTS[0])
+
+
+def held(folder: Path) -> int:
+    """Keep what is in a folder from being cleaned away; returns what to close at the end.
+
+    What cleans /tmp takes for forgotten what nobody has touched for ten days. A worker that is
+    replaced later still reads versions and revocations, and commands read the token. A folder that
+    is locked is left alone, with all that is in it (tmpfiles.d(5), "Age").
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(BlockingIOError):  # another gateway keeps it
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor

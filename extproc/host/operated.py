@@ -21,6 +21,7 @@ from extproc.adapters import beside
 from extproc.adapters.admin import AdminServer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
+from extproc.adapters.system import held
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
@@ -77,6 +78,7 @@ class Operated(abc.ABC):
         # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
         # it gets past authentication.
         self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        self._held = held(self._folder)
         self._copies = self._folder / "versions"
         use_folder(self._folder / "metrics")
         self._metrics = BatchedMetrics()
@@ -108,6 +110,7 @@ class Operated(abc.ABC):
                 await self._end()
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._held)
 
     @abc.abstractmethod
     def _put_together(self, path: Path) -> None:

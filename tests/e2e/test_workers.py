@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import grpc
 import pytest
 
+from extproc.adapters.admin import token_file
 from tests.support.bad_services import bad_service
 from tests.support.client import ask
 from tests.support.load import during
@@ -121,6 +123,22 @@ def test_a_clean_stop(number: signal.Signals, echo: int) -> None:
         running.process.send_signal(number)
         assert running.process.wait(10) == 0
         assert not any(map(_runs, started))
+
+
+def test_what_a_later_worker_reads_is_not_cleaned_away(echo: int) -> None:
+    """What cleans /tmp of old files passes by a folder that is locked, while the gateway runs."""
+    with gateway(PLAIN.format(echo=echo)) as running:
+        [worker] = running.workers()
+        command = Path(f"/proc/{worker}/cmdline").read_text().split("\0")
+        folder = Path(command[command.index("--journal") + 1]).parent
+        assert {"versions", "revocations.jsonl"} <= {file.name for file in folder.iterdir()}
+        token = token_file(f"127.0.0.1:{running.admin}")
+        assert token.exists()
+        for place in (folder, token.parent):
+            descriptor = os.open(place, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.close(descriptor)
 
 
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
