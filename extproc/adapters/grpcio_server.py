@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -164,12 +165,57 @@ async def _write(context: type_of_context, messages: Sequence[bytes]) -> None:
         await context.write(message)
 
 
+class _Files:
+    """The files of TLS as they are now: certificates are renewed while their service runs.
+
+    What doesn't fit together, as while one of two files is written, leaves what was read before.
+    """
+
+    def __init__(self, certificate: Path, private_key: Path, client_ca: Path | None) -> None:
+        self._certificate, self._private_key = certificate, private_key
+        self._client_ca = client_ca
+        self._seen = self._look()
+        self.first = self._read()
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what to go on with; None for what there is. Called with each handshake."""
+        try:
+            seen = self._look()
+            if seen == self._seen:
+                return None
+            read = self._read()
+        except OSError:  # an error of TLS is one
+            return None
+        self._seen = seen
+        return read
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        files = (self._certificate, self._private_key, self._client_ca)
+        stats = [file.stat() for file in files if file is not None]
+        return [(stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats]
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._certificate, self._private_key)
+        roots = None
+        if self._client_ca is not None:
+            context.load_verify_locations(self._client_ca)
+            roots = self._client_ca.read_bytes()
+        pair = (self._private_key.read_bytes(), self._certificate.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair], roots)
+
+
 def tls_credentials(
     certificate: Path, private_key: Path, client_ca: Path | None
 ) -> grpc.ServerCredentials:
-    """Read TLS files; with `client_ca` a client must show a certificate it signed."""
-    return grpc.ssl_server_credentials(
-        [(private_key.read_bytes(), certificate.read_bytes())],
-        client_ca.read_bytes() if client_ca is not None else None,
-        require_client_auth=client_ca is not None,
+    """Follow TLS files; with `client_ca` a client must show a certificate it signed.
+
+    Raises:
+        OSError: they can't be read, or don't fit together.
+    """
+    files = _Files(certificate, private_key, client_ca)
+    return grpc.dynamic_ssl_server_credentials(
+        files.first,
+        files.changed,  # type: ignore[arg-type]  # None is for no change
+        require_client_authentication=client_ca is not None,
     )

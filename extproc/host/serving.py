@@ -91,7 +91,8 @@ class Serving(Operated):
             ("--private-key", self._options.private_key),
             ("--client-ca", self._options.client_ca),
         )
-        tls = [text for name, path in named if path for text in (name, str(path.resolve()))]
+        # As they were named: where a link leads may change, and be gone later.
+        tls = [text for name, path in named if path for text in (name, str(path.absolute()))]
         decisions = decisions_option(self._assembly.loaded)
         revoked = ("--revocations", str(self._revoking.path))
         serving = ("--server", self._options.server, "--busy-poll", str(self._options.busy_poll))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from extproc.adapters.messages import ext_authz_pb2
 from extproc.adapters.wire_authz import CHECK
 from extproc.config.load import load
+from tests.support.certificates import Made, made
 from tests.support.client import ask
 from tests.support.places import free_port, short_folder
 from tests.support.processes import ROOT, children, envoy, head, printed_envoy, service
@@ -329,3 +331,54 @@ def test_a_version_that_one_worker_refuses_is_in_force_in_none(place: tuple[Path
             until(is_refused, "it was read")
             assert taken.exists()
             assert is_refused()
+
+
+def put(folder: Path, name: str, files: dict[str, str]) -> None:
+    """Write files as a mounted secret has them: the links to them stay, the folder is another."""
+    (folder / name).mkdir()
+    for file, text in files.items():
+        (folder / name / file).write_text(text)
+    fresh = folder / "..fresh"
+    fresh.symlink_to(name)
+    fresh.replace(folder / "..data")
+
+
+def test_a_renewed_certificate_is_taken(place: tuple[Path, int]) -> None:
+    """By whoever connects next; what doesn't fit together is not, and a client shows its own."""
+    file, _ = place
+    old, new, listen = made("old"), made("new"), f"127.0.0.1:{free_port()}"
+    client, server = made("client", old), made("server", old)
+    folder = file.parent
+    put(folder, "..1", {"crt": server.pem, "key": server.key_pem, "ca": old.pem})
+    for name in ("crt", "key", "ca"):
+        (folder / name).symlink_to(f"..data/{name}")
+    files = ("--tls-cert", "crt", "--tls-key", "key", "--tls-client-ca", "ca")
+    options = [one if one.startswith("-") else str(folder / one) for one in files]
+
+    def answers(issuer: Made, shown: Made) -> bool:
+        credentials = grpc.ssl_channel_credentials(
+            issuer.pem.encode(), shown.key_pem.encode(), shown.pem.encode()
+        )
+        name = [("grpc.ssl_target_name_override", "server")]
+        with grpc.secure_channel(listen, credentials, name) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                return bool(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status)
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - either is right
+                return False
+
+    with service(file, listen, options=options) as process:
+        assert answers(old, client)
+        assert not answers(old, made("client", new))
+        renewed = made("server", new)
+        put(folder, "..2", {"crt": renewed.pem, "key": server.key_pem, "ca": old.pem})
+        shutil.rmtree(folder / "..1")
+        assert answers(old, client)  # a certificate and another's key
+        put(folder, "..3", {"crt": renewed.pem, "key": renewed.key_pem, "ca": new.pem})
+        shutil.rmtree(folder / "..2")
+        assert [answers(old, client), answers(new, client)] == [False, False]
+        assert answers(new, made("client", new))
+        [worker] = children(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: answers(new, made("client", new)), "the next worker has it too", 20)

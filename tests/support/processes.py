@@ -181,7 +181,11 @@ def envoy(config: Any, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def service(
-    file: Path, listen: str, egress: str = "127.0.0.1:1", *others: str
+    file: Path,
+    listen: str,
+    egress: str = "127.0.0.1:1",
+    *others: str,
+    options: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `extproc serve` until the end of the block; waits until it is ready.
 
@@ -190,13 +194,17 @@ def service(
         listen: where a worker listens.
         egress: where calls go out.
         others: where further workers listen.
+        options: further ones of the command.
     """
     command = [sys.executable, "-m", "extproc", "serve", str(file)]
     command += [part for address in (listen, *others) for part in ("--listen", address)]
     log = file.parent / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--egress", egress], stdout=output, stderr=subprocess.STDOUT, cwd=ROOT
+            [*command, "--egress", egress, *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
         )
     try:
 
