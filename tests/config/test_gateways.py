@@ -166,6 +166,7 @@ CHANGES = {
         "gateway.yaml:45:27: identity.headers.x-request-id: can't carry identity, "
         "expected another header"
     ),
+    ("method: POST", "method: [POST]"): "calls.order.method: is a list, expected text",
     ("{x-beta:", "{X-Trace:"): "names X-Trace and x-trace, expected one of them",
     ("  staff: {jwt", "  none: {jwt"): "authentication.none: can't be called none",
     ("catalog: {end", "'cata log': {end"): (
