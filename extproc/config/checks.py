@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from extproc.config import tls_files
 from extproc.config.source import Key, written_path
 from extproc.core.near import near
 from extproc.core.routes import PathPattern, spelt
@@ -57,6 +58,7 @@ def check(gateway: Gateway, folder: Path) -> tuple[list[Path], list[Found]]:
         *_same_names(gateway),
         *(found for i, route in enumerate(gateway.routes) for found in _route(gateway, i, route)),
         *_own_plugins(gateway, folder, files),
+        *tls_files.unusable(gateway),
     ]
     return files, troubles or list(_collisions(gateway))
 

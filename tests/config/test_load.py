@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
@@ -16,6 +17,7 @@ from extproc.config.build import assemble
 from extproc.config.errors import ConfigError
 from extproc.config.load import Loaded, json_schema, load
 from extproc.config.source import compose
+from tests.support.certificates import Made, made
 from tests.support.places import short_folder
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop" / "gateway.yaml"
@@ -428,3 +430,57 @@ def test_what_can_never_work_is_refused(
 def test_urls_that_can_be_asked(tmp_path: Path, url: str) -> None:
     """An address, a name, the last port."""
     assert loaded(tmp_path, IDLE % ("", ASKED % url, ""))
+
+
+SECURED = """version: 1
+listener:
+  address: 127.0.0.1:8443
+  tls:
+    certificate: a.crt
+    private_key: a.key
+    client_ca: ca.crt
+    sni: [{hosts: [b.example], certificate: b.crt, private_key: b.key}]
+upstreams: {up: {endpoints: ["https://up"], tls: {ca: up.crt}}}
+routes: [{name: r, match: {path: /r}, upstream: up, authentication: none}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("a.crt", "5:18: listener.tls.certificate: holds no certificate that can be read"),
+        ("a.key", "6:18: listener.tls.private_key: holds no private key that can be read"),
+        ("ca.crt", "7:16: listener.tls.client_ca: holds no certificate that can be read"),
+        ("b.crt", "8:45: listener.tls.sni[0].certificate: holds no certificate that can be read"),
+        ("b.key", "8:65: listener.tls.sni[0].private_key: holds no private key that can be read"),
+        ("up.crt", "9:55: upstreams.up.tls.ca: holds no certificate that can be read"),
+    ],
+)
+def test_files_of_tls_that_can_not_be_used(tmp_path: Path, file: str, told: str) -> None:
+    """They are named before Envoy refuses them, which says so in its log alone."""
+    one, other = made("one"), made("other")
+    keys = {"a.key": one.key_pem, "b.key": other.key_pem}
+    pairs = {"a.crt": one.pem, "b.crt": other.pem, "ca.crt": one.pem, "up.crt": one.pem}
+    for name, text in (keys | pairs).items():
+        written(tmp_path, text, name)
+    assert loaded(tmp_path, SECURED)
+    wrong = [("", told), ("text", told)]
+    if file in keys:
+        owner = told.partition(": holds")[0]
+        wrong += [
+            (one.pem, told),
+            (made("third").key_pem, f"{owner}: isn't the key of the certificate"),
+            (_encrypted(one), told),
+        ]
+    for text, said in wrong:
+        written(tmp_path, text, file)
+        [found] = troubles(tmp_path / "gateway.yaml")
+        assert said in found
+
+
+def _encrypted(one: Made) -> str:
+    return one.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    ).decode()
