@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -104,10 +105,15 @@ class BatchedMetrics:
         return self._times.setdefault((metric, labels), []).append
 
     def flush(self) -> None:
-        """Hand everything to the library."""
-        counts, self._counts = self._counts, {}
-        for (name, labels), number in counts.items():
+        """Hand everything to the library; what there is no room for is handed on later."""
+        with suppress(OSError):
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._counts:
+            (name, labels), number = next(iter(self._counts.items()))
             self._counters[name].labels(*labels).inc(number)
+            del self._counts[name, labels]
         for (name, labels), ticks in self._ticks.items():
             if ticks:
                 self._counters[name].labels(*labels).inc(sum(ticks))
@@ -137,6 +143,9 @@ def declared(metric: str, labels: tuple[str, ...]) -> int:
 def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
     from prometheus_client import CollectorRegistry, Counter, Histogram  # noqa: PLC0415 - see above
 
+    from extproc.adapters import metric_files  # noqa: PLC0415 - as above
+
+    metric_files.use()
     registry = CollectorRegistry()
     counters = {m.name: Counter(m.name, m.help, m.labels, registry=registry) for m in COUNTERS}
     histograms = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extproc.adapters.metric_files import RoomyDict
 from extproc.adapters.metrics import COUNTERS, HISTOGRAMS, BatchedMetrics
 from extproc.testing import Counts
 
@@ -63,3 +66,57 @@ def test_everything_that_the_product_counts_is_declared() -> None:
     names = {name for name in used if isinstance(name, str) and name.startswith("extproc_")}
     assert "extproc_introspections_total" in names
     assert names <= known
+
+
+def _kept(file: Path) -> bool:
+    """Say whether all of a file is on the disk."""
+    stat = file.stat()
+    return stat.st_blocks * 512 >= stat.st_size
+
+
+def test_a_file_of_values_has_no_holes(tmp_path: Path) -> None:
+    """To write into one while the disk is full would end the process."""
+    file = tmp_path / "counter_1.db"
+    values = RoomyDict(str(file))
+    assert _kept(file)
+    keys = [f"key-{number}-{'x' * 1000}" for number in range(200)]
+    for number, key in enumerate(keys):
+        values.write_value(key, number, 0.0)  # type: ignore[no-untyped-call]  # the library's
+        assert _kept(file)
+    known = {key: value for key, value, _ in values.read_all_values()}  # type: ignore[no-untyped-call]
+    assert known == {key: number for number, key in enumerate(keys)}
+    assert file.stat().st_size == 1 << 18
+    values.close()  # type: ignore[no-untyped-call]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
+
+folder = Path(sys.argv[1])
+use_folder(folder)
+metrics = BatchedMetrics()
+usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), usual[1]))
+for number in range(2000):
+    metrics.count("extproc_plugin_events_total", (f"plugin-{number}", "seen"))
+    metrics.timer("extproc_plugin_seconds", (f"plugin-{number}", "request"))(1.5)
+metrics.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+metrics.count("extproc_plugin_events_total", ("plugin-0", "seen"), 2)
+metrics.flush()
+sys.stdout.buffer.write(exposition(folder))
+"""
+
+
+@pytest.mark.parametrize("room", [0, 1 << 16])
+def test_a_disk_that_is_full(tmp_path: Path, room: int) -> None:
+    """What there was no room for is counted when there is, and nothing twice."""
+    command = [sys.executable, "-c", FULL, str(tmp_path / "metrics"), str(room)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    events = [line for line in told.splitlines() if line.startswith("extproc_plugin_events_total{")]
+    counted = sorted(float(line.rpartition(" ")[2]) for line in events)
+    assert counted == [1.0] * 1999 + [3.0]
+    sums = [line for line in told.splitlines() if line.startswith("extproc_plugin_seconds_sum{")]
+    assert [float(line.rpartition(" ")[2]) for line in sums] == [1.5] * 2000
