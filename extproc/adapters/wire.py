@@ -178,7 +178,7 @@ def encode(answer: Answer) -> tuple[bytes, ...]:
 
 
 def _continue(answer: Continue) -> tuple[bytes, ...]:
-    if answer.body is not None:
+    if answer.body is not None or answer.unsized:
         return (_headers_answer(answer),)
     if answer.watch:
         return (_headers_answer(answer) + _WATCH,)
@@ -212,6 +212,8 @@ def _headers_answer(answer: Continue) -> bytes:
         common = message.response_headers.response
     if answer.changes or answer.target is not None or answer.status is not None:
         _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
+    if answer.unsized:
+        common.header_mutation.remove_headers.append("content-length")
     if answer.body is not None:
         common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
         common.body_mutation.body = answer.body
@@ -228,6 +230,8 @@ def _body(answer: BodyAnswer) -> bytes:
         _mutate(common.header_mutation, answer.changes, answer.target, answer.status)
         if answer.body is not None and answer.had_length:
             _set(common.header_mutation, "content-length", str(len(answer.body)))
+    if answer.unsized:
+        common.header_mutation.remove_headers.append("content-length")
     part = pb.BodyResponse(response=common)
     if answer.side is Side.REQUEST:
         message = pb.ProcessingResponse(request_body=part)
@@ -375,6 +379,9 @@ def _streamed(answer: Immediate) -> tuple[bytes, ...]:
         if may_set(name):
             value = ", ".join(response.headers.get_all(name))
             headers.add(key=name, raw_value=value.encode("latin-1"))
+    if answer.bare:
+        head.streamed_immediate_response.headers_response.end_of_stream = True
+        return (head.SerializeToString(),)
     return head.SerializeToString(), *_pieces(body)
 
 

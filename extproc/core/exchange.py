@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
+from extproc.core.content import STATUSES, is_without
 from extproc.core.errors import PeerFault
 from extproc.core.law import Law, Message, Reply, Side
 from extproc.core.messages import (
@@ -43,6 +44,7 @@ _REPLIES: dict[type, Reply] = {
 # Each value stands for itself: clients don't read several in one field (RFC 6265 section 3).
 _NEVER_SHARED = ("set-cookie", "www-authenticate", "proxy-authenticate")
 _LARGE = 1 << 20  # bytes of an answer made here that leaves in pieces
+_CHANGING = (BodyMode.BUFFERED, BodyMode.STREAMED)  # plugins may give the body another length
 
 
 class Exchange:
@@ -297,12 +299,17 @@ class Exchange:
         self, event: ResponseHeaders, response: Response, body: bytes | None = None
     ) -> Continue:
         self._status = response.status
+        changed = response.status != event.status
+        bare = is_without(self._known_request().method, response.status)
+        if bare:
+            body = b"" if changed and not event.end else None
         return Continue(
             Side.RESPONSE,
             response.headers.changes(),
-            status=response.status if response.status != event.status else None,
+            status=response.status if changed else None,
             body=body,
-            watch=not event.end and self._watches(),
+            watch=not event.end and body is None and self._watches(),
+            unsized=bare and (changed or self._chain().modes.response_body in _CHANGING),
         )
 
     def _watches(self) -> bool:
@@ -323,13 +330,17 @@ class Exchange:
             return BodyAnswer(Side.RESPONSE, body)
         status = None if self.response.status == self._status else self.response.status
         self._status = self.response.status
+        bare = is_without(self.request.method, self.response.status)
+        if bare:
+            body = b"" if event.data else None
         return BodyAnswer(
             Side.RESPONSE,
             body,
             buffered=True,
-            had_length=bool(self.response.headers.received("content-length")),
+            had_length=not bare and bool(self.response.headers.received("content-length")),
             changes=self.response.headers.changes(),
             status=status,
+            unsized=bare,
         )
 
     def _released(self) -> bool:
@@ -350,9 +361,12 @@ class Exchange:
     def _answered_here(self, request: Request, stopped: Stopped) -> Immediate:
         response = stopped.response
         response.bind(request.id)
+        if response.body and response.status in STATUSES:
+            response = response.copy()  # others may be given the one it was
+            response.body = b""
         self._by, self._reason, self._status = stopped.by, response.reason, response.status
         self._decision = _decision(response)
-        return Immediate(response, streamed=self._needs_streaming(response))
+        return Immediate(response, self._needs_streaming(response), request.method == "HEAD")
 
     def _needs_streaming(self, response: Response) -> bool:
         """Say whether the streamed form is the better one, where it may be used.

@@ -71,6 +71,7 @@ class Continue:
         body: replaces (or adds) the body, and ends the side.
         verdict: lets the request through to the upstream; None withholds it.
         watch: the response's body is to come here in pieces.
+        unsized: its content length isn't that of what a GET would be given: it is taken out.
         written: what the wire made of it, for an answer that is given again.
     """
 
@@ -81,6 +82,7 @@ class Continue:
     body: bytes | None = None
     verdict: str | None = None
     watch: bool = False
+    unsized: bool = False
     written: tuple[bytes, ...] | None = None
 
 
@@ -90,6 +92,7 @@ class BodyAnswer:
 
     Attributes:
         had_length: the message came with a content length, which must follow the body's.
+        unsized: as for `Continue`.
     """
 
     side: Side
@@ -100,6 +103,7 @@ class BodyAnswer:
     target: str | None = None
     status: int | None = None
     verdict: str | None = None
+    unsized: bool = False
 
 
 @dataclass(slots=True)
@@ -116,10 +120,12 @@ class Immediate:
     Attributes:
         response: what it gets.
         streamed: send it in the streamed form, which alone can leave out a content type.
+        bare: its body isn't sent, only its length said.
     """
 
     response: Response
     streamed: bool = False
+    bare: bool = False
 
 
 @dataclass(slots=True)

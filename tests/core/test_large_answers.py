@@ -40,13 +40,15 @@ class Reads(Plugin):
         return None
 
 
-async def answer(*plugins: Plugin) -> Immediate:
+async def answer(*plugins: Plugin, method: str = "GET") -> Immediate:
     """Return the answer of a route with these plugins."""
     runtime, counts, log = DirectRuntime(), Counts(), Events()
     guards = [Guard(p, "p", Limits(), runtime, counts, log) for p in plugins]
     route = Route("r", "1", PathPattern.parse("/*"), Chain(guards), 1.0)
     exchange = Exchange(lambda _key: route, ManualClock().monotonic, counts)
-    found = await exchange.receive(RequestHeaders(Request(target="/"), "r@1", end=True))
+    found = await exchange.receive(
+        RequestHeaders(Request(method=method, target="/"), "r@1", end=True)
+    )
     assert isinstance(found, Immediate)
     return found
 
@@ -67,6 +69,15 @@ async def test_a_large_answer_is_cut_into_bounded_pieces() -> None:
 
 def _headers(message: pb.ProcessingResponse) -> list[HeaderValue]:
     return list(message.streamed_immediate_response.headers_response.headers.headers)
+
+
+async def test_head_is_answered_by_the_headers_alone() -> None:
+    """They say the length of what GET is given, and that nothing follows."""
+    (only,) = encode(await answer(Answers(size=LARGE), method="HEAD"))
+    head = pb.ProcessingResponse.FromString(only)
+    assert head.streamed_immediate_response.headers_response.end_of_stream
+    names = {h.key: h.raw_value for h in _headers(head)}
+    assert names["content-length"] == str(LARGE).encode()
 
 
 async def test_what_can_not_be_streamed() -> None:

@@ -66,6 +66,17 @@ class Status(Plugin):
         response.status = 418
         response.headers["x-code"] = response.code_details
 
+class Wraps(Plugin):
+    def on_response_body(self, request, response, body):
+        return b"<" + body + b">"
+
+class Empties(Plugin):
+    def on_request(self, request):
+        if request.query == "here":
+            return Response(204, {"content-type": "text/plain"}, b"for nobody")
+    def on_response(self, request, response):
+        response.status = 204
+
 class Ends(Plugin):
     file: str
     async def on_request(self, request):
@@ -73,7 +84,10 @@ class Ends(Plugin):
     def on_finish(self, request, outcome):
         Path(self.file).write_text(repr(outcome.decision))
 """
-NAMES = ("Raw", "Cookies", "Large", "AddsBody", "Pieces", "Slow", "Calls", "Status")
+NAMES = (
+    *("Raw", "Cookies", "Large", "AddsBody", "Pieces"),
+    *("Slow", "Calls", "Status", "Wraps", "Empties"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +125,25 @@ def test_several_cookies(running: Gateway) -> None:
             received += piece
     assert received.startswith(b"HTTP/1.1 201")
     assert received.lower().count(b"set-cookie:") == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["HEAD /Large", "HEAD /Raw", "HEAD /Wraps", "GET /Empties", "GET /Empties?here"],
+)
+def test_a_head_alone_has_no_body_behind_it(running: Gateway, asked: str) -> None:
+    """Whatever a plugin gives it: a client would take that for its next response."""
+    next_one = b"GET /nowhere HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), 10) as connection:
+        connection.sendall(f"{asked} HTTP/1.1\r\nHost: shop\r\n\r\n".encode() + next_one)
+        received = b""
+        while piece := connection.recv(65_536):
+            received += piece
+    first, _, rest = received.partition(b"\r\n\r\n")
+    assert rest.startswith(b"HTTP/1.1 404 ")
+    lengths = {"HEAD /Large": b"5000002", "HEAD /Raw": b"3"}
+    found = [line for line in first.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    assert found == ([b"content-length: " + lengths[asked]] if asked in lengths else [])
 
 
 def test_a_large_answer_is_compressed(running: Gateway) -> None:
