@@ -181,8 +181,8 @@ class LoopRuntime:
         error: BaseException | None = None
         try:
             result = function()
-            if asyncio.iscoroutine(result):
-                result = asyncio.run(result)
+            if inspect.isawaitable(result):
+                result = asyncio.run(_outcome(result))
         except HookInterrupted:
             error = DeadlinePassed(name)
         except BaseException as raised:  # noqa: BLE001 - handed on to whoever waits
@@ -200,6 +200,10 @@ class LoopRuntime:
         else:
             future.set_exception(error)
             future.exception()
+
+
+async def _outcome(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 async def _step_armed(

@@ -331,7 +331,7 @@ class _Builder(Compiler):
                 continue
             if route.upgrade and modes_of([plugin]) != Modes():
                 self._trouble((*where, "use"), "sees bodies or responses", "expected no `upgrade`")
-            limits = Limits(own.deadline, on_failure=OnFailure(own.on_failure))
+            limits = Limits(own.deadline, on_failure=OnFailure(own.on_failure), threads=True)
             yield Step(type(plugin).__name__, plugin, limits)
 
     def _on_the_way_in(self, route: RouteModel, key: Key) -> Iterator[Step]:

@@ -50,11 +50,15 @@ class Limits:
         deadline: seconds that one hook may take.
         bound: how many of its hooks may be waiting at once, in one worker.
         on_failure: what a failure means.
+        threads: where it once blocked the event loop its hooks run in threads. Those of this
+            service's own plugins don't: they share what belongs to the loop, and what holds them
+            up is a machine that stood still.
     """
 
     deadline: float = DEFAULT_DEADLINE
     bound: int = DEFAULT_BOUND
     on_failure: OnFailure = OnFailure.DENY
+    threads: bool = False
 
 
 class Guard:
@@ -75,7 +79,7 @@ class Guard:
         self.name = name
         self.limits = limits
         self.breaker = Breaker()
-        self.offloaded = offloaded
+        self.offloaded = offloaded and limits.threads
         self.waiting = 0
         self._runtime = runtime
         self._observer = observer
@@ -194,12 +198,11 @@ class Guard:
 
     def _blocked(self, phase: str) -> Answer:
         if not self.offloaded:
+            threads = " and runs in threads from now on" if self.limits.threads else ""
             self._log.warning(
-                "plugin blocked the event loop and runs in threads from now on",
-                plugin=self.name,
-                phase=phase,
+                f"plugin blocked the event loop{threads}", plugin=self.name, phase=phase
             )
-        self.offloaded = True
+        self.offloaded = self.limits.threads
         self.breaker.failed(self._runtime.monotonic(), at_once=True)
         return self._failed(phase, 504, "Deadline passed", "plugin_deadline")
 

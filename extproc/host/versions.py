@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.from_threads import reachable
 from extproc.caching import purging
 from extproc.caching.called import CachedCalls
 from extproc.caching.responses import Responses
@@ -112,9 +113,11 @@ class Versions:
         """Start every plugin; if one can't, stop them all."""
         entry = _InForce(assembly)
         services = self._services(entry)
+        everywhere = reachable(services, asyncio.get_running_loop())
         try:
-            for plugin in assembly.plugins():
-                await _waited(plugin.on_start(services))
+            for step in (one for steps in assembly.steps.values() for one in steps):
+                given = everywhere if step.limits.threads else services
+                await _waited(step.plugin.on_start(given))
         except BaseException:
             await self._stop(entry)
             raise

@@ -20,7 +20,7 @@ from extproc.core.errors import DeadlinePassed, HookInterrupted
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
     from pathlib import Path
 
 
@@ -182,9 +182,20 @@ def test_results_and_errors_come_back_from_threads() -> None:
         await asyncio.sleep(0)
         return number * 2
 
+    class Later:
+        """Something to await that is no coroutine, as what a call returns."""
+
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __await__(self) -> Generator[Any, Any, int]:
+            yield from asyncio.sleep(0).__await__()
+            return self.value
+
     async def test(runtime: LoopRuntime) -> None:
         assert await runtime.offload(lambda: 7, "fine", 1) == 7
         assert await runtime.offload(lambda: double(7), "fine", 1) == 14
+        assert await runtime.offload(lambda: Later(7), "fine", 1) == 7
         with pytest.raises(KeyError):
             await runtime.offload(lambda: os.environ["NO_SUCH_VARIABLE"], "fine", 1)
 

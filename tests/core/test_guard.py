@@ -95,12 +95,25 @@ async def test_a_hook_in_a_thread_answers_the_same() -> None:
             await asyncio.sleep(0)
             return Response(204)
 
-    guard = Guard(Fine(), "fine", Limits(), DirectRuntime(), Counts(), Events(), offloaded=True)
+    limits = Limits(threads=True)
+    guard = Guard(Fine(), "fine", limits, DirectRuntime(), Counts(), Events(), offloaded=True)
     answer = guard.call("request", guard.plugin.on_request, Request())
     assert not isinstance(answer, Response)
     result = await answer  # type: ignore[misc]
     assert isinstance(result, Response)
     assert result.status == 204
+
+
+def test_this_services_own_plugins_stay_on_the_loop() -> None:
+    """Also where the machine stood still and the supervisor took one of them for stuck."""
+
+    class Fine(Plugin):
+        def on_request(self, request: Request) -> Response:
+            return Response(204)
+
+    guard = Guard(Fine(), "fine", Limits(), DirectRuntime(), Counts(), Events(), offloaded=True)
+    answer = guard.call("request", guard.plugin.on_request, Request())
+    assert isinstance(answer, Response)
 
 
 @given(steps=st.lists(st.sampled_from(["admit", "fail", "block", "succeed", "wait"]), max_size=60))

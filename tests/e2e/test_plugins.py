@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from examples.shop.processes import Shop
 
 PLUGINS = """
-import asyncio
+import asyncio, time
 from pathlib import Path
 from extproc import Plugin, Response
 
@@ -60,6 +60,12 @@ class Calls(Plugin):
     async def on_request(self, request):
         answer = await self.call("echo", "GET", "/called", headers=[("x-from", "plugin")])
         return Response(200, {"content-type": "application/json"}, answer.body)
+
+class Blocks(Calls):
+    async def on_request(self, request):
+        if request.query:
+            time.sleep(3600)
+        return await super().on_request(request)
 
 class Status(Plugin):
     def on_response(self, request, response):
@@ -177,6 +183,25 @@ def test_calls_go_through_envoy(running: Gateway) -> None:
     sent = running.ask("/Calls").json
     assert sent["path"] == "/called"
     assert ["x-from", "plugin"] in [[name.lower(), value] for name, value in sent["headers"]]
+
+
+def test_who_blocked_once_can_still_call(echo: int) -> None:
+    """Its hooks run in threads then; what they wait for is still the worker's."""
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes:
+  - name: blocks
+    match: {{path: /}}
+    upstream: echo
+    plugins: [{{use: "plugins.py:Blocks", deadline: 300ms}}]
+"""
+    with gateway(text, {"plugins.py": PLUGINS}) as running:
+        assert running.ask("/").json["path"] == "/called"
+        assert running.ask("/?blocks").status == 504
+        refused = 503  # for the second in which the breaker is open
+        reply = until(lambda: r if (r := running.ask("/")).status != refused else None, "a trial")
+        assert reply.json["path"] == "/called"
 
 
 def test_a_status_can_be_changed(running: Gateway) -> None:
