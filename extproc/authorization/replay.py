@@ -7,6 +7,7 @@ outcome is then unknown.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from extproc.authorization.policies import Allow, Deny, consumer_of, judged
@@ -50,10 +51,21 @@ def _fits(name: str, value: object) -> bool:
     """Say whether an input has the type that its name has in conditions."""
     if name.startswith("principal.claims."):
         return True
+    if name == "request.time":
+        return isinstance(value, str) and _moment(value) is not None
     texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
     if name in {"absent", "principal.scopes"} or name.startswith("request.queries."):
         return texts
     return isinstance(value, str) or (texts and name.startswith("request.query."))
+
+
+def _moment(text: str) -> float | None:
+    """Return seconds since the epoch; None for what is no moment, or says no offset."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else moment.timestamp()
 
 
 def again(
@@ -70,7 +82,7 @@ def again(
     unknown = missing((condition.expression for condition in conditions), inputs)
     if unknown:
         return Unknown(unknown)
-    context = Context(remembered(inputs))
+    context = context_of(inputs)
     try:
         context.request.consumer = consumer_of(consumers, context)
         return judged(policies, context)
@@ -83,9 +95,7 @@ def missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> str
     absent = inputs.get("absent", ())
     for expression in expressions:
         for name in expression.names:
-            if name in {"consumer", "request.time"}:
-                if name == "request.time":
-                    return name
+            if name == "consumer":
                 continue
             if name not in MAPS:
                 if name not in inputs:
@@ -100,7 +110,12 @@ def missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> str
     return ""
 
 
-def remembered(inputs: Mapping[str, Any]) -> Request:
+def context_of(inputs: Mapping[str, Any]) -> Context:
+    """Return what expressions are evaluated over: the recorded request, at its moment."""
+    return Context(_remembered(inputs), _moment(inputs.get("request.time", "")) or 0.0)
+
+
+def _remembered(inputs: Mapping[str, Any]) -> Request:
     """Make a request that answers every recorded name as the recorded one did."""
     request = _Recorded(inputs)
     for name, value in inputs.items():

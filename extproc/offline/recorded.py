@@ -9,8 +9,7 @@ import orjson
 
 from extproc.authorization.plugin import Consumers
 from extproc.authorization.policies import Allow, Deny
-from extproc.authorization.replay import Unknown, again, is_record, missing, remembered
-from extproc.expressions.conditions import Context
+from extproc.authorization.replay import Unknown, again, context_of, is_record, missing
 from extproc.offline.explaining import RuleSeen, policies_of, result_of, rules_of
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from extproc.authorization.policies import Decision, Policy
     from extproc.config.build import Assembly
-    from extproc.expressions.conditions import Condition
+    from extproc.expressions.conditions import Condition, Context
     from extproc.offline.document import Plain
 
 _TOLD = ("request_id", "time", "route", "method", "host", "path", "version", "consumer", "status")
@@ -86,7 +85,7 @@ def explained(assembly: Assembly, record: Mapping[str, Any]) -> Plain:
 def _consumers(
     consumers: Sequence[tuple[str, Condition]], inputs: Mapping[str, Any]
 ) -> Iterator[str]:
-    context = Context(remembered(inputs))
+    context = context_of(inputs)
     for name, condition in consumers:
         known = not missing([condition.expression], inputs)
         result = result_of(condition, context) if known else "unknown"
@@ -99,15 +98,16 @@ def _rules(
     inputs: Mapping[str, Any],
 ) -> Iterator[RuleSeen]:
     """Yield each rule with what it gives; unknown where the record doesn't hold what it reads."""
-    request = remembered(inputs)
-    request.consumer = request.principal.consumer or _first(consumers, Context(request))
+    context = context_of(inputs)
+    request = context.request
+    request.consumer = request.principal.consumer or _first(consumers, context)
     unknown = {
         rule.condition.expression.source
         for policy in policies
         for rule in (*policy.rules, *(policy.candidate.rules if policy.candidate else ()))
         if missing([rule.condition.expression], inputs)
     }
-    for seen in rules_of(policies, Context(request)):
+    for seen in rules_of(policies, context):
         if seen.source in unknown:
             yield RuleSeen(**asdict(seen) | {"result": "unknown", "decided": False, "problem": ""})
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,10 +29,12 @@ def request(target: str = "/a?x=1&y=2", **headers: str) -> Request:
     return made
 
 
-def inputs(*sources: str, of: Request | None = None, **options: Any) -> dict[str, Any]:
+def inputs(
+    *sources: str, of: Request | None = None, at: float = 0.0, **options: Any
+) -> dict[str, Any]:
     """Return what is recorded for these conditions."""
     collected = Inputs([condition(source).expression for source in sources], **options)
-    values, absent = collected.of(Context(of or request()))
+    values, absent = collected.of(Context(of or request(), at))
     return {**values, "absent": absent} if absent else dict(values)
 
 
@@ -166,6 +169,18 @@ def test_what_was_not_recorded_is_unknown(rule: str, reads: str) -> None:
     """Never guessed."""
     decision = again(record("request.method == 'GET'"), (), [policy(rule)])
     assert decision == Unknown(reads)
+
+
+def test_the_moment_of_a_request_is_known() -> None:
+    """As the line of a record has it; what is no moment is no record."""
+    rule = "request.time.getHours() >= 22"
+    line = orjson.dumps(record(rule, inputs=inputs(rule, at=1_767_304_800.0)))  # 22:00 UTC
+    seen = orjson.loads(line)
+    assert is_record(seen)
+    assert again(seen, (), [policy("deny night " + rule)]) == Deny("night", "because")
+    assert again(seen, (), [policy("allow late request.time.getHours() < 23")]) == Allow("late")
+    for other in ("yesterday", "2026-01-01T22:00:00", 5):
+        assert not is_record({**seen, "inputs": {"request.time": other}})
 
 
 def test_an_absent_value_is_known_to_be_absent() -> None:
