@@ -167,6 +167,14 @@ CHANGES = {
         "expected another header"
     ),
     ("method: POST", "method: [POST]"): "calls.order.method: is a list, expected text",
+    (
+        "{set: {x-a: b}",
+        "{set: {Host: b}",
+    ): "is 'host', which only Envoy says, expected another header",
+    (
+        "set: {x-order:",
+        "set: {x-envoy-max-retries:",
+    ): "is 'x-envoy-max-retries', which only Envoy says",
     ("{x-beta:", "{X-Trace:"): "names X-Trace and x-trace, expected one of them",
     ("  staff: {jwt", "  none: {jwt"): "authentication.none: can't be called none",
     ("catalog: {end", "'cata log': {end"): (

@@ -20,6 +20,7 @@ from extproc.config.schema.shapes import (
     worded,
 )
 from extproc.config.units import Duration, Pause, Size, shown
+from extproc.core.headers import OF_CONNECTION
 
 _CLASS = r"^[^:]+:[A-Za-z_]\w*$"
 _HOST = r"^(\*\.)?[a-z0-9.-]+$"
@@ -125,12 +126,21 @@ class Rewrite(Strict):
     path: UrlPath = Field(description="Text with holes; the query stays without a ?.")
 
 
+def _settable(name: str) -> str:
+    """Refuse what Envoy says itself: it would stay as it is, without a word."""
+    if name in OF_CONNECTION or name.startswith("x-envoy-"):
+        raise ValueError(f"is {shown(name)}, which only Envoy says, expected another header")
+    return name
+
+
 class Headers(Strict):
     """Changes of headers; removals come first."""
 
-    remove: list[HeaderName] = Field([], description="Names.")
-    set: Annotated[dict[HeaderName, str], HEADERS] = Field(
-        {}, description="Name to text with holes."
+    remove: list[HeaderName] = Field(
+        [], description="Names; framing, `host` and x-envoy-* stay as they are."
+    )
+    set: Annotated[dict[Annotated[HeaderName, AfterValidator(_settable)], str], HEADERS] = Field(
+        {}, description="Name to text with holes; none of framing, `host` or x-envoy-*."
     )
 
 
