@@ -12,6 +12,7 @@ from extproc.caching.freshness import initial_age
 from extproc.caching.keys import short
 from extproc.caching.storing import PARTIAL, stored_headers
 from extproc.caching.structured import NotStructured, listed
+from extproc.core.content import DIGESTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # The newest mark of this worker and of all replicas, and in which generation those are counted.
 Stamp = tuple[int, int, str]
 _DEFLATED = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's window bits, and its header's kind
-_OF_ENCODING = frozenset({"content-encoding", "content-md5", "digest", "content-digest"})
+_OF_ENCODING = frozenset({"content-encoding", *DIGESTS})
 
 _GROUPS = 32  # RFC 9875 section 2: at least so many
 

@@ -1,12 +1,17 @@
-"""Which responses have no content, whatever a plugin gives them (RFC 9110 section 6.4.1).
+"""What a head says of its content: that there is none, or what its bytes are.
 
-Envoy sends what it is given. A client takes what follows such a head for its next response.
+Responses to HEAD, 204 and 304 have no content, whatever a plugin gives them (RFC 9110 section
+6.4.1). Envoy sends what it is given, and a client takes what follows such a head for its next
+response.
 """
 
 from __future__ import annotations
 
 STATUSES = frozenset({204, 304})
 """Those that say that there is none."""
+
+DIGESTS = ("content-digest", "content-md5", "digest", "repr-digest")
+"""Of the bytes (RFC 9530): of others they are false."""
 
 
 def is_without(method: str, status: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from extproc.core.content import DIGESTS
 from extproc.core.further import UNSEEN, alone, vary
 from extproc.core.headers import Written
 from extproc.core.plugin import Plugin
@@ -117,10 +118,12 @@ class RequestBody(Plugin):
 
     shape: Projection
 
-    def on_request_body(self, _request: Request, body: bytes) -> bytes | Response | None:
+    def on_request_body(self, request: Request, body: bytes) -> bytes | Response | None:
         """Replace the body; what isn't JSON is refused."""
         if not body:
             return None
+        for name in DIGESTS:
+            del request.headers[name]
         try:
             return written(self.shape.of(parsed(body)))
         except NotJson:
@@ -177,6 +180,8 @@ class ResponseBody(Plugin):
         headers = response.headers
         if response.status >= _REDIRECT and response.status != _NOT_MODIFIED:
             return
+        for name in DIGESTS:
+            del headers[name]
         if response.status == _NOT_MODIFIED:
             # What is named replaces what a cache has; what isn't stays (RFC 9111 section 4.3.4).
             vary(headers, self.varies if "vary" in headers else ())

@@ -24,6 +24,21 @@ INFINITE = [
 ]
 
 
+async def test_no_digest_of_the_other_body() -> None:
+    """What checks it would refuse the shaped one (RFC 9530), the client's as the upstream's."""
+    digests = dict.fromkeys(("content-digest", "content-md5", "digest", "repr-digest"), "x")
+
+    def upstream(_headers: Headers, body: bytes) -> Response:
+        return Response(200, {"content-type": "application/json", **digests}, body)
+
+    shape = Projection("{a: a}")
+    trial = Trial(RequestBody(shape=shape), ResponseBody(shape=shape, views={}))
+    response = await trial.request("POST", "/", digests, b'{"a": 1, "b": 2}', upstream=upstream)
+    assert response.body == b'{"a":1}'
+    assert not digests.keys() & set(trial.seen)
+    assert not digests.keys() & set(response.headers)
+
+
 @pytest.mark.parametrize(("shape", "value"), INFINITE)
 async def test_an_upstream_s_infinite_number(shape: str, value: object) -> None:
     """JSON has none: 502, as for other answers that can't be shaped, and never null."""
