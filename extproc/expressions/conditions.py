@@ -399,6 +399,7 @@ def compile_expression(
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
+    _headers_are_lower_case(source)
     # What it makes is kept with what it is given, and lists that it builds may be large.
     keeping = environment if compiled is plain else None
     return Expression(source, compiled, names_read(source, names), parts, keeping)
@@ -412,6 +413,15 @@ def _patterns_compile(source: str) -> None:
         if tried.type().name() == "ERROR":
             problem = f"matches by {pattern[:60]}, which is no regular expression"
             raise NotAnExpression(problem, "expected one of RE2")
+
+
+def _headers_are_lower_case(source: str) -> None:
+    """Refuse a header that is never there: a rule about it would never, or always, deny."""
+    for name in ("request.headers", "response.headers"):
+        for key in keys_read(source, name) or ():
+            if key != key.lower():
+                problem = f"reads the header {key}, and their names are in lower case here"
+                raise NotAnExpression(problem, f"did you mean {key.lower()}?")
 
 
 def reading(name: str) -> Callable[[Context], Any]:

@@ -348,6 +348,23 @@ def test_a_pattern_that_is_none_does_not_compile(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
+    [
+        'request.headers["X-Tenant"] == "a"',
+        '"X-Tenant" in request.headers',
+        'has(request.headers.Via) && request.headers["via"] == "a"',
+        'response.headers["ETag"] != ""',
+    ],
+)
+def test_a_header_in_capitals_does_not_compile(source: str) -> None:
+    """Their names are in lower case, so it is never there."""
+    with pytest.raises(NotAnExpression, match="lower case"):
+        condition(source, response=True)
+    for fine in (source.lower(), f"'{source.replace(chr(39), '')}' == ''"):
+        assert condition(fine, response=True)
+
+
+@pytest.mark.parametrize(
+    "source",
     ['request.path.matches("^/(a|b)$")', "'matches(\"(\")' == request.path", "'x' in ['matches']"],
 )
 def test_patterns_and_what_only_looks_like_one(source: str) -> None:
