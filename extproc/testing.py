@@ -15,7 +15,7 @@ from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import declared
 from extproc.core.chain import BodyMode, Chain
-from extproc.core.errors import DeadlinePassed, UpstreamFault
+from extproc.core.errors import DeadlinePassed, PluginFault, UpstreamFault
 from extproc.core.exchange import Exchange
 from extproc.core.guard import Guard, Limits
 from extproc.core.headers import Headers
@@ -82,6 +82,8 @@ class DirectRuntime:
             done, _ = await asyncio.wait((task,), timeout=seconds)
             if not done:
                 raise DeadlinePassed(name)
+            if task.cancelled():
+                raise PluginFault("it was cancelled")
             return task.result()
         finally:
             task.cancel()

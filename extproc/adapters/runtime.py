@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters.journal import Journal
 from extproc.adapters.timers import Timers
 from extproc.adapters.within import done_within
-from extproc.core.errors import DeadlinePassed, HookInterrupted
+from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, tamed
 from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ class LoopRuntime:
                 discard(awaitable)
             self._leave_behind(task)
             raise
+        if done and task.cancelled():
+            raise PluginFault("it was cancelled")  # by itself: nobody else has its task
         if done:
             return task.result()
         self._leave_behind(task)
@@ -185,6 +187,10 @@ class LoopRuntime:
                 result = asyncio.run(_outcome(result))
         except HookInterrupted:
             error = DeadlinePassed(name)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            error = tamed(raised)
+        except asyncio.CancelledError:
+            error = PluginFault("it was cancelled")
         except BaseException as raised:  # noqa: BLE001 - handed on to whoever waits
             error = raised
         self._loop.call_soon_threadsafe(self._thread_ended, future, name, result, error)

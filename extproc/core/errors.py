@@ -55,6 +55,12 @@ class DeadlinePassed(ExtprocError):
     """A hook that waits wasn't done at its deadline."""
 
 
+def tamed(error: SystemExit | KeyboardInterrupt) -> PluginFault:
+    """Return what a plugin's failure is instead: asyncio ends the loop by these, and the worker."""
+    fault = PluginFault(f"it raised {type(error).__name__}")
+    return fault.with_traceback(error.__traceback__)
+
+
 def where(error: BaseException) -> str:
     """Return file:line of the innermost frame; the values in a text or traceback may be secrets."""
     trace = error.__traceback__

@@ -2,7 +2,8 @@
 
 Whatever a plugin does, its own exchange gets an answer and no other exchange waits for it:
 
-* a hook that raises: 500 (or the hook is skipped, by `on_failure`);
+* a hook that raises, also what would end a process or cancels a task: 500 (or the hook is skipped,
+  by `on_failure`);
 * a hook that waits past its deadline: 504, the hook is cancelled and left behind;
 * a hook that blocks the event loop past its deadline: interrupted by the runtime, 504; from
   then on this plugin's hooks run in threads;
@@ -17,7 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.breaker import Breaker
-from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, where
+from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, tamed, where
 from extproc.core.values import MalformedRequest, Response
 from extproc.core.waiting import discard
 
@@ -112,7 +113,7 @@ class Guard:
                 ended = runtime.disarm()
         except HookInterrupted:
             return self._blocked(phase)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             return self._raised(phase, error)
         plain = result is None or type(result) is Response
         if not plain and inspect.isawaitable(result):
@@ -136,8 +137,11 @@ class Guard:
 
     def _checked(self, phase: str, result: Any) -> Answer:
         """Let through only what a hook may return."""
-        if result is None or isinstance(result, Response):
-            return result
+        if result is None:
+            return None
+        if isinstance(result, Response):
+            wrong = result.wrong()
+            return self._raised(phase, PluginFault(wrong)) if wrong else result
         if isinstance(result, bytes) and phase.endswith("body"):
             return result
         return self._raised(phase, _wrong(phase, result))
@@ -178,7 +182,7 @@ class Guard:
         self._timers[phase](self._runtime.monotonic() - started)
         return self._checked(phase, result)
 
-    def _raised(self, phase: str, error: Exception) -> Answer:
+    def _raised(self, phase: str, error: BaseException) -> Answer:
         self.breaker.abandoned()
         if isinstance(error, MalformedRequest):
             return Response.malformed(str(error))
@@ -186,7 +190,8 @@ class Guard:
             "plugin failed",
             plugin=self.name,
             phase=phase,
-            error=type(error).__name__,  # its text may hold what a client sent
+            # The text of another's error may hold what a client sent.
+            error=str(error) if isinstance(error, PluginFault) else type(error).__name__,
             where=where(error),
         )
         return self._failed(phase, 500, "Plugin failed", "plugin_failed")
@@ -236,6 +241,8 @@ class _Counted:
         self._runs = True
         try:
             return await self._awaitable
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise tamed(error) from None
         finally:
             self._guard.waiting -= 1
 

@@ -325,6 +325,14 @@ class Response:
         """
         return cls.problem(400, "Malformed request", detail, reason=reason)
 
+    def wrong(self) -> str:
+        """Say what no client can be sent, of what a plugin put here; empty where nothing is."""
+        if not isinstance(self.status, int) or not 200 <= self.status <= 599:  # noqa: PLR2004 - as above
+            return "the status is no number from 200 to 599"
+        if not isinstance(self.body, bytes | None):
+            return f"the body is {type(self.body).__name__}, not bytes"
+        return ""
+
     def copy(self) -> Response:
         """Return one that may be changed without changing this one."""
         other = Response(self.status, Headers(self.headers.items()), self.body)

@@ -211,7 +211,7 @@ class Versions:
 async def _run(work: Awaitable[None], log: Log) -> None:
     try:
         await work
-    except Exception as error:  # noqa: BLE001 - nobody else would see it
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody else would see it
         log.error("work that a plugin began failed", error=repr(error))
 
 

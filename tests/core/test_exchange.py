@@ -226,6 +226,7 @@ async def test_a_plugin_that_breaks_its_contract_fails() -> None:
     trial = Trial(Wrong())
     assert (await trial.request()).status == 500
     assert trial.log.events[0][2]["plugin"] == "Wrong"
+    assert trial.log.events[0][2]["error"] == "request returned str, not None or a Response"
 
 
 async def test_malformed_parameters_are_the_clients_fault() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extproc.adapters.runtime import LoopRuntime
 from extproc.core.breaker import LONGEST_PAUSE, Breaker
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.plugin import Plugin
@@ -16,7 +17,7 @@ from extproc.core.values import Request, Response
 from extproc.testing import Counts, DirectRuntime, Events, ManualClock, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class Hangs(Plugin):
@@ -44,6 +45,62 @@ async def test_a_failure_denies(plugin: type[Plugin], status: int, reason: str) 
     response = await Trial(plugin(), limits=Limits(0.01)).request()
     assert (response.status, response.reason) == (status, reason)
     assert b"secret" not in (response.body or b"")
+
+
+class Ends(Plugin):
+    """Raises what would end a process or a task, before or after it waited."""
+
+    error: type[BaseException]
+    late: bool
+
+    def on_request(self, request: Request) -> Awaitable[None] | None:
+        """Fail."""
+        if not self.late:
+            raise self.error
+        return self._later()
+
+    async def _later(self) -> None:
+        await asyncio.sleep(0)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("offloaded", [False, True])
+async def test_nothing_that_a_hook_raises_goes_further(
+    error: type[BaseException], *, late: bool, offloaded: bool
+) -> None:
+    """It would end the worker, or the connection with everybody's exchanges."""
+    runtime = LoopRuntime()
+    guard = Guard(
+        Ends(error=error, late=late),
+        "ends",
+        Limits(threads=True),
+        runtime,
+        Counts(),
+        Events(),
+        offloaded=offloaded,
+    )
+    answer = guard.call("request", guard.plugin.on_request, Request())
+    if not isinstance(answer, Response):
+        answer = await answer  # type: ignore[misc]
+    runtime.close()
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.reason) == (500, "plugin_failed")
+
+
+@pytest.mark.parametrize(("status", "body"), [(42, b""), ("200", b""), (200, "text"), (200, 5)])
+async def test_a_response_that_can_not_be_sent_is_a_failure(status: Any, body: Any) -> None:
+    """Whoever made it is to know; the client of a refusal mustn't take it for leave."""
+
+    class Wrong(Plugin):
+        def on_request(self, request: Request) -> Response:
+            response = Response()
+            response.status, response.body = status, body
+            return response
+
+    response = await Trial(Wrong()).request()
+    assert (response.status, response.reason) == (500, "plugin_failed")
 
 
 @pytest.mark.parametrize("plugin", [Hangs, Raises])
