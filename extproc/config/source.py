@@ -124,8 +124,10 @@ def _root(text: str, name: str) -> yaml.Node | None:
         problem = (error.problem or "no reason known").strip()
         if "nesting depth" in problem:  # the scanner's own bound, which it may meet before ours
             raise _refusal(at, *_TOO_DEEP) from error
-        if "cannot start any token" in problem and mark and _is_tab(text, mark):
+        if "cannot start any token" in problem and mark and _at(text, mark) == "\t":
             raise _refusal(at, "has a tab where blanks must be", "indent with blanks") from error
+        if "did not find expected ','" in problem and mark and _at(text, mark) == "{":
+            raise _refusal(at, "has a brace in a text without quotes", "quote the text") from error
         raise _refusal(at, f"isn't YAML: {problem}") from error
     except yaml.reader.ReaderError as error:
         before = text[: error.position].encode(errors="replace")
@@ -135,9 +137,10 @@ def _root(text: str, name: str) -> yaml.Node | None:
         raise _refusal(name, f"isn't YAML: {str(error).splitlines()[0]}") from error
 
 
-def _is_tab(text: str, mark: yaml.Mark) -> bool:
+def _at(text: str, mark: yaml.Mark) -> str:
+    """Return the character at a mark; a line's end is a line feed."""
     line = text.splitlines()[mark.line : mark.line + 1]
-    return bool(line) and line[0][mark.column : mark.column + 1] == "\t"
+    return (line[0][mark.column : mark.column + 1] if line else "") or "\n"
 
 
 def _bounded(text: str, name: str) -> None:

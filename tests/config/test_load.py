@@ -132,6 +132,10 @@ CHANGES = {
         ("  echo: {", "\techo: {"),
         "gateway.yaml:5:1: has a tab where blanks must be, indent with blanks",
     ),
+    "a brace without quotes": (
+        ('"/any/{id}"', "/any/{id}"),
+        "gateway.yaml:13:24: has a brace in a text without quotes, quote the text",
+    ),
     "text that isn't YAML": (
         ("routes:", "routes: ]"),
         "gateway.yaml:11:9: isn't YAML: did not find expected node content",
