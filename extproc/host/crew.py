@@ -180,12 +180,15 @@ class Crew:
         if process is None or asker is None:
             return
         while process.returncode is None:
+            asked = time.monotonic()
             try:
                 _note(place, await asker.ask("ping", _SILENT_FOR))
             except WorkerGone:
                 await processes.stop(process, _PING_EVERY)
             except TimeoutError:
-                if self._loading is not place:
+                # Who stood still as well, as on a machine that was suspended, hasn't listened.
+                listened = time.monotonic() - asked < _SILENT_FOR + _PING_EVERY
+                if listened and self._loading is not place:
                     await self._end_stuck(place, process)
             else:
                 await _ended_within(process, _PING_EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +50,35 @@ async def test_one_that_starts_is_told_of_revocations(crew: Crew) -> None:
     assert asked == ["revocations"]
     assert place.starts
     place.asker.close()
+    async with asyncio.timeout(10):
+        await answering
+
+
+async def test_who_stood_still_as_well_asks_again(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that was suspended, or has no time for anybody, the answer is there unread."""
+    monkeypatch.setattr(crews, "_SILENT_FOR", 0.2)
+    monkeypatch.setattr(crews, "_PING_EVERY", 0.1)
+    ours, theirs = socket.socketpair()
+    [place] = crew.places
+    place.asker = await Asker.open(ours, lambda _told: None)
+    process = place.process
+    assert process is not None
+    asked: list[str] = []
+
+    async def handle(question: str, _details: dict[str, Any]) -> dict[str, Any]:
+        asked.append(question)
+        if len(asked) == 1:
+            threading.Event().wait(0.5)  # holds up everything in this process
+        else:
+            process.terminate()
+        return {"ok": True, "keys_missing": []}
+
+    answering = asyncio.ensure_future(answer(theirs.detach(), handle, Siblings()))
+    await crew._until_gone(place)
+    assert asked == ["ping", "ping"]
+    assert process.returncode == -15
     async with asyncio.timeout(10):
         await answering
 
