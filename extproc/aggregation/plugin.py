@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +57,6 @@ class Aggregate(Plugin):
     def on_start(self, services: Services) -> None:
         """Take the caller, the clock and the metrics."""
         self._services = services
-        self._loop = asyncio.get_running_loop()
         self._pruned: dict[tuple[str, tuple[str, ...]], Shape] = {}
 
     def on_request(self, request: Request) -> Awaitable[Response]:
@@ -70,20 +68,13 @@ class Aggregate(Plugin):
         """Take note of what plugins changed of the client's headers."""
         request.state.changed = frozenset() if self.cached else changed(request)
 
-    async def answer(self, request: Request, body: Any) -> Response:
+    async def answer(self, request: Request, sent: Any) -> Response:
         """Make the calls.
 
         Args:
             request: what came.
-            body: its value, where the calls read it.
+            sent: its body's value, where the calls read it.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            # Hooks of a plugin that blocked run in threads; the calls belong to the main loop.
-            there = asyncio.run_coroutine_threadsafe(self._answered(request, body), self._loop)
-            return await asyncio.wrap_future(there)
-        return await self._answered(request, body)
-
-    async def _answered(self, request: Request, sent: Any) -> Response:
         plan, services = self.plan, self._services
         depth = _depth(request)
         if depth >= plan.bounds.depth:
