@@ -43,13 +43,23 @@ def take(
         for file in loaded.files:
             copy = target / file.relative_to(loaded.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+            _copy(file, copy)
         path = target / loaded.files[0].name
         copied = assemble(load(path, environment))
         if copied.loaded.version == loaded.version:
             return original, copied, path
         shutil.rmtree(target, ignore_errors=True)
     raise ConfigError([Trouble(Position(str(gateway)), "", "changes while it is read")])
+
+
+def _copy(file: Path, copy: Path) -> None:
+    """Copy a file, or leave what is there: it may be of the version in force."""
+    fresh = copy.with_name(f".{copy.name}.new")
+    try:
+        shutil.copyfile(file, fresh)
+        fresh.replace(copy)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def tidy(folder: Path, needed: Collection[str]) -> None:
