@@ -7,6 +7,7 @@ The library makes files with holes. To write into a hole while the disk is full 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import values
@@ -32,6 +33,9 @@ class RoomyDict(MmapedDict):
             descriptor = os.open(filename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
                 _fill(descriptor, _FIRST)
+            except OSError:
+                Path(filename).unlink()  # who adds all up can't read half of one
+                raise
             finally:
                 os.close(descriptor)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]

@@ -103,6 +103,7 @@ for number in range(2000):
     metrics.count("extproc_plugin_events_total", (f"plugin-{number}", "seen"))
     metrics.timer("extproc_plugin_seconds", (f"plugin-{number}", "request"))(1.5)
 metrics.flush()
+exposition(folder)
 resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 metrics.count("extproc_plugin_events_total", ("plugin-0", "seen"), 2)
 metrics.flush()
@@ -110,7 +111,7 @@ sys.stdout.buffer.write(exposition(folder))
 """
 
 
-@pytest.mark.parametrize("room", [0, 1 << 16])
+@pytest.mark.parametrize("room", [0, 100, 1 << 16])
 def test_a_disk_that_is_full(tmp_path: Path, room: int) -> None:
     """What there was no room for is counted when there is, and nothing twice."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "metrics"), str(room)]
