@@ -122,7 +122,9 @@ class Procedure:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A field whose hole has no value isn't set."""
+    """A field whose hole has no value isn't set, and no element of a list is made of one."""
     if isinstance(value, dict):
         return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value if item is not None]
     return value

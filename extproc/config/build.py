@@ -21,6 +21,7 @@ from extproc.config.errors import ConfigError, Trouble
 from extproc.config.schema import Accepted
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
+from extproc.core.near import near
 from extproc.core.routes import PathPattern, Route, spelt
 from extproc.core.verdict import CONTROL_HEADERS
 from extproc.expressions.inputs import Inputs
@@ -196,6 +197,7 @@ class _Builder(Compiler):
         }
         if self._troubles:
             raise ConfigError(self._troubles)
+        self._warnings += self._views_of_nobody()
         published = self._signer.key_set if self._signer is not None else ""
         return Assembly(
             self._loaded,
@@ -205,6 +207,16 @@ class _Builder(Compiler):
             self._signer,
             (*self._credentials.warnings(), *self._aggregates.warnings, *self._warnings),
         )
+
+    def _views_of_nobody(self) -> Iterator[Trouble]:
+        """Yield a warning for each consumer whose view no route has: it gets what all get."""
+        shapes = [shape for r in self._gateway.routes for shape in (r.response, r.aggregate)]
+        known = sorted({view for shape in shapes if shape is not None for view in shape.views})
+        for name, consumer in self._gateway.consumers.items():
+            if consumer.view is not None and consumer.view not in known:
+                problem = f"names {consumer.view}, which is a view of no route"
+                where = ("consumers", name, "view")
+                yield self._loaded.trouble(where, problem, near(consumer.view, known))
 
     def _steps(self, route: RouteModel, key: Key) -> Iterator[Step]:
         """Yield a route's plugins; the order is fixed, so that no cache stands before a check."""

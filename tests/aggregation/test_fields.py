@@ -124,6 +124,13 @@ def test_what_never_fits(source: Any, place: tuple[str | int, ...], said: str) -
     assert said in f"{wrong} {expected}"
 
 
+def test_what_has_no_value_is_left_out() -> None:
+    """A field, and an element of a list."""
+    left = {"id": 7, "tags": ["a", None, "b"], "items": [None, {"sku": None}], "colour": None}
+    kept = {"id": 7, "tags": ["a", "b"], "items": [{}]}
+    assert PROCEDURE.written(left) == PROCEDURE.written(kept)
+
+
 @pytest.mark.parametrize(
     ("source", "unfit"),
     [

@@ -167,6 +167,7 @@ def test_L2_an_exceptions_text_in_the_log(small: Gateway) -> None:
     failed(small)
     until(lambda: "plugin failed" in small.said(), "the log")
     assert SECOND not in small.said()
+    assert '"where":"own.py:' in small.said()
 
 
 def _without_id(answer: Answer) -> tuple[int, Any, str | None]:

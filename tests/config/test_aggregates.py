@@ -65,7 +65,8 @@ ONE = "one: {upstream: a, path: /one}"
         (["one: {upstream: b, path: /x}"], "one", "names b, which isn't an upstream"),
         (["one: {upstream: a, path: /x, fallback: {upstream: b, path: /y}}"], "one", "fallback.upstream: names b"),
         (["one: {upstream: a, path: /x, batch: {key: id}}"], "one", "`batch` without `each`"),
-        (['one: {upstream: a, each: "`[1]`", batch: {path: "/{keys}"}}'], "one", "needs `key`"),
+        (['one: {upstream: a, each: "`[1]`", batch: {path: "/{keys}"}}'], "one", "batch: needs `key`, expected the JMESPath of an item's key"),
+        (['one: {upstream: a, each: "`[1]`", batch: {path: "/{keys}", by: map, key: id}}'], "one", "batch: has `key`, which `by: map` doesn't read"),
         (['one: {upstream: a, each: "`[1]`", path: /x, batch: {path: "/{keys}"}}'], "one", "has a path beside the batch's"),
         ([ONE], "one.[", "response: isn't JMESPath from its character "),
         ([ONE], "nothing(one)", ":12:18: routes[0].aggregate.response: calls nothing"),
@@ -145,6 +146,20 @@ def test_warnings_and_the_plan(tmp_path: Path) -> None:
         "      three: GET a /{one.id}/{two.id}, also waits for one",
         "  lost: GET a /lost",
     ]
+
+
+def test_views_and_nobody_who_gets_them(tmp_path: Path) -> None:
+    """A consumer's view that no route has is a slip of the pen."""
+    more = "    response: {views: {small: one}}\n    upstream: a\n"
+    more = (
+        more
+        + "consumers: {phones: {when: 'true', view: smal}, tablets: {when: 'true', view: small}}\n"
+    )
+    file = written(tmp_path, ONE, more="  - name: shaped\n    match: {path: /s}\n" + more)
+    (said,) = assemble(load(file, {})).warnings
+    assert str(said).endswith(
+        ":17:42: consumers.phones.view: names smal, which is a view of no route, did you mean small?"
+    )
 
 
 @pytest.mark.parametrize(

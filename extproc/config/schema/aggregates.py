@@ -135,8 +135,10 @@ class Batch(Strict):
 
     @model_validator(mode="after")
     def _key_by_key(self) -> Self:
-        if (self.by == "key") != (self.key is not None):
-            raise ValueError("needs `key` with `by: key` and with nothing else, expected so")
+        if self.by == "key" and self.key is None:
+            raise ValueError("needs `key`, expected the JMESPath of an item's key, or another `by`")
+        if self.by != "key" and self.key is not None:
+            raise ValueError(f"has `key`, which `by: {self.by}` doesn't read, expected none")
         return self
 
 
