@@ -7,7 +7,8 @@ it rests until there is one, so that an idle worker sleeps. Sleeps, locks and so
 are interrupted by the signal itself (PEP 475 retries a call only if the handler returns); a
 pure loop between two bytecodes. C code that keeps the interpreter lock can't be interrupted;
 the supervisor sees the worker's health check fail, and reads from the journal which plugin was
-armed.
+armed. Time in which the process stood still (a container that used up its share of the CPU, a
+machine that was suspended) isn't the hook's: the thread stood still as well, and sees it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class LoopRuntime:
         journal = journal or Journal()
         self._number, self._running = journal.number, journal.memory
         self._numbers: dict[str, int] = {}
-        self._armed: tuple[str, float] | None = None
+        self._armed: tuple[str, float, float] | None = None  # its deadline, and `_stood` then
+        self._stood = 0.0  # seconds that the process stood still, while it was watched
+        self._used = time.pthread_getcpuclockid(self._main)
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._threads: dict[str, int] = {}
         self._interrupted: dict[str, float] = {}
@@ -77,7 +80,7 @@ class LoopRuntime:
             number = self._numbers[name] = self._number(name)
         self._running[0] = number
         now = _monotonic()
-        self._armed = (name, now + seconds)
+        self._armed = (name, now + seconds, self._stood)
         self._ran = True
         if self.resting:
             self._wanted.set()
@@ -90,16 +93,19 @@ class LoopRuntime:
         return _monotonic()
 
     def _watch(self) -> None:
-        quiet = 0
+        quiet, now, used = 0, _monotonic(), time.clock_gettime(self._used)
         while not self._stopped.wait(_TICK):
-            armed = self._armed
-            if armed is not None and time.monotonic() > armed[1]:
+            then, now = now, _monotonic()
+            before, used = used, time.clock_gettime(self._used)
+            # Late while the main thread worked, it was kept from the interpreter by that.
+            self._stood += max(0.0, now - then - _TICK - (used - before))
+            if self._is_late():
                 signal.pthread_kill(self._main, _SIGNAL)
             quiet = 0 if self._ran else quiet + 1
             self._ran = False
             if quiet >= _QUIET:
                 self._rest()
-                quiet = 0
+                quiet, now, used = 0, _monotonic(), time.clock_gettime(self._used)
 
     def _rest(self) -> None:
         """Wait for the next hook.
@@ -113,9 +119,13 @@ class LoopRuntime:
             self._wanted.wait()
         self.resting = False
 
+    def _is_late(self) -> bool:
+        armed = self._armed
+        return armed is not None and _monotonic() > armed[1] + self._stood - armed[2]
+
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         armed = self._armed
-        if armed is not None and time.monotonic() > armed[1]:
+        if armed is not None and self._is_late():
             self.disarm()
             self._interrupted[armed[0]] = time.monotonic()
             raise HookInterrupted(armed[0])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -109,6 +112,44 @@ def test_nothing_is_interrupted_that_isnt_armed() -> None:
         return "done"
 
     assert on_uvloop(test) == "done"
+
+
+STOPPED = """
+import asyncio, sys, time
+from pathlib import Path
+from extproc.adapters.runtime import LoopRuntime
+from extproc.core.errors import HookInterrupted
+
+async def main(folder):
+    runtime = LoopRuntime()
+    try:
+        runtime.arm("fine", 0.5)
+        (folder / "begun").touch()
+        while not (folder / "resumed").exists():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        runtime.disarm()
+        print("done")
+    except HookInterrupted:
+        print("interrupted")
+    finally:
+        runtime.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_time_in_which_the_process_stood_still_is_not_the_hooks(tmp_path: Path) -> None:
+    """As where a container has used up its share of the CPU: nobody blocked."""
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        until((tmp_path / "begun").exists, "the hook runs")
+        process.send_signal(signal.SIGSTOP)
+        ends = time.monotonic() + 1  # twice its deadline
+        until(lambda: time.monotonic() > ends, "it has stood still")
+        (tmp_path / "resumed").touch()
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate()[0] == "done\n"
 
 
 def test_an_idle_watchdog_rests_and_the_next_hook_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
