@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from extproc.host.revoking import Revoking
 
 _LOOK_EVERY = 0.5
+# Seconds until a reload that failed through no fault of the files is tried again, the longest too.
+_AGAIN_AFTER = (2.0, 300.0)
 
 
 @dataclass(slots=True)
@@ -86,6 +89,7 @@ class Operated(abc.ABC):
         self._last = LastReload()
         self._draining = False
         self._reloading = asyncio.Lock()
+        self._again_at, self._again_after = inf, _AGAIN_AFTER[0]
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -176,10 +180,10 @@ class Operated(abc.ABC):
         await beside.end(looking, following)
 
     async def _look(self) -> None:
-        """Reload when a file changed."""
+        """Reload when a file changed, and where one failed for want of room, say."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            if self._watch.changed():
+            if self._watch.changed() or time.monotonic() >= self._again_at:
                 await self.reload()
 
     @property
@@ -196,18 +200,24 @@ class Operated(abc.ABC):
 
     async def _reloaded(self) -> str:
         """Bring the gateway file in force as it is now; return why not, empty where it is."""
+        self._again_at = inf
         try:
             original, copied, path = await asyncio.to_thread(self._take)
             if original.loaded.version != self.version:
                 self._same_places(original.loaded.gateway)
                 await self._change(original, copied, path)
                 self._warn()
-        except (ConfigFault, LoadRefused, NotTaken, OSError) as error:
+        except OSError as error:
+            self._again_at = time.monotonic() + self._again_after
+            self._again_after = min(2 * self._again_after, _AGAIN_AFTER[1])
+            return f"{error} (it is tried again)"
+        except (ConfigFault, LoadRefused, NotTaken) as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - a defect; who runs this must hear of it
             self._log.error("reload failed", traceback=traceback.format_exc())
             return f"unexpected {type(error).__name__}: {error} (see the log)"
         self._watch.follow(self._assembly.loaded)
+        self._again_after = _AGAIN_AFTER[0]
         return ""
 
     @abc.abstractmethod

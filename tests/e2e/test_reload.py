@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from contextlib import suppress
 from functools import partial
@@ -130,6 +131,22 @@ def test_a_broken_file_keeps_the_old_version(echo: int) -> None:
         assert reloads == ['extproc_reloads_total{outcome="failed"} 1.0']
         running.write(text(echo, "three"))
         until(lambda: running.ask("/x").json["marker"] == "three", "the repaired file")
+        until(lambda: r_ok(running), "status says so")
+
+
+def test_a_version_that_had_no_room_is_tried_again(echo: int) -> None:
+    """Nobody touches a file because a disk has room again."""
+    own = "from extproc.core.plugin import Plugin\n\n\nclass Own(Plugin):\n    pass\n\n\n"
+    with gateway(text(echo, "one"), {"own.py": own + "# comment\n" * 300_000}) as running:
+        version, supervisor = running.status()["version"], running.process.pid
+        usual = resource.prlimit(supervisor, resource.RLIMIT_FSIZE)
+        resource.prlimit(supervisor, resource.RLIMIT_FSIZE, (1 << 20, usual[1]))
+        running.write(text(echo, "two") + "    plugins: [{use: 'own.py:Own'}]\n")
+        until(lambda: not r_ok(running), "refused")
+        assert "(it is tried again)" in running.status()["last_reload"]["error"]
+        assert running.status()["version"] == version
+        resource.prlimit(supervisor, resource.RLIMIT_FSIZE, usual)
+        until(partial(serves, running, "two"), "there is room")
         until(lambda: r_ok(running), "status says so")
 
 
