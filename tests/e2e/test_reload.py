@@ -146,7 +146,7 @@ def test_a_version_that_had_no_room_is_tried_again(echo: int) -> None:
         assert "(it is tried again)" in running.status()["last_reload"]["error"]
         assert running.status()["version"] == version
         resource.prlimit(supervisor, resource.RLIMIT_FSIZE, usual)
-        until(partial(serves, running, "two"), "there is room")
+        until(lambda: running.ask("/x").json["marker"] == "two", "there is room")
         until(lambda: r_ok(running), "status says so")
 
 
