@@ -317,6 +317,12 @@ def test_every_401_says_what_would_be_taken(place: Place) -> None:
     assert (answer.status, answer.headers["www-authenticate"]) == (401, BEARER)
 
 
+def test_envoy_has_nothing_to_warn_of(place: Place) -> None:
+    """Whether a certificate is demanded is said to it, though not to demand one is its default."""
+    assert place.ask("/several", client="cart").status == 200
+    assert "require_client_certificate" not in place.running.said()
+
+
 def test_a_certificate_beside_a_credential(place: Place) -> None:
     """It isn't counted; alone it is; and it doesn't help a bad credential."""
     assert place.ask("/several", client="cart").sent["x-kind"] == "mtls"
