@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from extproc.adapters import beside
 from extproc.adapters import redis_scripts as scripts
-from extproc.adapters.redis_trouble import refuses, trouble
+from extproc.adapters.redis_trouble import in_step, refuses, trouble
 from extproc.core.ports import Looked, SharedMark
 
 if TYPE_CHECKING:
@@ -212,9 +212,8 @@ class RedisReplicas:
         self, script: str, keys: Sequence[str], arguments: Sequence[Any], within: float = _WITHIN
     ) -> Any:
         """Run a script; None where it fails or takes too long."""
-        return await self._guarded(
-            self._scripts[script](keys=list(keys), args=list(arguments)), within
-        )
+        said = self._scripts[script](keys=list(keys), args=list(arguments))
+        return await self._guarded(in_step(self._redis, said, _FITS[script]), within)
 
     async def _guarded(self, command: Awaitable[Any], within: float = _WITHIN) -> Any:
         try:
@@ -294,6 +293,33 @@ class RedisReplicas:
             if self._leases:
                 keys = [_lease(name) for name in self._leases]
                 await self._run("RENEW", keys, [self._owner, _LEASE])
+
+
+def _are(*kinds: type | tuple[type, ...]) -> Callable[[Any], bool]:
+    """Return what says whether an answer is a list of these."""
+
+    def fits(answer: Any) -> bool:
+        if not isinstance(answer, list) or len(answer) != len(kinds):
+            return False
+        return all(isinstance(one, kind) for one, kind in zip(answer, kinds, strict=True))
+
+    return fits
+
+
+def _numbers(answer: Any) -> bool:
+    return isinstance(answer, list) and all(type(one) is int for one in answer)
+
+
+# What each script answers.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "LOOK": _are((bytes, type(None)), bytes),
+    "LEASE": lambda answer: isinstance(answer, bytes),
+    "RENEW": lambda answer: type(answer) is int,
+    "RELEASE": lambda answer: type(answer) is int,
+    "KEEP": lambda answer: type(answer) is int,
+    "MARK": _numbers,
+    "POLL": _are(bytes, bytes, bytes, list),
+}
 
 
 def _entry(name: str) -> str:

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from extproc.adapters.redis_trouble import trouble
+from extproc.adapters.redis_trouble import in_step, trouble
 from extproc.adapters.revocation_file import parsed, written
 from extproc.core.errors import ExtprocError
 from extproc.core.revocation import BadRevocation
@@ -58,7 +58,7 @@ class RedisRevocations:
             NotShared: it doesn't answer, or refuses.
         """
         for revocation in revocations:
-            await _answer(self._redis.xadd(_STREAM, {_FIELD: written(revocation)}))
+            await self._answer(self._redis.xadd(_STREAM, {_FIELD: written(revocation)}), bytes)
 
     async def fresh(self, now: float) -> tuple[Sequence[Revocation], bool]:
         """Return what came since the last call, and whether the stream was flushed before it.
@@ -76,13 +76,13 @@ class RedisRevocations:
             self._last = _NOTHING
         found: list[Revocation] = []
         while True:
-            entries = await _answer(
-                self._redis.xrange(_STREAM, min=b"(" + self._last, count=_AT_ONCE)
+            entries = await self._answer(
+                self._redis.xrange(_STREAM, min=b"(" + self._last, count=_AT_ONCE), list
             )
             read = {one: self._read(fields.get(_FIELD, b"")) for one, fields in entries}
             void = [one for one, made in read.items() if made is not None and made.until <= now]
             if void:
-                await _answer(self._redis.xdel(_STREAM, *void))
+                await self._answer(self._redis.xdel(_STREAM, *void), int)
             found += [made for made in read.values() if made is not None and made.until > now]
             self._last = next(reversed(read), self._last)
             if len(entries) < _AT_ONCE:
@@ -90,9 +90,9 @@ class RedisRevocations:
 
     async def _newest(self) -> bytes:
         """Return the newest entry there ever was, also if it was taken out since."""
-        if not await _answer(self._redis.exists(_STREAM)):
+        if not await self._answer(self._redis.exists(_STREAM), int):
             return _NOTHING
-        about = await _answer(self._redis.xinfo_stream(_STREAM))
+        about = await self._answer(self._redis.xinfo_stream(_STREAM), dict)
         return bytes(about["last-generated-id"])
 
     def _read(self, line: bytes) -> Revocation | None:
@@ -101,6 +101,14 @@ class RedisRevocations:
         except BadRevocation as error:
             self._log.error("a shared revocation can't be read", error=str(error))
             return None
+
+    async def _answer(self, command: Awaitable[Any], kind: type) -> Any:
+        """Return what a command says, which is of this kind."""
+        try:
+            async with asyncio.timeout(_WITHIN):
+                return await in_step(self._redis, command, lambda said: isinstance(said, kind))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise NotShared(trouble(error)) from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -111,11 +119,3 @@ def _number(identifier: bytes) -> tuple[int, int]:
     """Return a stream entry's identifier as what it is ordered by."""
     milliseconds, _, sequence = identifier.partition(b"-")
     return int(milliseconds), int(sequence)
-
-
-async def _answer(command: Awaitable[Any]) -> Any:
-    try:
-        async with asyncio.timeout(_WITHIN):
-            return await command
-    except (RedisError, OSError, TimeoutError) as error:
-        raise NotShared(trouble(error)) from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.support.redis_server import redis_server
 from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.support.redis_server import RedisServer
 
@@ -50,6 +52,98 @@ async def values(url: str) -> None:
             await store.get("cancelled")
     finally:
         await store.close()
+
+
+class Between:
+    """A proxy in front of Redis; what `extra` holds comes before the next answer."""
+
+    def __init__(self, port: int) -> None:
+        self.extra = b""
+        self._port = port
+        self.open: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
+
+    async def serve(self) -> asyncio.Server:
+        """Begin to listen."""
+        return await asyncio.start_server(self._connection, "127.0.0.1", 0)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._port)
+        back = asyncio.ensure_future(self._back(from_redis, writer))
+        self.open.append((writer, to_redis))
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                to_redis.write(data)
+        to_redis.close()
+        await back
+
+    async def close(self) -> None:
+        """End every connection."""
+        for writer in [writer for pair in self.open for writer in pair]:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                extra, self.extra = self.extra, b""
+                writer.write(extra + data)
+        writer.close()
+
+
+@pytest.fixture
+async def between(redis: RedisServer) -> AsyncIterator[tuple[str, Between]]:
+    """Run a proxy; yields its URL as well."""
+    proxy = Between(redis.port)
+    async with await proxy.serve() as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", proxy
+        await proxy.close()
+
+
+def bulk(data: bytes) -> bytes:
+    """Return bytes as Redis sends them."""
+    return b"$%d\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize("extra", [b"+OK\r\n", b":1\r\n", b"*0\r\n", bulk(b"other"), b""])
+async def test_another_answer_is_never_ones_own(
+    extra: bytes, between: tuple[str, Between], redis: RedisServer
+) -> None:
+    """What is out of step is let go with its connection, and the next one is in step."""
+    url, proxy = between
+    store = RedisStore(url)
+    await store.set("one", b"1", 60.0)
+    await store.set("two", b"2", 60.0)
+    client: Any = redis.client()
+    proxy.extra = extra or bulk(client.get("extproc:2:s:two"))
+    assert await store.get("one") is None
+    assert [await store.get(name) for name in ("one", "two")] == [b"1", b"2"]
+    await store.delete("one")
+    assert await store.get("one") is None
+    await store.close()
+
+
+@pytest.mark.parametrize("extra", [b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"*1\r\n:1\r\n"])
+async def test_who_is_out_of_step_begins_anew(extra: bytes, between: tuple[str, Between]) -> None:
+    """Marks and revocations are known again with the next question."""
+    url, proxy = between
+    log = Events()
+    replicas, shared = RedisReplicas(url, log), RedisRevocations(url, log)
+    await replicas.catch_up()
+    assert replicas.trusted
+    for ask in (partial(replicas.lease, "x"), replicas.catch_up, partial(shared.fresh, 0.0)):
+        proxy.extra = extra
+        for _ in range(5):  # it may fall among the answers to what a new connection asks first
+            with suppress(NotShared):
+                await ask()
+    proxy.extra = b""
+    await replicas.catch_up()
+    assert replicas.trusted
+    looked = await replicas.look("nothing", [], lease="")
+    assert (looked.data, looked.lease) == (None, "")
+    assert await shared.fresh(0.0) == ([], False)
+    await replicas.close()
+    await shared.close()
 
 
 @pytest.mark.parametrize("asking", [revocations, marks, values])
