@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -45,14 +46,25 @@ def _module(loaded: Loaded, source: str, key: Key) -> ModuleType:
         return _from_file(loaded, source)
     # What a module raises while it is imported is no wish of who runs the gateway.
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        problem = f"can't be imported: {type(error).__name__}: {error}"
+        problem = f"can't be imported: {type(error).__name__}: {error}{_line(error, source)}"
         raise ConfigError([loaded.trouble(key, problem)]) from error
+
+
+def _line(error: BaseException, source: str) -> str:
+    """Return in which line of the file it was raised; a mistake of syntax says so itself."""
+    trace, line = error.__traceback__, 0
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == source else line
+        trace = trace.tb_next
+    return f" ({source}, line {line})" if line else ""
 
 
 def _from_file(loaded: Loaded, source: str) -> ModuleType:
     """Import a file under a name of this version, so that an old version keeps its own code."""
     path = below(loaded.folder, source)
-    name = f"extproc_plugin_{loaded.version}_{path.stem}"
+    where = str(path.relative_to(loaded.folder.resolve())).encode()
+    # Files in two folders may have one name.
+    name = f"extproc_plugin_{loaded.version}_{hashlib.sha256(where).hexdigest()[:8]}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -259,6 +259,24 @@ def test_own_plugins_are_checked(tmp_path: Path) -> None:
     assert found.endswith("unknown key, did you mean limit?")
     (found,) = troubles(written(tmp_path, text.replace("mine.py:Mine", "mine.py:Other")))
     assert "names Other, which isn't a class made from extproc.Plugin" in found
+    written(tmp_path, plugin + "\n\nnothing\n", "mine.py")
+    (found,) = troubles(written(tmp_path, text))
+    assert found.endswith("NameError: name 'nothing' is not defined (mine.py, line 6)")
+    written(tmp_path, "class Mine(\n", "mine.py")
+    (found,) = troubles(written(tmp_path, text))
+    assert found.endswith("SyntaxError: '(' was never closed (mine.py, line 1)")
+
+
+def test_plugins_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    """Each is its own file, though the class is called the same."""
+    plugin = "from extproc import Plugin\nclass Mine(Plugin):\n    name = 'NAME'\n"
+    for folder in ("a", "b"):
+        written(tmp_path, plugin.replace("NAME", folder), f"{folder}/mine.py")
+    uses = "[{use: 'a/mine.py:Mine'}, {use: 'b/mine.py:Mine'}, {use: './a/mine.py:Mine'}]"
+    text = GOOD + f"    plugins: {uses}\n"
+    assembly = assemble(load(written(tmp_path, text), {}))
+    names = [getattr(plugin, "name", "") for plugin in assembly.plugins()]
+    assert [name for name in names if name] == ["a", "b", "a"]
 
 
 def test_routes_that_match_the_same_collide(tmp_path: Path) -> None:
