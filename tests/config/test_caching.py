@@ -337,10 +337,13 @@ def test_which_routes_invalidate(match: str, invalidates: bool, tmp_path: Path) 
 def test_a_header_whose_name_is_computed(tmp_path: Path) -> None:
     """With it all headers are in the key, and so is the id: `check` says that nothing is found."""
     computed = "upstream: up, cache: {}, request: {headers: {set: {x-y: '{request.headers[request.host]}'}}}"
-    (said,) = built(tmp_path, computed).warnings
-    assert "routes[0].cache: finds nothing again" in str(said)
-    written_out = computed.replace("[request.host]", '["x-org"]')
-    assert not built(tmp_path, written_out).warnings
+
+    def said(route: str) -> list[str]:
+        return [w for w in map(str, built(tmp_path, route).warnings) if "routes[0]" in w]
+
+    (one,) = said(computed)
+    assert "routes[0].cache: finds nothing again" in one
+    assert not said(computed.replace("[request.host]", '["x-org"]'))
 
 
 def test_none_is_a_window(tmp_path: Path) -> None:
