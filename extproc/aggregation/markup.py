@@ -22,7 +22,10 @@ _OF_SEVERAL_BYTES = frozenset(
     }
 )
 _DEEPEST = 64
-_MOST = 100_000  # elements and attributes
+_NAMESPACES = "xmlns"
+_MOST = 100_000  # elements and attributes; a namespace's declaration is one
+_SHORTEST = len(' a=""')  # of an attribute
+_LONG_PIECE = re.compile(rb"<[^<]{%d,}" % (_MOST * _SHORTEST))
 
 
 class NotConvertible(ValueError):
@@ -36,8 +39,10 @@ def converted(document: bytes) -> dict[str, Any]:
         NotConvertible: it isn't one that is read.
     """
     encoding, document = _decoded(document)
+    _refuse_rich(document)
     reader = _Reader()
-    parser = expat.ParserCreate(encoding, namespace_separator=" ")
+    # Without `expat`'s namespaces: it would put all of a namespace before each name that is in it.
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = reader.refuse
     parser.EntityDeclHandler = reader.refuse
@@ -68,6 +73,18 @@ def _decoded(document: bytes) -> tuple[str | None, bytes]:
         raise NotConvertible(str(error)) from error
 
 
+def _refuse_rich(document: bytes) -> None:
+    """Refuse a tag that may have too many attributes: all are gathered before one is counted.
+
+    A tag holds no `<`, so it lies in one piece between two of them.
+
+    Raises:
+        NotConvertible: there is one.
+    """
+    if any(piece[0].count(b"=") > _MOST for piece in _LONG_PIECE.finditer(document)):
+        raise NotConvertible("an element has too many attributes")
+
+
 class _Reader:
     def __init__(self) -> None:
         self.root: dict[str, Any] = {}
@@ -83,8 +100,11 @@ class _Reader:
             raise NotConvertible("it is too large or too deep")
         value: dict[str, Any] = {}
         for key, text in attributes.items():
-            if " " not in key or f"@{_local(key)}" not in value:  # the blank is behind a namespace
-                value[f"@{_local(key)}"] = text
+            prefix, colon, local = key.rpartition(":")
+            if _NAMESPACES in {key, prefix}:
+                continue
+            if not colon or f"@{local}" not in value:
+                value[f"@{local}"] = text
         self._open.append((_local(name), value, []))
 
     def text(self, text: str) -> None:
@@ -109,4 +129,4 @@ class _Reader:
 
 
 def _local(name: str) -> str:
-    return name.rpartition(" ")[2]
+    return name.rpartition(":")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,37 @@ def test_b11_xml_that_is_not_read(document: bytes) -> None:
     """B11: no DTD, no entity, bounded depth and number."""
     with pytest.raises(NotConvertible):
         converted(document)
+
+
+def in_one_namespace() -> bytes:
+    """Return a document of few names in a namespace whose name is long."""
+    names = b"".join(b"<p:b%d p:c%d=''/>" % (number, number) for number in range(100))
+    return b"<p:a xmlns:p='%s'>%s</p:a>" % (b"u" * (1 << 20), names)
+
+
+def rich(attribute: bytes) -> bytes:
+    """Return an element with many attributes."""
+    return b"<a%s/>" % b"".join(attribute % number for number in range(200_000))
+
+
+@pytest.mark.parametrize(
+    "document", [in_one_namespace(), rich(b" b%d=''"), rich(b" xmlns:b%d = '>'"), rich(b"\ta%d=''")]
+)
+def test_b11_a_document_takes_no_more_than_a_few_times_its_size(document: bytes) -> None:
+    """B11: a namespace isn't there once more for each name in it, nor attributes before a bound."""
+    tracemalloc.start()
+    try:
+        with suppress(NotConvertible):
+            assert len(converted(document)["a"]) == 100
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * len(document)
+
+
+def test_many_signs_in_a_text_are_no_attributes() -> None:
+    """Where other tags stand between them."""
+    assert converted(b"<a>%s</a>" % (b"a=" * 60_000 + b"<b/>" + b"a=" * 60_000))["a"]["#text"]
 
 
 @pytest.mark.parametrize("encoding", ["Shift_JIS", "euc-jp", "iso-2022-jp", "GB2312", "cp932"])
