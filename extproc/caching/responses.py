@@ -63,8 +63,9 @@ class Responses:
         variants: tuple[Entry, ...] | None = self.objects.get(key)
         if variants is None or not self.trusted:
             return None, "uri-miss"
+        read: dict[str, str | None] = {}
         for entry in variants:
-            if selected(entry.selecting, headers) and self._good(key, entry, about):
+            if selected(entry.selecting, headers, read) and self._good(key, entry, about):
                 return entry, ""
         return None, "vary-miss" if self.objects.get(key) is not None else "uri-miss"
 

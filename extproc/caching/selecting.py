@@ -44,9 +44,24 @@ def selects(fields: Iterable[str], headers: Headers) -> Selecting:
     return tuple([(name, normal(name, headers.get(name))) for name in fields])
 
 
-def selected(selecting: Selecting, headers: Headers) -> bool:
-    """Say whether a request selects what is stored under these values."""
-    return not selecting or selecting == selects([name for name, _ in selecting], headers)
+def selected(
+    selecting: Selecting, headers: Headers, known: dict[str, str | None] | None = None
+) -> bool:
+    """Say whether a request selects what is stored under these values.
+
+    Args:
+        selecting: of what is stored.
+        headers: of the request.
+        known: the request's values that were put in their normal form before, of which there are
+            more then: what a client sent at length isn't to be read again for each variant.
+    """
+    known = {} if known is None else known
+    for name, value in selecting:
+        if name not in known:
+            known[name] = normal(name, headers.get(name))
+        if known[name] != value:
+            return False
+    return True
 
 
 def normal(name: str, value: str | None) -> str | None:

@@ -112,3 +112,30 @@ def test_what_a_stored_response_is_named_is_short() -> None:
     assert all(len(name) <= 256 for name in (entry.uri, *entry.tags))
     assert Mark(URI, uri).means(entry)
     assert Mark(TAG, LONG).means(entry)
+
+
+class Reads(Headers):
+    """Headers that count how often one was asked for."""
+
+    times = 0
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Count, and return the value."""
+        self.times += 1
+        return super().get(name, default)
+
+
+async def test_a_request_is_read_once_for_all_variants() -> None:
+    """However many are stored, and in whatever order their fields are named."""
+    trial = Trial(Cache(key=KeyOf("trial@1")))
+    responses = trial.services.shared(Responses)
+    for number in range(32):
+        languages = ("accept-language", f"x{number}"), ("x-one", None)
+        entry = Entry(200, (), b"", 0.0, 0.0, 60.0, selecting=languages[:: 1 - number % 2 * 2])
+        responses.keep(("k",), entry)
+    asked = Reads([("accept-language", "a, " * 20_000)])
+    assert responses.select(("k",), asked) == (None, "vary-miss")
+    assert asked.times == 2
+    found, _ = responses.select(("k",), Reads([("accept-language", "X7")]))
+    assert found is not None
+    assert found.selecting[-1] == ("accept-language", "x7")
