@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.fields import misfits
+from extproc.aggregation.tallies import refuse_large_message, refuse_large_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ class Procedure:
     def written(self, value: Any) -> bytes:
         """Write one message; the value must fit the method's input."""
         try:
+            refuse_large_value(value)
             message = json_format.ParseDict(_without_nulls(value), self._input())
             data = message.SerializeToString()
         except (json_format.Error, EncodeError, TypeError, ValueError) as error:
@@ -111,6 +113,7 @@ class Procedure:
             raise Unusable("grpc", 502)
         try:
             message = self._output.FromString(body[_PREFIX:])
+            refuse_large_message(message)
             result: dict[str, Any] = json_format.MessageToDict(
                 message,
                 preserving_proto_field_name=True,
