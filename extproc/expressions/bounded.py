@@ -1,9 +1,12 @@
-"""A bound on the lists that an expression builds by `map` and `filter`.
+"""Bounds on what an expression builds: lists by `map` and `filter`, texts by `replace` and `join`.
 
 The runtime copies such a list for each element that it appends: nine thousand elements, which a
 body of 20 KB has, take over a gigabyte and seconds in which nothing can interrupt it. What an
 expression is made of is plain data, though, so a condition is put before what appends: past so many
 elements the list is an error, as whatever CEL can't evaluate is.
+
+So is a text in which another one may stand too often: where both are a client's, a hundred letters
+are ten thousand, and the 60 KB of a request's head a gigabyte.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from extproc.expressions.messages.checked_pb2 import (
     CheckedExpr,
     Comprehension,
     Constant,
+    CreateList,
     CreateStruct,
     Expr,
     Ident,
@@ -28,10 +32,17 @@ if TYPE_CHECKING:
 MOST = 1000
 """Elements of a list that `map` or `filter` gives: 16 MB of memory until the expression's end."""
 TOO_LONG = "a list that map or filter gives has too many elements"
+MOST_LETTERS = 1 << 24
+"""Of a text that `replace` or `join` may give, if one that isn't written out is put in."""
+TOO_MANY_LETTERS = "a text that replace or join gives may be too long"
+_PUTS_IN = {"replace": 1, "join": 0}  # which argument
+_FEW = range(1, 10)  # times, where they are written out
 
 
 def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     """Return an expression of which no list that it builds has more than `most` elements.
+
+    Nor has a text more than `MOST_LETTERS`.
 
     Args:
         environment: `cel.Env` that it was compiled in.
@@ -42,11 +53,14 @@ def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     checked = CheckedExpr.FromString(written.value)
     nodes = list(_nodes(checked.expr))
     number = max(node.id for node in nodes)
-    built = [node.comprehension_expr for node in nodes if _builds(node)]
+    built = [node for node in nodes if _builds(node) or _multiplies(node)]
     if not built:
         return compiled
-    for comprehension in reversed(built):  # what stands in another one first: it is copied with it
-        number = _condition(comprehension, number, most)
+    for node in reversed(built):  # what stands in another one first: it is copied with it
+        if node.HasField("call_expr"):
+            number = _short(node, number)
+        else:
+            number = _condition(node.comprehension_expr, number, most)
     written.value = checked.SerializeToString()
     return environment.deserialize(written.SerializeToString())
 
@@ -82,6 +96,88 @@ def _builds(node: Expr) -> bool:
     return bool(of.accu_init.WhichOneof("expr_kind") == "list_expr")
 
 
+def _multiplies(node: Expr) -> bool:
+    """Say whether a node puts one text into another, or between others, as often as may be."""
+    call = node.call_expr
+    place = _PUTS_IN.get(call.function)
+    if place is None or len(call.args) <= place or not call.HasField("target"):
+        return False
+    if len(call.args) > place + 1 and call.args[place + 1].const_expr.int64_value in _FEW:
+        return False
+    return not (_is_written(call.target) or _is_written(call.args[place]))
+
+
+def _is_written(node: Expr) -> bool:
+    return node.WhichOneof("expr_kind") in {"const_expr", "list_expr"}
+
+
+class _Nodes:
+    """Makes nodes, each with a number of its own.
+
+    Args:
+        number: the largest that there is.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def make(self, **kind: Any) -> Expr:
+        self.number += 1
+        return Expr(id=self.number, **kind)
+
+    def call(self, function: str, *arguments: Expr) -> Expr:
+        return self.make(call_expr=Call(function=function, args=arguments))
+
+    def ident(self, name: str) -> Expr:
+        return self.make(ident_expr=Ident(name=name))
+
+    def constant(self, value: int) -> Expr:
+        return self.make(const_expr=Constant(int64_value=value))
+
+    def error(self, text: str) -> Expr:
+        key = self.make(const_expr=Constant(string_value=text))
+        return self.call("_[_]", self.make(struct_expr=CreateStruct()), key)  # it isn't there
+
+    def named(self, name: str, value: Expr, result: Expr) -> Expr:
+        """Return `result`, in which a name stands for a value: it is evaluated once."""
+        through_nothing = Comprehension(
+            iter_var="@none",
+            iter_range=self.make(list_expr=CreateList()),
+            accu_var=name,
+            accu_init=value,
+            loop_condition=self.call("_<_", self.constant(1), self.constant(0)),
+            loop_step=self.ident(name),
+            result=result,
+        )
+        return self.make(comprehension_expr=through_nothing)
+
+
+def _short(node: Expr, number: int) -> int:
+    """Make a call `size(text) * size(what is put in) <= MOST_LETTERS ? the call : {}[…]`.
+
+    Args:
+        node: to change.
+        number: the largest that a node has.
+
+    Returns:
+        The largest that a node has now.
+    """
+    nodes, was, inner = _Nodes(number), Expr(), Expr()
+    was.CopyFrom(node)
+    inner.CopyFrom(nodes.make(call_expr=node.call_expr))
+    place = _PUTS_IN[was.call_expr.function]
+    of, put = f"@of{node.id}", f"@put{node.id}"
+    inner.call_expr.target.CopyFrom(nodes.ident(of))
+    inner.call_expr.args[place].CopyFrom(nodes.ident(put))
+    sizes = [nodes.call("size", nodes.ident(name)) for name in (of, put)]
+    fits = nodes.call("_<=_", nodes.call("_*_", *sizes), nodes.constant(MOST_LETTERS))
+    judged = nodes.call("_?_:_", fits, inner, nodes.error(TOO_MANY_LETTERS))
+    judged = nodes.named(put, was.call_expr.args[place], judged)
+    node.CopyFrom(nodes.named(of, was.call_expr.target, judged))
+    node.id = was.id  # by which the type of what it gives is known
+    return nodes.number
+
+
 def _condition(comprehension: Comprehension, number: int, most: int) -> int:
     """Make what is done for each element `size(list) < most ? what it was : {}[TOO_LONG]`.
 
@@ -93,20 +189,11 @@ def _condition(comprehension: Comprehension, number: int, most: int) -> int:
     Returns:
         The largest that a node has now.
     """
-
-    def node(**kind: Any) -> Expr:
-        nonlocal number
-        number += 1
-        return Expr(id=number, **kind)
-
-    def call(function: str, *arguments: Expr) -> Expr:
-        return node(call_expr=Call(function=function, args=arguments))
-
+    nodes = _Nodes(number)
+    fits = nodes.call(
+        "_<_", nodes.call("size", nodes.ident(comprehension.accu_var)), nodes.constant(most)
+    )
     step = Expr()
     step.CopyFrom(comprehension.loop_step)
-    size = call("size", node(ident_expr=Ident(name=comprehension.accu_var)))
-    fits = call("_<_", size, node(const_expr=Constant(int64_value=most)))
-    key = node(const_expr=Constant(string_value=TOO_LONG))
-    error = call("_[_]", node(struct_expr=CreateStruct()), key)  # the runtime says what isn't there
-    comprehension.loop_step.CopyFrom(call("_?_:_", fits, step, error))
-    return number
+    comprehension.loop_step.CopyFrom(nodes.call("_?_:_", fits, step, nodes.error(TOO_LONG)))
+    return nodes.number

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.core.near import near
-from extproc.expressions.bounded import TOO_LONG
+from extproc.expressions.bounded import TOO_LONG, TOO_MANY_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,8 +119,9 @@ def said(error: str) -> str:
     """Translate what the runtime says of an expression that has no value."""
     text = _STATUS.sub("", error.strip())
     lacks = _LACKS.match(text)
-    if TOO_LONG in text:
-        return TOO_LONG
+    for bound in (TOO_LONG, TOO_MANY_LETTERS):
+        if bound in text:
+            return bound
     if lacks is not None:
         return f"{lacks[1]} isn't there"
     if "budget" in text:

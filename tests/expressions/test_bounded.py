@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 from cel_expr_python import cel
+from cel_expr_python.ext import ext_strings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.core.values import Request
-from extproc.expressions.bounded import MOST, TOO_LONG, bounded
+from extproc.expressions.bounded import (
+    MOST,
+    MOST_LETTERS,
+    TOO_LONG,
+    TOO_MANY_LETTERS,
+    bounded,
+)
 from extproc.expressions.conditions import (
     Condition,
     Context,
@@ -20,7 +27,7 @@ from extproc.expressions.conditions import (
     together,
 )
 
-ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN})
+ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()])
 BUILDING = [
     "b.map(i, i)",
     "b.filter(i, i == i)",
@@ -98,6 +105,54 @@ def test_below_it_nothing_differs(source: str, b: list[Any]) -> None:
     assert ours is not plain
     assert ours.return_type().name() == plain.return_type().name()
     assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
+
+
+MULTIPLYING = [
+    "b[0].replace('a', b[1])",
+    "b[0].replace(b[2], b[1])",
+    "b[0].replace('a', b[1], -1)",
+    "b[0].replace('a', b[1], b.size())",
+    "b[0].split('').join(b[1])",
+    "b[0].split('').join(b[1]).replace('b', b[2])",
+    "[b[0]].map(i, i.replace('a', b[1])) == [b[0], b[1]]",
+    "[b[0]].all(i, i.replace('a', b[1]) == b[2].replace('a', b[1]))",
+    "b[0] == 'a' || b[0].replace('a', b[1]).size() < 3",
+]
+
+
+@pytest.mark.parametrize("source", MULTIPLYING)
+def test_b9_a_text_that_is_put_in_often_has_a_bound(source: str) -> None:
+    """B9: two texts of a client are never multiplied beyond it; at it there is a value."""
+    half = int(MOST_LETTERS**0.5)
+    assert value(source, ["b" * half, "b" * half, ""]) is not None
+    with pytest.raises(EvaluationFailed) as caught:
+        value(source, ["b" * half * 2, "b" * half, ""])
+    assert caught.value.problem == TOO_MANY_LETTERS
+
+
+@given(st.sampled_from(MULTIPLYING), st.lists(st.text("ab", max_size=4), min_size=3, max_size=3))
+def test_shorter_texts_are_as_they_were(source: str, b: list[Any]) -> None:
+    """The value, its type, and whether there is one; each text is evaluated once."""
+    plain = ENVIRONMENT.compile(source)
+    ours = bounded(ENVIRONMENT, plain)
+    assert ours is not plain
+    assert ours.return_type().name() == plain.return_type().name()
+    assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [
+        ("b[0].replace('a', 'bb')", 2_000_000),
+        ("'aba'.replace('a', b[0])", 2_000_001),
+        ("b[0].replace('a', b[1], 2)", 1_000_998),
+        ("b.join(', ')", 1_000_502),
+        ("['a', 'a'].join(b[0])", 1_000_002),
+    ],
+)
+def test_what_is_written_out_multiplies_nothing(source: str, size: int) -> None:
+    """A text of a megabyte is replaced in, and is put in."""
+    assert len(value(source, ["a" * 1_000_000, "b" * 500])) == size
 
 
 def test_what_builds_nothing_is_left_as_it_is() -> None:
