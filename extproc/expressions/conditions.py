@@ -306,9 +306,9 @@ def _fitting(part: Any) -> Any:
 
 
 def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | None:
-    """Return what reads a name, a parameter or a member of a part without CEL.
+    """Return what reads a name, a parameter or a member of a part or body without CEL.
 
-    CEL would first make a copy of the whole part.
+    CEL would first make a copy of the whole of it, for each hole that reads a member.
     """
     name = source.strip()
     if REQUEST_NAMES.get(name) is _TYPES.STRING:
@@ -318,9 +318,16 @@ def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | N
     first, *members = name.split(".")
     if first in parts:
         return lambda context: _member((context.parts or {}).get(first), members, name)
-    if first == "request" and len(members) == 2 and members[0] == "params":  # noqa: PLR2004 - its name
+    return _direct_of_request(members, name) if first == "request" else None
+
+
+def _direct_of_request(members: list[str], name: str) -> Callable[[Context], Any] | None:
+    """Return what reads a parameter, or the body or a member of it."""
+    if members[:1] == ["body"]:
+        return lambda context: _member(context.body, members[1:], name)
+    if len(members) == 2 and members[0] == "params":  # noqa: PLR2004 - its name
         return lambda context: _member(context.request.params, members[1:], name)
-    if first == "request" and len(members) == 2 and members[0] == "query":  # noqa: PLR2004 - as above
+    if len(members) == 2 and members[0] == "query":  # noqa: PLR2004 - as above
         return lambda context: _parameter(context.request, members[1], name)
     return None
 

@@ -200,3 +200,29 @@ def test_what_changed_is_taken_over_anew() -> None:
     context.request.method = "POST"
     assert one.holds(context)
     assert not two.holds(context)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("request.body", lambda body: body),
+        ("request.body.l", lambda body: body["l"]),
+        (" request.body.m.n ", lambda body: body["m"]["n"]),
+    ],
+)
+def test_a_member_of_a_body_is_read_without_a_copy(source: str, found: Any) -> None:
+    """A large body isn't taken over for each hole that reads a member of it."""
+    body = {"l": [1, 2], "m": {"n": {"o": None}}, "big": [[]] * 100}
+    expression = compile_expression(source, body=True)
+    assert expression.value(Context(Request(), body=body)) is found(body)
+    others: tuple[Any, ...] = (None, [], {"l": 1}, {"m": 1})
+    for other in others:
+        plain = compile_expression(f"[{source}]", body=True)
+        context = Context(Request(), body=other)
+        try:
+            expected = plain.value(context)[0]
+        except EvaluationFailed:
+            with pytest.raises(EvaluationFailed):
+                expression.value(context)
+        else:
+            assert expression.value(context) == expected
