@@ -79,7 +79,8 @@ class Execution:
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
         self.parts: dict[str, Any] = {}
-        self._context = Context(request, services.clock.now(), parts=self.parts, body=body)
+        # Parts never change once they are there, nor do the request and the time.
+        self._context = Context(request, services.clock.now(), None, self.parts, body, known={})
         self.missing: set[str] = set()
 
     async def run(self) -> None:

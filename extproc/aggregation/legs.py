@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _OF_KEY = frozenset({KEY})
+_OWN = frozenset({KEY, KEYS})
 
 
 class PartState:
@@ -95,7 +96,14 @@ class Leg:
         if self.keys is None:
             return known
         with_keys = {**parts, KEYS: self.keys, KEY: self.keys[0]}
-        return Context(known.request, known.now, parts=with_keys, body=known.body)
+        return Context(
+            known.request,
+            known.now,
+            parts=with_keys,
+            body=known.body,
+            own=_OWN,
+            known=known.known,
+        )
 
     def is_given_by(self, ended: asyncio.Future[Answered]) -> bool:
         """Say whether an equal call that ended gave what this one is for."""

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.aggregation.calls import Batch
+from extproc.aggregation.calls import Batch, Call
 from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
+from extproc.aggregation.legs import Leg, PartState
+from extproc.core.values import Request
+from extproc.expressions.conditions import Context, EvaluationFailed, compile_expression
 from extproc.expressions.projections import Projection, key_text
+from extproc.expressions.templates import template
 
 KEYS = st.one_of(st.integers(0, 30), st.text(alphabet="0123abc", min_size=1, max_size=3))
 BY_KEY = Batch(key=Projection("id"))
@@ -74,3 +78,31 @@ def test_items_inside_the_answer() -> None:
     batch = Batch(key=Projection("meta.id"), items=Projection("data.list"))
     answer: Any = {"data": {"list": [{"meta": {"id": 1}}, "x", None, {"meta": {"id": {}}}]}}
     assert joined(batch, [1, 2], answer) == {"1": {"meta": {"id": 1}}}
+
+
+def test_a_part_is_read_once_for_all_calls() -> None:
+    """By what reads no key: CEL would take a large one over for each of a hundred calls.
+
+    A part never changes; this one does, to tell who looks again.
+    """
+    path = template("/{key}/{users[0]}/{users[0] + key}", parts=("users", "key", "keys"))
+    users = ["a"]
+    known = Context(Request(), parts={"users": users}, known={})
+    part = PartState(Call("p", "u", path), None)
+    first, second = (Leg(part, part.call, [key]).context(known, known.parts or {}) for key in "xy")
+    assert path.target(first) == "/x/a/ax"
+    users[0] = "b"
+    assert path.target(second) == "/y/a/by"
+
+
+def test_what_has_no_value_yet_may_have_one() -> None:
+    """What isn't there is looked for again, and what may be changed is made anew."""
+    parts: dict[str, Any] = {}
+    known = Context(Request(), parts=parts, known={})
+    expression = compile_expression("[users[0]]", parts=("users",))
+    with pytest.raises(EvaluationFailed):
+        expression.value(known)
+    parts["users"] = [1]
+    made = expression.value(known)
+    assert made == [1]
+    assert expression.value(known) is not made
