@@ -191,7 +191,7 @@ class Execution:
             self._queued(state, [Leg(state, call, None)])
             return
         try:
-            legs = state.cut(call.each.of(self.parts, self.lookup))
+            legs = state.cut(call.each.of(self.parts, self.lookup), self._plan.bounds.calls)
         except ShapeFailed:
             self._failed(Leg(state, call, None), Unusable("shape"))
             return

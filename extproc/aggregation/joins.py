@@ -20,15 +20,21 @@ class NotJoinable(ValueError):
     """A bulk answer isn't a list, or a map where one is expected."""
 
 
-def keys_of(value: Any) -> list[Key]:
+def keys_of(value: Any, most: int) -> list[Key]:
     """Return the keys in a value, each once, in their order; what is no key is left out.
 
     Keys compare by their JSON text, so 7 and "7" are one.
+
+    Args:
+        value: a list, or one key.
+        most: how many are looked for; an upstream may send a million.
     """
     found: dict[str, Key] = {}
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str | int | float) and not isinstance(item, bool) and item != "":
             found.setdefault(key_text(item), item)
+            if len(found) >= most:
+                break
     return list(found.values())
 
 

@@ -41,15 +41,16 @@ class PartState:
         self.failure: Unusable | None = None  # of the call for which its fallback stands in
         self.outcome = "ok"
 
-    def cut(self, value: Any) -> list[Leg]:
+    def cut(self, value: Any, calls: int) -> list[Leg]:
         """Return the calls for the keys among a value: one for each key, or for each chunk.
 
-        Raises:
-            ShapeFailed: something among them is no key.
+        Args:
+            value: a list, or one key.
+            calls: how many may be made; of more, the one that is too many is the last.
         """
         call = self.call
-        self.keys = keys_of(value)
         size = 1 if call.batch is None else call.batch.size
+        self.keys = keys_of(value, calls * size + 1)
         return [Leg(self, call, keys) for keys in chunks(self.keys, size)]
 
     def gather(self, keys: list[Key], value: Any) -> None:

@@ -216,9 +216,9 @@ class Expression:
         """
         if self._direct is not None:
             return self._direct(context)
-        if context.known is not None:
-            return self._once(context, context.known)
         if not self._memory.applies:
+            if context.known is not None:
+                return self._once(context, context.known)
             return self._evaluated(context)
         known = self._memory.get(context.request)
         if known is None:

@@ -33,13 +33,26 @@ BY_KEY = Batch(key=Projection("id"))
 )
 def test_keys_are_scalars_each_once(value: Any, keys: list[Any]) -> None:
     """In their order; 1 and "1" are one key."""
-    assert keys_of(value) == keys
+    assert keys_of(value, 100) == keys
+
+
+def test_keys_are_looked_for_as_long_as_they_count() -> None:
+    """An upstream may send a million of them."""
+    assert keys_of([1, 1, 2, {}, 3, 4], 3) == [1, 2, 3]
+    batch = Call("p", "u", template("/{keys}", parts=("keys",)), batch=Batch(key=None, size=2))
+    assert [leg.keys for leg in PartState(batch, None).cut(list(range(9)), 2)] == [
+        [0, 1],
+        [2, 3],
+        [4],
+    ]
+    single = Call("p", "u", template("/{key}", parts=("key",)))
+    assert [leg.keys for leg in PartState(single, None).cut(list(range(9)), 2)] == [[0], [1], [2]]
 
 
 @given(st.lists(KEYS, max_size=40), st.integers(1, 12))
 def test_chunks_are_the_keys(raw: list[Any], size: int) -> None:
     """All of them, in order, none longer than the size."""
-    keys = keys_of(raw)
+    keys = keys_of(raw, 100)
     cut = list(chunks(keys, size))
     assert [key for chunk in cut for key in chunk] == keys
     assert all(0 < len(chunk) <= size for chunk in cut)
@@ -49,8 +62,8 @@ def test_chunks_are_the_keys(raw: list[Any], size: int) -> None:
 @given(st.lists(KEYS, min_size=1, max_size=20), st.lists(KEYS, max_size=20), st.randoms())
 def test_items_by_key(raw: list[Any], present: list[Any], random: Any) -> None:
     """Missing ones are absent, extra ones ignored, whatever the answer's order."""
-    keys = keys_of(raw)
-    items = [{"id": key, "n": number} for number, key in enumerate(keys_of(present))]
+    keys = keys_of(raw, 100)
+    items = [{"id": key, "n": number} for number, key in enumerate(keys_of(present, 100))]
     random.shuffle(items)
     found = joined(BY_KEY, keys, items)
     texts = {key_text(key) for key in keys}
