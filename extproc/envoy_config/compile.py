@@ -24,7 +24,7 @@ from extproc.core.chain import BodyMode
 from extproc.envoy_config.clusters import nowhere_cluster, service_cluster, upstream_clusters
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
-from extproc.envoy_config.shapes import Facts, address, from_file, packed, plain
+from extproc.envoy_config.shapes import INGRESS, Facts, address, from_file, packed, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def files(
         ),
         listeners=_discovery(version, Listener, listeners),
         routes=_discovery(
-            version, RouteConfiguration, [plain(ingress_routes(gateway, modes, version, published))]
+            version, RouteConfiguration, [ingress_routes(gateway, modes, version, published)]
         ),
         egress=_discovery(version, RouteConfiguration, [plain(egress_routes(gateway))]),
     )
@@ -122,7 +122,7 @@ def static(
 ) -> type_of_json:
     """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
     result = _bootstrap(facts)
-    routes = ingress_routes(gateway, modes, version, published)
+    unwritten = RouteConfiguration(name=INGRESS)
     result.static_resources = BootstrapStaticResources(
         clusters=[
             service_cluster(facts),
@@ -130,7 +130,7 @@ def static(
             *upstream_clusters(gateway.upstreams, facts),
         ],
         listeners=[
-            *public_listeners(gateway, facts, longest, routes, interim=not buffering(modes)),
+            *public_listeners(gateway, facts, longest, unwritten, interim=not buffering(modes)),
             egress_listener(facts, egress_routes(gateway)),
         ],
     )
@@ -138,6 +138,10 @@ def static(
     for listener in whole["static_resources"]["listeners"]:
         if listener["name"] != "egress":
             _limited(listener, gateway.listener.max_request_bytes)
+        if listener["name"] == INGRESS:
+            routes = ingress_routes(gateway, modes, version, published)
+            for chain in listener["filter_chains"]:
+                chain["filters"][0]["typed_config"]["route_config"] = routes
     return whole
 
 

@@ -24,7 +24,7 @@ from extproc.core.routes import PathPattern
 from extproc.envoy_config.shapes import exactly, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from extproc.config.schema import Match, Route
 
@@ -214,20 +214,44 @@ def _query(name: str, value: str | bool) -> QueryParameterMatcher:  # noqa: FBT0
     return QueryParameterMatcher(name=name, string_match=exactly(value))
 
 
-def refused_methods(routes: Sequence[Route]) -> list[Refused]:
-    """Return, most specific first, each pattern that doesn't take every method."""
+def refused_methods(
+    routes: Sequence[Route], wider: Mapping[str, frozenset[str]] | None = None
+) -> list[Refused]:
+    """Return, most specific first, each pattern that doesn't take every method.
+
+    Args:
+        routes: of a virtual host.
+        wider: what `wider_paths` says of these routes or more; None to look here.
+    """
+    known = wider_paths(routes) if wider is None else wider
+    taken = [(route.match.path, methods_of(route.match)) for route in routes]
     refused = []
     for path in dict.fromkeys(route.match.path for route in in_order(routes)):
-        covering = [r for r in routes if covers(r.match.path, path)]
-        taken = [methods_of(route.match) for route in covering]
-        allow = dict.fromkeys(m for methods in taken if methods is not None for m in methods)
-        refused.append(Refused(path, tuple(allow)))
+        covering = known[path]
+        methods = [some for wide, some in taken if some is not None and wide in covering]
+        refused.append(Refused(path, tuple(dict.fromkeys(m for some in methods for m in some))))
     return refused
+
+
+def wider_paths(routes: Iterable[Route]) -> dict[str, frozenset[str]]:
+    """Return, for the pattern of each route, those that all its paths are paths of.
+
+    Each is compared with each other, so that a gateway does it once and not for every host.
+    """
+    paths = dict.fromkeys(route.match.path for route in routes)
+    patterns = [PathPattern.parse(path) for path in paths]
+    return {
+        narrow.text: frozenset(wide.text for wide in patterns if _covers(wide, narrow))
+        for narrow in patterns
+    }
 
 
 def covers(wider: str, narrower: str) -> bool:
     """Say whether every path of one pattern is a path of another."""
-    wide, narrow = PathPattern.parse(wider), PathPattern.parse(narrower)
+    return _covers(PathPattern.parse(wider), PathPattern.parse(narrower))
+
+
+def _covers(wide: PathPattern, narrow: PathPattern) -> bool:
     if wide.open_ended:
         enough = len(narrow.segments) > len(wide.segments) or (
             narrow.open_ended and len(narrow.segments) == len(wide.segments)

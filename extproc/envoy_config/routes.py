@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
@@ -62,6 +62,7 @@ from extproc.envoy_config.matching import (
     refused_methods,
     route_match,
     serves,
+    wider_paths,
     with_header,
 )
 from extproc.envoy_config.shapes import (
@@ -71,6 +72,7 @@ from extproc.envoy_config.shapes import (
     EndpointUrl,
     exactly,
     packed,
+    plain,
     seconds,
 )
 
@@ -98,8 +100,11 @@ _BODY_MODES = {
 
 def ingress_routes(
     gateway: Gateway, modes: Mapping[str, Modes], version: str, published: str = ""
-) -> RouteConfiguration:
-    """Return the routes of the public listener.
+) -> dict[str, Any]:
+    """Return the routes of the public listener, as JSON.
+
+    Envoy wants a route in each virtual host that it belongs to: of a thousand routes and a dozen
+    hosts nearly all are repetitions. What stands in several is made and written down once.
 
     Args:
         gateway: the validated gateway file.
@@ -107,33 +112,36 @@ def ingress_routes(
         version: of the gateway file; part of each route's key.
         published: the keys of identity assertions; empty for none.
     """
-    return RouteConfiguration(
-        name=INGRESS,
-        virtual_hosts=[
-            _virtual_host(gateway, host, modes, version, published)
-            for host in hosts(gateway.routes)
-        ],
-        # A path parameter (`;x=1`) stays part of the path, for Envoy as for the service.
-        ignore_path_parameters_in_path_matching=False,
-    )
-
-
-def _virtual_host(
-    gateway: Gateway, host: str, modes: Mapping[str, Modes], version: str, published: str
-) -> VirtualHost:
-    routes = [route for route in in_order(gateway.routes) if serves(route, host)]
-    entries = [_keys(published)] if published else []
-    entries += [
-        entry
-        for route in routes
-        for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
-    ]
-    entries.append(_answer(no_method(), 400))
-    entries += [_method_refused(refused) for refused in refused_methods(routes) if refused.allow]
-    entries.append(_answer(RouteMatch(prefix=""), 404))
+    first = [plain(_keys(published))] if published else []
+    entries = {
+        route.name: [
+            plain(entry)
+            for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
+        ]
+        for route in gateway.routes
+    }
+    refusals: dict[Refused, dict[str, Any]] = {}
+    unwritten = plain(_answer(no_method(), 400))
     # No other match takes CONNECT (RFC 9110 section 9.3.6), which names a host and no path.
-    entries.append(_answer(RouteMatch(connect_matcher=RouteMatchConnectMatcher()), 404))
-    return VirtualHost(name=host, domains=[host], routes=entries)
+    nowhere = [
+        plain(_answer(match, 404))
+        for match in (RouteMatch(prefix=""), RouteMatch(connect_matcher=RouteMatchConnectMatcher()))
+    ]
+    ordered, wider = in_order(gateway.routes), wider_paths(gateway.routes)
+    virtual_hosts = []
+    for host in hosts(gateway.routes):
+        routes = [route for route in ordered if serves(route, host)]
+        refused = [one for one in refused_methods(routes, wider) if one.allow]
+        for one in refused:
+            if one not in refusals:
+                refusals[one] = plain(_method_refused(one))
+        taken = [entry for route in routes for entry in entries[route.name]]
+        others = [refusals[one] for one in refused]
+        whole = [*first, *taken, unwritten, *others, *nowhere]
+        virtual_hosts.append(plain(VirtualHost(name=host, domains=[host])) | {"routes": whole})
+    # A path parameter (`;x=1`) stays part of the path, for Envoy as for the service.
+    result = RouteConfiguration(name=INGRESS, ignore_path_parameters_in_path_matching=False)
+    return plain(result) | {"virtual_hosts": virtual_hosts}
 
 
 def _entries(gateway: Gateway, route: Route, modes: Modes, key: str) -> Iterator[EnvoyRoute]:

@@ -187,6 +187,25 @@ def test_order_and_methods(tmp_path: Path) -> None:
     assert set(allowed["/*"]) == {"PUT"}
 
 
+def test_a_route_of_many_hosts_is_compiled_once(tmp_path: Path) -> None:
+    """Else a thousand routes and a dozen hosts take minutes, at each start and each reload."""
+    hosts = [f"h{number}.example.com" for number in range(9)]
+    text = "".join(
+        f"  - {{name: own-{h}, match: {{path: /o, host: {h}}}, upstream: echo}}\n" for h in hosts
+    )
+    text += "".join(
+        f'  - {{name: r{n}, match: {{path: "/r{n}/{{x}}", methods: [GET]}}, upstream: echo}}\n'
+        for n in range(9)
+    )
+    assembly = assemble(load(gateway(tmp_path, text), {}))
+    files = compiler.files(assembly.loaded.gateway, assembly.modes, assembly.longest, FACTS, "v")
+    [table] = files.routes["resources"]
+    repeated = [entry for host in table["virtual_hosts"] for entry in host["routes"]]
+    assert len(table["virtual_hosts"]) == len(hosts) + 1
+    written = {json.dumps(entry) for entry in repeated}
+    assert len({id(entry) for entry in repeated}) == len(written) < len(repeated) / 3
+
+
 @pytest.mark.parametrize(
     ("wider", "narrower", "does"),
     [
