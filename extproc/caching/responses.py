@@ -88,7 +88,7 @@ class Responses:
         if about is not None and entry.stamp != self.marks.sequence:
             void, stale = self._marked(about)
             if void > entry.stamp:
-                self.drop(key, entry)
+                self._let_go(key, entry)
                 return False
             if stale > entry.stamp:
                 entry.soften(self._clock.now())
@@ -96,7 +96,7 @@ class Responses:
             return True
         verdict = self.marks.judge(entry)
         if verdict is Verdict.VOID:
-            self.drop(key, entry)
+            self._let_go(key, entry)
             return False
         if verdict is Verdict.STALE:
             entry.soften(self._clock.now())
@@ -169,6 +169,10 @@ class Responses:
         """Let a stored response go."""
         if self.shared is not None:
             self.shared.drop(key)
+        self._let_go(key, entry)
+
+    def _let_go(self, key: type_of_key, entry: Entry) -> None:
+        """Let one go in this worker alone: what is void here others may have asked for anew."""
         variants: tuple[Entry, ...] = self.objects.get(key) or ()
         self._put(key, tuple([one for one in variants if one is not entry]))
 

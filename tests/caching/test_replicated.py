@@ -323,3 +323,23 @@ def test_who_marks_can_wait_until_others_can_hear_it(server: RedisServer) -> Non
             assert not first.shared._own
 
     asyncio.run(run())
+
+
+def test_what_is_void_in_one_worker_is_taken_from_another(redis: RedisServer) -> None:
+    """After a purge one asks the upstream; who had a void copy of its own takes what came."""
+
+    async def run() -> None:
+        asked: list[str] = []
+
+        def upstream(_headers: Headers, _body: bytes) -> Response:
+            asked.append("again")
+            return Response(200, {"cache-control": "max-age=60"}, str(len(asked)).encode())
+
+        async with workers(redis, 3) as (one, two, three):
+            assert [await worker.ask(upstream) for worker in (one, two, three)] == ["1", "1", "1"]
+            one.purge()
+            for worker in (one, two, three):
+                await worker.caught_up()
+            assert [await worker.ask(upstream) for worker in (two, one, three)] == ["2", "2", "2"]
+
+    asyncio.run(run())
