@@ -136,6 +136,7 @@ class Crew:
         threaded = [option for name in sorted(self._threaded) for option in ("--threaded", name)]
         return [
             sys.executable,
+            *_unlike_a_script(),
             "-m",
             "extproc.cli.worker",
             *map(str, self._files),
@@ -373,3 +374,13 @@ async def _ended_within(process: asyncio.subprocess.Process, seconds: float) -> 
             await process.wait()
     except TimeoutError:
         return
+
+
+def _unlike_a_script() -> list[str]:
+    """Return what keeps the current folder, which -m puts before everything, from being imported.
+
+    The installed command doesn't import from there, and a json.py in it is somebody's own. Where
+    -m started this process too, a plugin may be in there, which `check` has found.
+    """
+    by_module = getattr(sys.modules["__main__"], "__spec__", None) is not None
+    return [] if by_module and not sys.flags.safe_path else ["-P"]

@@ -45,6 +45,32 @@ routes:
 """
 
 
+def test_workers_import_nothing_from_where_the_command_was_given(echo: int) -> None:
+    """As the command itself doesn't: a file there may have the name of one of Python's modules."""
+    with short_folder() as folder:
+        port, admin = free_port(), free_port()
+        file, log = folder / "gateway.yaml", folder / "log"
+        file.write_text(head(port, admin) + PLAIN.format(echo=echo))
+        (folder / "json.py").write_text("raise RuntimeError('imported')\n")
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # -P: as the installed script, which has no folder there
+                [sys.executable, "-P", "-m", "extproc", "run", str(file)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                cwd=folder,
+            )
+        try:
+
+            def serves() -> bool:
+                assert process.poll() is None, log.read_text()
+                return ask(admin, "/readyz").status == 200
+
+            until(serves, "the gateway serves", 40)
+        finally:
+            end(process)
+
+
 def test_a_killed_worker_loses_only_what_it_held(echo: int) -> None:
     """With two workers, `kill -9` of one fails no request but those it was holding."""
     with gateway(PLAIN.format(echo=echo), workers=2) as running:
