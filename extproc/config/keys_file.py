@@ -123,4 +123,8 @@ def made(
     """
     entry = {"id": identifier, "hash": digest(secret, salt)} | fields
     _entry(entry, {})
+    try:
+        orjson.dumps(entry)
+    except orjson.JSONEncodeError:  # what the shell gave isn't, or is half of a surrogate pair
+        raise BadEntry("holds a text that isn't UTF-8") from None
     return written(identifier, secret), entry

@@ -215,6 +215,9 @@ def test_key_new_makes_what_the_file_takes(tmp_path: Path) -> None:
     assert "shown once" in text
     wrong = subprocess.run([*command, "--expires", "soon"], check=False, capture_output=True)
     assert wrong.returncode == 2
+    wrong = subprocess.run([*command, "--scope", b"\xff"], check=False, capture_output=True)
+    assert wrong.returncode == 2
+    assert b"isn't UTF-8" in wrong.stderr
 
 
 def test_many_keys_load_quickly(tmp_path: Path) -> None:
