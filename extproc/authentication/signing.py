@@ -113,7 +113,9 @@ def _maker(algorithm: str) -> Callable[[], object]:
 def _pem(text: bytes) -> object:
     try:
         return serialization.load_pem_private_key(text, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except TypeError as error:
+        raise NotASigningKey("it is encrypted, and no password is asked for") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise NotASigningKey("it is neither a JWK nor a private key in PEM") from error
 
 

@@ -45,6 +45,8 @@ class _Socket(http.client.HTTPConnection):
 
 def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
     """POST to the gateway and return its answer, or end with what is wrong."""
+    if not (token.isascii() and token.isprintable()):
+        fail("--token holds what no header can", 2)
     headers = {
         "authorization": f"Bearer {token or _found(admin)}",
         "content-type": "application/json",

@@ -39,6 +39,8 @@ def token(
         lifetime = duration(ttl)
     except ValueError as error:
         _usage(f"--ttl {error}")
+    if not _is_text(kid):
+        _usage(f"--kid {kid!r}: can't be written in UTF-8")
     now = int(time.time())
     claims = {"iat": now, "exp": now + round(lifetime)} | dict(map(_claim, claim or []))
     try:
@@ -66,11 +68,18 @@ def _claim(text: str) -> tuple[str, object]:
         read: object = json.loads(value, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         read = value
-    try:
-        json.dumps([name, read], ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, or what the shell gave isn't UTF-8
+    if not _is_text([name, read]):
         _usage(f"--claim {text!r}: can't be written in UTF-8")
     return name, read
+
+
+def _is_text(value: object) -> bool:
+    """Say whether a value can be written: half of a surrogate pair and bytes of the shell can't."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> NoReturn:

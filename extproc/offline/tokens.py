@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING
 
 from extproc.authentication.signing import NotASigningKey, SigningKey
@@ -14,7 +16,7 @@ __all__ = ["NotASigningKey", "signed"]
 
 def signed(
     private: bytes, claims: Mapping[str, object], algorithm: str | None, key_id: str
-) -> tuple[str, dict[str, str | None]]:
+) -> tuple[str, dict[str, str]]:
     """Sign claims.
 
     Args:
@@ -24,10 +26,12 @@ def signed(
         key_id: empty for that of a JWK.
 
     Returns:
-        The token, and what its header says of the key.
+        The token and its header.
 
     Raises:
         NotASigningKey: the key can't sign so.
     """
     key = SigningKey.read(private, algorithm, key_id)
-    return key.sign(claims, {}), {"alg": key.algorithm, "kid": key.key_id or None}
+    text = key.sign(claims, {})
+    header: dict[str, str] = json.loads(base64.urlsafe_b64decode(text.partition(".")[0] + "=="))
+    return text, header

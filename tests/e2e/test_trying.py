@@ -54,7 +54,10 @@ def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["token", "--issuer-key", "/no/such/file"],
         ["token", "--issuer-key", "pyproject.toml"],
         ["token", "--issuer-key", "pyproject.toml", "--ttl", "soon"],
+        ["token", "--issuer-key", "pyproject.toml", "--kid", "\udcff"],
         ["token", "--issuer-key", "pyproject.toml", "--claim", "sub"],
+        ["purge", "--all", "--token", "\udcff"],
+        ["purge", "--all", "--token", "a\nb"],
         ["token", "--issuer-key", "pyproject.toml", "--claim", "a=\udcff"],
         ["token", "--issuer-key", "pyproject.toml", "--claim", 'a=["\\ud800"]'],
     ],
@@ -201,7 +204,17 @@ def test_token(tmp_path: Path, algorithm: str) -> None:
     named = jwt.get_algorithm_by_name(algorithm).to_jwk(private, as_dict=True)
     jwk.write_text(json.dumps(named | {"kid": "k2"}))
     again = json.loads(extproc("token", "--issuer-key", str(jwk), "--json").stdout)
-    assert again["header"] == {"alg": algorithm, "kid": "k2"}
+    assert again["header"] == {"alg": algorithm, "kid": "k2", "typ": "JWT"}
+    assert again["header"] == jwt.get_unverified_header(again["token"])
+    pem.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    assert "it is encrypted" in extproc("token", "--issuer-key", str(pem)).stderr
+    pem.write_bytes(jwk.read_bytes())
     wrong = extproc("token", "--issuer-key", str(pem), "--alg", "HS256")
     assert wrong.returncode == 2
     assert "doesn't sign HS256" in wrong.stderr
