@@ -1,5 +1,7 @@
 """Bounds on what an expression builds: lists by `map` and `filter`, texts by `replace` and `join`.
 
+And on what it looks through, again and again: a list in which each element of another is sought.
+
 The runtime copies such a list for each element that it appends: nine thousand elements, which a
 body of 20 KB has, take over a gigabyte and seconds in which nothing can interrupt it. What an
 expression is made of is plain data, though, so a condition is put before what appends: past so many
@@ -35,14 +37,17 @@ TOO_LONG = "a list that map or filter gives has too many elements"
 MOST_LETTERS = 1 << 24
 """Of a text that `replace` or `join` may give, if one that isn't written out is put in."""
 TOO_MANY_LETTERS = "a text that replace or join gives may be too long"
+TOO_MANY = "a list in which each element of another is sought has too many"
 _PUTS_IN = {"replace": 1, "join": 0}  # which argument
+_IN = "@in"
 _FEW = range(1, 10)  # times, where they are written out
 
 
 def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     """Return an expression of which no list that it builds has more than `most` elements.
 
-    Nor has a text more than `MOST_LETTERS`.
+    Nor has a text more than `MOST_LETTERS`, or a list more than `most` that is gone through for
+    each element of another.
 
     Args:
         environment: `cel.Env` that it was compiled in.
@@ -53,11 +58,18 @@ def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     checked = CheckedExpr.FromString(written.value)
     nodes = list(_nodes(checked.expr))
     number = max(node.id for node in nodes)
-    built = [node for node in nodes if _builds(node) or _multiplies(node)]
+    again = _repeated(nodes)
+    built = [
+        node
+        for node in nodes
+        if _builds(node) or _multiplies(node) or (node.id in again and _seeks(node))
+    ]
     if not built:
         return compiled
     for node in reversed(built):  # what stands in another one first: it is copied with it
-        if node.HasField("call_expr"):
+        if node.call_expr.function == _IN:
+            number = _found(node, number, most)
+        elif node.HasField("call_expr"):
             number = _short(node, number)
         else:
             number = _condition(node.comprehension_expr, number, most)
@@ -105,6 +117,19 @@ def _multiplies(node: Expr) -> bool:
     if len(call.args) > place + 1 and call.args[place + 1].const_expr.int64_value in _FEW:
         return False
     return not (_is_written(call.target) or _is_written(call.args[place]))
+
+
+def _repeated(nodes: list[Expr]) -> set[int]:
+    """Return the numbers of the nodes that are evaluated for each element of something."""
+    loops = [node.comprehension_expr for node in nodes if node.HasField("comprehension_expr")]
+    parts = [part for loop in loops for part in (loop.loop_condition, loop.loop_step)]
+    return {node.id for part in parts for node in _nodes(part)}
+
+
+def _seeks(node: Expr) -> bool:
+    """Say whether a node looks for something in a list that isn't written out."""
+    call = node.call_expr
+    return call.function == _IN and not _is_written(call.args[1])
 
 
 def _is_written(node: Expr) -> bool:
@@ -174,6 +199,34 @@ def _short(node: Expr, number: int) -> int:
     judged = nodes.call("_?_:_", fits, inner, nodes.error(TOO_MANY_LETTERS))
     judged = nodes.named(put, was.call_expr.args[place], judged)
     node.CopyFrom(nodes.named(of, was.call_expr.target, judged))
+    node.id = was.id  # by which the type of what it gives is known
+    return nodes.number
+
+
+def _found(node: Expr, number: int, most: int) -> int:
+    """Make `x in y` of a loop `type(y) == type({}) || size(y) <= most ? x in y : {}[…]`.
+
+    In a map a key is found at once.
+
+    Args:
+        node: to change.
+        number: the largest that a node has.
+        most: elements.
+
+    Returns:
+        The largest that a node has now.
+    """
+    nodes, was, inner = _Nodes(number), Expr(), Expr()
+    was.CopyFrom(node)
+    inner.CopyFrom(nodes.make(call_expr=node.call_expr))
+    name = f"@in{node.id}"
+    inner.call_expr.args[1].CopyFrom(nodes.ident(name))
+    map_ = nodes.make(struct_expr=CreateStruct())
+    keyed = nodes.call("_==_", nodes.call("type", nodes.ident(name)), nodes.call("type", map_))
+    few = nodes.call("_<=_", nodes.call("size", nodes.ident(name)), nodes.constant(most))
+    fits = nodes.call("_||_", keyed, few)
+    judged = nodes.call("_?_:_", fits, inner, nodes.error(TOO_MANY))
+    node.CopyFrom(nodes.named(name, was.call_expr.args[1], judged))
     node.id = was.id  # by which the type of what it gives is known
     return nodes.number
 

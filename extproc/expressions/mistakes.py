@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.core.near import near
-from extproc.expressions.bounded import TOO_LONG, TOO_MANY_LETTERS
+from extproc.expressions.bounded import TOO_LONG, TOO_MANY, TOO_MANY_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,7 +119,7 @@ def said(error: str) -> str:
     """Translate what the runtime says of an expression that has no value."""
     text = _STATUS.sub("", error.strip())
     lacks = _LACKS.match(text)
-    for bound in (TOO_LONG, TOO_MANY_LETTERS):
+    for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS):
         if bound in text:
             return bound
     if lacks is not None:
