@@ -11,6 +11,8 @@ from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from extproc.adapters.within import outcome
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
@@ -56,7 +58,7 @@ class _Method:
         return (self._function(*arguments, **keywords),)
 
     async def _awaited(self, awaitable: Awaitable[Any]) -> Any:
-        waits = asyncio.run_coroutine_threadsafe(_outcome(awaitable), self._loop)
+        waits = asyncio.run_coroutine_threadsafe(outcome(awaitable), self._loop)
         return await asyncio.wrap_future(waits)
 
 
@@ -69,7 +71,3 @@ class _Methods:
 
     def __getattr__(self, name: str) -> Any:
         return _Method(getattr(self._of, name), self._loop)
-
-
-async def _outcome(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

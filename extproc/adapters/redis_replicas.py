@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from extproc.adapters import beside
 from extproc.adapters import redis_scripts as scripts
-from extproc.adapters.redis_trouble import in_step, refuses, trouble
+from extproc.adapters.redis_trouble import in_step, is_number, refuses, trouble
 from extproc.core.ports import Looked, SharedMark
 
 if TYPE_CHECKING:
@@ -307,16 +307,16 @@ def _are(*kinds: type | tuple[type, ...]) -> Callable[[Any], bool]:
 
 
 def _numbers(answer: Any) -> bool:
-    return isinstance(answer, list) and all(type(one) is int for one in answer)
+    return isinstance(answer, list) and all(map(is_number, answer))
 
 
 # What each script answers.
 _FITS: dict[str, Callable[[Any], bool]] = {
     "LOOK": _are((bytes, type(None)), bytes),
     "LEASE": lambda answer: isinstance(answer, bytes),
-    "RENEW": lambda answer: type(answer) is int,
-    "RELEASE": lambda answer: type(answer) is int,
-    "KEEP": lambda answer: type(answer) is int,
+    "RENEW": is_number,
+    "RELEASE": is_number,
+    "KEEP": is_number,
     "MARK": _numbers,
     "POLL": _are(bytes, bytes, bytes, list),
 }

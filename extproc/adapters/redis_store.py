@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from extproc.adapters.redis_trouble import in_step
+from extproc.adapters.redis_trouble import in_step, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,7 +55,7 @@ class RedisStore:
 
     async def delete(self, key: str) -> None:
         """Forget a value."""
-        await self._guarded(self._redis.delete(_PREFIX + key), lambda said: type(said) is int)
+        await self._guarded(self._redis.delete(_PREFIX + key), is_number)
 
     async def close(self) -> None:
         """Close every connection."""

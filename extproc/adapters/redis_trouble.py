@@ -43,6 +43,11 @@ async def in_step(redis: Redis, command: Awaitable[Any], fits: Callable[[Any], b
     raise fault
 
 
+def is_number(answer: object) -> bool:
+    """Say whether an answer is a number, as of a command that counts."""
+    return type(answer) is int
+
+
 def refuses(error: BaseException) -> bool:
     """Say whether Redis answered with a refusal: of a password or a command, or as it is full."""
     return isinstance(error, (AuthenticationError, ResponseError))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.journal import Journal
 from extproc.adapters.timers import Timers
-from extproc.adapters.within import done_within
+from extproc.adapters.within import done_within, outcome
 from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, tamed
 from extproc.core.waiting import discard
 
@@ -194,7 +194,7 @@ class LoopRuntime:
         try:
             result = function()
             if inspect.isawaitable(result):
-                result = asyncio.run(_outcome(result))
+                result = asyncio.run(outcome(result))
         except HookInterrupted:
             error = DeadlinePassed(name)
         except (SystemExit, KeyboardInterrupt) as raised:
@@ -216,10 +216,6 @@ class LoopRuntime:
         else:
             future.set_exception(error)
             future.exception()
-
-
-async def _outcome(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 async def _step_armed(

@@ -1,11 +1,14 @@
-"""Waiting for one future with an end: what `asyncio.wait` does, for less where it is one."""
+"""Waiting for one thing: with an end, for less than `asyncio.wait` takes, or as a coroutine."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 async def done_within(
@@ -45,3 +48,8 @@ async def done_within(
             handle.cancel()
         future.remove_done_callback(end)
     return future.done()
+
+
+async def outcome(awaitable: Awaitable[Any]) -> Any:
+    """Await what may be no coroutine, for what takes nothing but one."""
+    return await awaitable

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.calls import KEY, KEYS
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.joins import chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
-from extproc.expressions.conditions import Context
 from extproc.expressions.projections import key_text
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from extproc.aggregation.calls import Call
     from extproc.aggregation.joins import Items, Key
     from extproc.core.ports import Answered
+    from extproc.expressions.conditions import Context
     from extproc.expressions.templates import NoValue
 
 
@@ -97,14 +98,7 @@ class Leg:
         if self.keys is None:
             return known
         with_keys = {**parts, KEYS: self.keys, KEY: self.keys[0]}
-        return Context(
-            known.request,
-            known.now,
-            parts=with_keys,
-            body=known.body,
-            own=_OWN,
-            known=known.known,
-        )
+        return replace(known, parts=with_keys, own=_OWN)
 
     def is_given_by(self, ended: asyncio.Future[Answered]) -> bool:
         """Say whether an equal call that ended gave what this one is for."""

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from extproc.core.ports import Names, Services
     from extproc.core.room import Room
 
-
 _NOT_MODIFIED = 304
 _LONGEST_WAIT = 5.0
 _LARGEST = 1 << 20

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from extproc.core.principal import Principal
     from extproc.core.room import Room
 
-
 T = TypeVar("T")
 
 

@@ -57,7 +57,6 @@ def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     written = any_pb2.Any.FromString(compiled.serialize())
     checked = CheckedExpr.FromString(written.value)
     nodes = list(_nodes(checked.expr))
-    number = max(node.id for node in nodes)
     again = _repeated(nodes)
     built = [
         node
@@ -66,13 +65,14 @@ def bounded(environment: Any, compiled: Any, most: int = MOST) -> Any:
     ]
     if not built:
         return compiled
+    maker = _Nodes(max(node.id for node in nodes))
     for node in reversed(built):  # what stands in another one first: it is copied with it
         if node.call_expr.function == _IN:
-            number = _found(node, number, most)
+            _found(node, maker, most)
         elif node.HasField("call_expr"):
-            number = _short(node, number)
+            _short(node, maker)
         else:
-            number = _condition(node.comprehension_expr, number, most)
+            _condition(node.comprehension_expr, maker, most)
     written.value = checked.SerializeToString()
     return environment.deserialize(written.SerializeToString())
 
@@ -176,77 +176,57 @@ class _Nodes:
         )
         return self.make(comprehension_expr=through_nothing)
 
+    def instead(self, node: Expr, held: dict[str, Expr], fits: Expr, error: str) -> None:
+        """Put `fits ? the call : an error` in a call's place.
 
-def _short(node: Expr, number: int) -> int:
-    """Make a call `size(text) * size(what is put in) <= MOST_LETTERS ? the call : {}[…]`.
+        Args:
+            node: the call, to change.
+            held: its operands that `fits` reads, by the names that it has for them.
+            fits: the condition.
+            error: what the runtime says where it doesn't hold.
+        """
+        values = []
+        for name, operand in held.items():
+            value = Expr()
+            value.CopyFrom(operand)
+            values.append((name, value))
+            operand.CopyFrom(self.ident(name))
+        the_call = self.make(call_expr=node.call_expr)
+        judged = self.call("_?_:_", fits, the_call, self.error(error))
+        for name, value in reversed(values):
+            judged = self.named(name, value, judged)
+        number = node.id  # by which the type of what it gives is known
+        node.CopyFrom(judged)
+        node.id = number
 
-    Args:
-        node: to change.
-        number: the largest that a node has.
 
-    Returns:
-        The largest that a node has now.
-    """
-    nodes, was, inner = _Nodes(number), Expr(), Expr()
-    was.CopyFrom(node)
-    inner.CopyFrom(nodes.make(call_expr=node.call_expr))
-    place = _PUTS_IN[was.call_expr.function]
+def _short(node: Expr, maker: _Nodes) -> None:
+    """Make a call `size(text) * size(what is put in) <= MOST_LETTERS ? the call : {}[…]`."""
+    call = node.call_expr
     of, put = f"@of{node.id}", f"@put{node.id}"
-    inner.call_expr.target.CopyFrom(nodes.ident(of))
-    inner.call_expr.args[place].CopyFrom(nodes.ident(put))
-    sizes = [nodes.call("size", nodes.ident(name)) for name in (of, put)]
-    fits = nodes.call("_<=_", nodes.call("_*_", *sizes), nodes.constant(MOST_LETTERS))
-    judged = nodes.call("_?_:_", fits, inner, nodes.error(TOO_MANY_LETTERS))
-    judged = nodes.named(put, was.call_expr.args[place], judged)
-    node.CopyFrom(nodes.named(of, was.call_expr.target, judged))
-    node.id = was.id  # by which the type of what it gives is known
-    return nodes.number
+    held = {of: call.target, put: call.args[_PUTS_IN[call.function]]}
+    sizes = [maker.call("size", maker.ident(name)) for name in held]
+    fits = maker.call("_<=_", maker.call("_*_", *sizes), maker.constant(MOST_LETTERS))
+    maker.instead(node, held, fits, TOO_MANY_LETTERS)
 
 
-def _found(node: Expr, number: int, most: int) -> int:
+def _found(node: Expr, maker: _Nodes, most: int) -> None:
     """Make `x in y` of a loop `type(y) == type({}) || size(y) <= most ? x in y : {}[…]`.
 
     In a map a key is found at once.
-
-    Args:
-        node: to change.
-        number: the largest that a node has.
-        most: elements.
-
-    Returns:
-        The largest that a node has now.
     """
-    nodes, was, inner = _Nodes(number), Expr(), Expr()
-    was.CopyFrom(node)
-    inner.CopyFrom(nodes.make(call_expr=node.call_expr))
     name = f"@in{node.id}"
-    inner.call_expr.args[1].CopyFrom(nodes.ident(name))
-    map_ = nodes.make(struct_expr=CreateStruct())
-    keyed = nodes.call("_==_", nodes.call("type", nodes.ident(name)), nodes.call("type", map_))
-    few = nodes.call("_<=_", nodes.call("size", nodes.ident(name)), nodes.constant(most))
-    fits = nodes.call("_||_", keyed, few)
-    judged = nodes.call("_?_:_", fits, inner, nodes.error(TOO_MANY))
-    node.CopyFrom(nodes.named(name, was.call_expr.args[1], judged))
-    node.id = was.id  # by which the type of what it gives is known
-    return nodes.number
+    a_map = maker.make(struct_expr=CreateStruct())
+    keyed = maker.call("_==_", maker.call("type", maker.ident(name)), maker.call("type", a_map))
+    few = maker.call("_<=_", maker.call("size", maker.ident(name)), maker.constant(most))
+    fits = maker.call("_||_", keyed, few)
+    maker.instead(node, {name: node.call_expr.args[1]}, fits, TOO_MANY)
 
 
-def _condition(comprehension: Comprehension, number: int, most: int) -> int:
-    """Make what is done for each element `size(list) < most ? what it was : {}[TOO_LONG]`.
-
-    Args:
-        comprehension: to change.
-        number: the largest that a node has.
-        most: elements.
-
-    Returns:
-        The largest that a node has now.
-    """
-    nodes = _Nodes(number)
-    fits = nodes.call(
-        "_<_", nodes.call("size", nodes.ident(comprehension.accu_var)), nodes.constant(most)
-    )
+def _condition(comprehension: Comprehension, maker: _Nodes, most: int) -> None:
+    """Make what is done for each element `size(list) < most ? what it was : {}[TOO_LONG]`."""
+    size = maker.call("size", maker.ident(comprehension.accu_var))
+    fits = maker.call("_<_", size, maker.constant(most))
     step = Expr()
     step.CopyFrom(comprehension.loop_step)
-    comprehension.loop_step.CopyFrom(nodes.call("_?_:_", fits, step, nodes.error(TOO_LONG)))
-    return nodes.number
+    comprehension.loop_step.CopyFrom(maker.call("_?_:_", fits, step, maker.error(TOO_LONG)))

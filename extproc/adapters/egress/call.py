@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from extproc.adapters.timers import Entry
     from extproc.core.room import Room
 
-
 _HEADERS = 32 << 10
 # Envoy says in it, with its response flags, that an answer is its own; see `local_replies.marked`.
 _LOCAL_REPLY = "x-extproc-local-reply"
