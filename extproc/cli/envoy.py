@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
+import orjson
 import typer
 
 from extproc.cli.options import GatewayFile, assembled, fail, spelled
@@ -62,4 +62,7 @@ def envoy(
         loaded.version,
         assembly.published,
     )
-    typer.echo(json.dumps(part_of(bootstrap, part) if part else bootstrap, indent=2))
+    written = orjson.dumps(
+        part_of(bootstrap, part) if part else bootstrap, None, orjson.OPT_INDENT_2
+    )
+    typer.echo(written.decode())

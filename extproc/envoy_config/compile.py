@@ -24,7 +24,16 @@ from extproc.core.chain import BodyMode
 from extproc.envoy_config.clusters import nowhere_cluster, service_cluster, upstream_clusters
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
-from extproc.envoy_config.shapes import INGRESS, Facts, address, from_file, packed, plain
+from extproc.envoy_config.shapes import (
+    EGRESS,
+    INGRESS,
+    Facts,
+    Json,
+    address,
+    from_file,
+    packed,
+    plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +45,6 @@ _MOST_CONNECTIONS = 50_000
 _BODY_LIMIT_TYPE = (
     "type.googleapis.com/envoy.extensions.filters.http.body_size_limit.v3.BodySizeLimit"
 )
-
-type_of_json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,10 @@ class Files:
         egress: routes of the egress listener.
     """
 
-    clusters: type_of_json
-    listeners: type_of_json
-    routes: type_of_json
-    egress: type_of_json
+    clusters: Json
+    listeners: Json
+    routes: Json
+    egress: Json
 
 
 def files(
@@ -89,7 +96,7 @@ def files(
         routes=_discovery(
             version, RouteConfiguration, [ingress_routes(gateway, modes, version, published)]
         ),
-        egress=_discovery(version, RouteConfiguration, [plain(egress_routes(gateway))]),
+        egress=_discovery(version, RouteConfiguration, [egress_routes(gateway)]),
     )
 
 
@@ -98,7 +105,7 @@ def buffering(modes: Mapping[str, Modes]) -> list[str]:
     return [name for name, one in modes.items() if one.request_body is BodyMode.BUFFERED]
 
 
-def bootstrap(facts: Facts) -> type_of_json:
+def bootstrap(facts: Facts) -> Json:
     """Return the bootstrap that reads everything else from `facts.folder`."""
     result = _bootstrap(facts)
     result.dynamic_resources = BootstrapDynamicResources(
@@ -119,7 +126,7 @@ def static(
     facts: Facts,
     version: str,
     published: str = "",
-) -> type_of_json:
+) -> Json:
     """Return a whole bootstrap with everything in it, for an Envoy that someone else runs."""
     result = _bootstrap(facts)
     unwritten = RouteConfiguration(name=INGRESS)
@@ -131,17 +138,21 @@ def static(
         ],
         listeners=[
             *public_listeners(gateway, facts, longest, unwritten, interim=not buffering(modes)),
-            egress_listener(facts, egress_routes(gateway)),
+            egress_listener(facts, RouteConfiguration(name=EGRESS)),
         ],
     )
     whole = plain(result)
+    routes = {
+        INGRESS: ingress_routes(gateway, modes, version, published),
+        EGRESS: egress_routes(gateway),
+    }
     for listener in whole["static_resources"]["listeners"]:
-        if listener["name"] != "egress":
+        if listener["name"] != EGRESS:
             _limited(listener, gateway.listener.max_request_bytes)
-        if listener["name"] == INGRESS:
-            routes = ingress_routes(gateway, modes, version, published)
+        if listener["name"] in routes:
             for chain in listener["filter_chains"]:
-                chain["filters"][0]["typed_config"]["route_config"] = routes
+                manager = chain["filters"][0]["typed_config"]
+                manager["route_config"] = routes[listener["name"]]
     return whole
 
 
@@ -164,7 +175,7 @@ def _bootstrap(facts: Facts) -> Bootstrap:
     )
 
 
-def _limited(listener: type_of_json, max_request_bytes: int) -> type_of_json:
+def _limited(listener: Json, max_request_bytes: int) -> Json:
     """Put the body size limit first; the typed packages don't have this filter yet."""
     limit = {
         "name": "envoy.filters.http.body_size_limit",
@@ -176,7 +187,7 @@ def _limited(listener: type_of_json, max_request_bytes: int) -> type_of_json:
     return listener
 
 
-def _discovery(version: str, kind: type, resources: list[type_of_json]) -> type_of_json:
+def _discovery(version: str, kind: type, resources: list[Json]) -> Json:
     type_url = packed(kind()).type_url
     return {
         "version_info": version,
@@ -184,7 +195,7 @@ def _discovery(version: str, kind: type, resources: list[type_of_json]) -> type_
     }
 
 
-def part_of(bootstrap: type_of_json, part: str) -> Any:
+def part_of(bootstrap: Json, part: str) -> Any:
     """Return one part of a static bootstrap, to be put into a configuration by hand.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,14 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from extproc.config.schema.shapes import METHOD, is_method
 from extproc.core.routes import PathPattern
-from extproc.envoy_config.shapes import exactly, matching
+from extproc.envoy_config.covering import wider_paths
+from extproc.envoy_config.shapes import exactly, matching, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from extproc.config.schema import Match, Route
+    from extproc.envoy_config.shapes import Json
 
 _NOT_LETTER = "[^a-z0-9]"
 # Envoy refuses an expression that RE2 compiles to more than 100 instructions
@@ -147,34 +150,15 @@ def path_match(path: str) -> RouteMatch:
     return RouteMatch(safe_regex=matching(expression))
 
 
-def any_path(methods: Sequence[str]) -> RouteMatch:
-    """Return the match of every path with one of these methods."""
-    return RouteMatch(prefix="/", headers=[_method_in(methods)])
-
-
 def with_header(match: RouteMatch, name: str, value: str) -> RouteMatch:
     """Return a match that also wants a header."""
     match.headers.append(_header(name, value))
     return match
 
 
-def other_methods(path: str, allow: Sequence[str]) -> RouteMatch:
-    """Return the match of a path with any method but these.
-
-    With one of these the path is taken, or a route's other conditions don't hold: then there is
-    nothing here (404).
-    """
-    result = path_match(path)
-    refused = _method_in(allow)
-    refused.invert_match = True
-    result.headers.append(refused)
-    return result
-
-
-def route_match(match: Match, methods: Sequence[str] | None) -> RouteMatch:
-    """Return the match of a route for some of its methods (None: any)."""
+def conditions(match: Match) -> RouteMatch:
+    """Return the match of a route but for its methods, see `with_method`."""
     result = path_match(match.path)
-    result.headers.append(_any_method() if methods is None else _method_in(methods))
     for name, value in match.headers.items():
         result.headers.append(_header(name.lower(), value))
     for name, value in match.query.items():
@@ -182,11 +166,28 @@ def route_match(match: Match, methods: Sequence[str] | None) -> RouteMatch:
     return result
 
 
-def no_method() -> RouteMatch:
+def with_method(match: Json, methods: tuple[str, ...] | None, *, other: bool = False) -> Json:
+    """Return a match that was written as JSON, with a condition on the method before its others.
+
+    Args:
+        match: of a path, for example.
+        methods: any of these; None for whatever is written as a method.
+        other: any other one instead. With one of these the path is taken, or a route's other
+            conditions don't hold: then there is nothing here (404).
+    """
+    return {**match, "headers": [_method(methods, other=other), *match.get("headers", ())]}
+
+
+def no_method() -> Json:
     """Return the match of what isn't written as a method: `get`, or one that is endlessly long."""
-    method = _any_method()
-    method.invert_match = True
-    return RouteMatch(prefix="", headers=[method])
+    return with_method(plain(RouteMatch(prefix="")), None, other=True)
+
+
+@lru_cache(maxsize=256)  # few are different, and each stands in a route for each host
+def _method(methods: tuple[str, ...] | None, *, other: bool) -> Json:
+    matcher = _any_method() if methods is None else _method_in(methods)
+    matcher.invert_match = other
+    return plain(matcher)
 
 
 def _any_method() -> HeaderMatcher:
@@ -223,44 +224,17 @@ def refused_methods(
         routes: of a virtual host.
         wider: what `wider_paths` says of these routes or more; None to look here.
     """
-    known = wider_paths(routes) if wider is None else wider
-    taken = [(route.match.path, methods_of(route.match)) for route in routes]
+    known = wider_paths(route.match.path for route in routes) if wider is None else wider
+    places: dict[str, list[int]] = {}
+    for place, route in enumerate(routes):
+        places.setdefault(route.match.path, []).append(place)
+    methods = [methods_of(route.match) or () for route in routes]
     refused = []
     for path in dict.fromkeys(route.match.path for route in in_order(routes)):
-        covering = known[path]
-        methods = [some for wide, some in taken if some is not None and wide in covering]
-        refused.append(Refused(path, tuple(dict.fromkeys(m for some in methods for m in some))))
+        covering = sorted(place for wide in known[path] for place in places.get(wide, ()))
+        allow = dict.fromkeys(method for place in covering for method in methods[place])
+        refused.append(Refused(path, tuple(allow)))
     return refused
-
-
-def wider_paths(routes: Iterable[Route]) -> dict[str, frozenset[str]]:
-    """Return, for the pattern of each route, those that all its paths are paths of.
-
-    Each is compared with each other, so that a gateway does it once and not for every host.
-    """
-    paths = dict.fromkeys(route.match.path for route in routes)
-    patterns = [PathPattern.parse(path) for path in paths]
-    return {
-        narrow.text: frozenset(wide.text for wide in patterns if _covers(wide, narrow))
-        for narrow in patterns
-    }
-
-
-def covers(wider: str, narrower: str) -> bool:
-    """Say whether every path of one pattern is a path of another."""
-    return _covers(PathPattern.parse(wider), PathPattern.parse(narrower))
-
-
-def _covers(wide: PathPattern, narrow: PathPattern) -> bool:
-    if wide.open_ended:
-        enough = len(narrow.segments) > len(wide.segments) or (
-            narrow.open_ended and len(narrow.segments) == len(wide.segments)
-        )
-    else:
-        enough = not narrow.open_ended and len(narrow.segments) == len(wide.segments)
-    return enough and all(
-        w.startswith("{") or w == n for w, n in zip(wide.segments, narrow.segments, strict=False)
-    )
 
 
 def spellings(name: str) -> str:

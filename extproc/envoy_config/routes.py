@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
@@ -50,38 +51,41 @@ from extproc.core.addresses import is_address
 from extproc.core.chain import BodyMode, Modes
 from extproc.core.verdict import NAMESPACE, UPSTREAM_HEADER, WITH_HOST
 from extproc.envoy_config.clusters import upstream_cluster
+from extproc.envoy_config.covering import wider_paths
 from extproc.envoy_config.matching import (
     IDEMPOTENT,
     Refused,
-    any_path,
+    conditions,
     hosts,
     in_order,
     methods_of,
     no_method,
-    other_methods,
+    path_match,
     refused_methods,
-    route_match,
     serves,
-    wider_paths,
     with_header,
+    with_method,
 )
 from extproc.envoy_config.shapes import (
     EGRESS,
+    HOLE,
     INGRESS,
     NOWHERE_CLUSTER,
     EndpointUrl,
     exactly,
+    filled,
     packed,
     plain,
     seconds,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from envoy_data_plane.google.protobuf import Any as AnyMessage
 
     from extproc.config.schema import Gateway, Route, Upstream
+    from extproc.envoy_config.shapes import Json
 
 PUBLISHED_AT = "/.well-known/gateway-jwks.json"
 EXT_PROC = "envoy.filters.http.ext_proc"
@@ -100,7 +104,7 @@ _BODY_MODES = {
 
 def ingress_routes(
     gateway: Gateway, modes: Mapping[str, Modes], version: str, published: str = ""
-) -> dict[str, Any]:
+) -> Json:
     """Return the routes of the public listener, as JSON.
 
     Envoy wants a route in each virtual host that it belongs to: of a thousand routes and a dozen
@@ -113,28 +117,27 @@ def ingress_routes(
         published: the keys of identity assertions; empty for none.
     """
     first = [plain(_keys(published))] if published else []
+    known = _Entries(gateway)
     entries = {
-        route.name: [
-            plain(entry)
-            for entry in _entries(gateway, route, modes[route.name], f"{route.name}@{version}")
-        ]
+        route.name: known.of(route, modes[route.name], f"{route.name}@{version}")
         for route in gateway.routes
     }
-    refusals: dict[Refused, dict[str, Any]] = {}
-    unwritten = plain(_answer(no_method(), 400))
+    refusals: dict[Refused, Json] = {}
+    unwritten = _answered(no_method(), 400)
     # No other match takes CONNECT (RFC 9110 section 9.3.6), which names a host and no path.
     nowhere = [
-        plain(_answer(match, 404))
+        _answered(plain(match), 404)
         for match in (RouteMatch(prefix=""), RouteMatch(connect_matcher=RouteMatchConnectMatcher()))
     ]
-    ordered, wider = in_order(gateway.routes), wider_paths(gateway.routes)
+    ordered = in_order(gateway.routes)
+    wider = wider_paths(route.match.path for route in gateway.routes)
     virtual_hosts = []
     for host in hosts(gateway.routes):
         routes = [route for route in ordered if serves(route, host)]
         refused = [one for one in refused_methods(routes, wider) if one.allow]
         for one in refused:
             if one not in refusals:
-                refusals[one] = plain(_method_refused(one))
+                refusals[one] = _method_refused(one)
         taken = [entry for route in routes for entry in entries[route.name]]
         others = [refusals[one] for one in refused]
         whole = [*first, *taken, unwritten, *others, *nowhere]
@@ -144,37 +147,70 @@ def ingress_routes(
     return plain(result) | {"virtual_hosts": virtual_hosts}
 
 
-def _entries(gateway: Gateway, route: Route, modes: Modes, key: str) -> Iterator[EnvoyRoute]:
-    """Yield Envoy's routes for one of ours; retries differ by whether a method is idempotent."""
-    methods = methods_of(route.match)
-    upstream = gateway.upstreams[route.upstream] if route.upstream is not None else None
-    if upstream is None or upstream.retries == 0 or methods is None:
-        yield _entry(gateway, route, modes, key, methods, _NOTHING_REACHED_IT)
-        return
-    safe = [method for method in methods if method in IDEMPOTENT]
-    unsafe = [method for method in methods if method not in IDEMPOTENT]
-    if safe:
-        yield _entry(gateway, route, modes, key, safe, _TRY_ANOTHER)
-    if unsafe:
-        yield _entry(gateway, route, modes, key, unsafe, _NOTHING_REACHED_IT)
+class _Entries:
+    """Makes Envoy's routes of ours; what many have in common is made and written down once.
+
+    Args:
+        gateway: the validated gateway file.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._common: dict[tuple[object, ...], Json] = {}
+
+    def of(self, route: Route, modes: Modes, key: str) -> list[Json]:
+        """Return Envoy's routes for one of ours, as JSON.
+
+        Args:
+            route: which.
+            modes: what it needs to see.
+            key: its own, and its verdict.
+        """
+        match = plain(conditions(route.match))
+        return [
+            {
+                "name": route.name,
+                "match": with_method(match, methods),
+                **filled(self._in_common(route, modes, retry_on), key),
+            }
+            for methods, retry_on in self._ways(route)
+        ]
+
+    def _ways(self, route: Route) -> Iterator[tuple[tuple[str, ...] | None, str]]:
+        """Yield methods and what is retried: that differs by whether they are idempotent."""
+        methods = methods_of(route.match)
+        upstream = self._gateway.upstreams[route.upstream] if route.upstream is not None else None
+        if upstream is None or upstream.retries == 0 or methods is None:
+            yield methods, _NOTHING_REACHED_IT
+            return
+        safe = tuple(method for method in methods if method in IDEMPOTENT)
+        unsafe = tuple(method for method in methods if method not in IDEMPOTENT)
+        if safe:
+            yield safe, _TRY_ANOTHER
+        if unsafe:
+            yield unsafe, _NOTHING_REACHED_IT
+
+    def _in_common(self, route: Route, modes: Modes, retry_on: str) -> Json:
+        removed = self._gateway.credential_headers(route)
+        alike = (route.upstream, tuple(route.upgrade or ()), modes, retry_on, *removed)
+        known = self._common.get(alike)
+        if known is None:
+            known = self._common[alike] = plain(
+                _entry(self._gateway, route, modes, retry_on, removed)
+            )
+        return known
 
 
 def _entry(
-    gateway: Gateway,
-    route: Route,
-    modes: Modes,
-    key: str,
-    methods: Sequence[str] | None,
-    retry_on: str,
+    gateway: Gateway, route: Route, modes: Modes, retry_on: str, removed: list[str]
 ) -> EnvoyRoute:
+    """Return all of an entry but its name and match, with `HOLE` for its key."""
     entry = EnvoyRoute(
-        name=route.name,
-        match=route_match(route.match, methods),
         metadata=Metadata(
-            filter_metadata={NAMESPACE: Struct(fields={"id": Value(string_value=key)})}
+            filter_metadata={NAMESPACE: Struct(fields={"id": Value(string_value=HOLE)})}
         ),
-        typed_per_filter_config={EXT_PROC: _processing(modes), RBAC: _accept_only(key)},
-        request_headers_to_remove=gateway.credential_headers(route),
+        typed_per_filter_config={EXT_PROC: _processing(modes), RBAC: _accept_only(HOLE)},
+        request_headers_to_remove=removed,
     )
     limit = _buffer_limit(gateway, modes)
     if limit:
@@ -268,8 +304,9 @@ def _named(upstream: Upstream) -> bool:
 
 def _keys(published: str) -> EnvoyRoute:
     """Return the route of the public keys; Envoy answers, also while the service is down."""
-    entry = _answer(RouteMatch(path=PUBLISHED_AT), 200)
-    assert entry.direct_response is not None  # noqa: S101 - it was made one line above
+    entry = _answer(200)
+    entry.match = RouteMatch(path=PUBLISHED_AT)
+    assert entry.direct_response is not None  # noqa: S101 - it was made two lines above
     entry.direct_response.body = DataSource(inline_string=published)
     entry.response_headers_to_add = [
         HeaderValueOption(
@@ -284,59 +321,66 @@ def _keys(published: str) -> EnvoyRoute:
     return entry
 
 
-def _method_refused(refused: Refused) -> EnvoyRoute:
-    entry = _answer(other_methods(refused.path, refused.allow), 405)
-    entry.response_headers_to_add = [
-        HeaderValueOption(header=HeaderValue(key="allow", value=", ".join(refused.allow)))
-    ]
-    return entry
+def _method_refused(refused: Refused) -> Json:
+    match = with_method(plain(path_match(refused.path)), refused.allow, other=True)
+    return {"match": match, **filled(_not_allowed(), ", ".join(refused.allow))}
 
 
-def _answer(match: RouteMatch, status: int) -> EnvoyRoute:
+@cache
+def _not_allowed() -> Json:
+    """Return what answers 405, with `HOLE` for the methods."""
+    entry = _answer(405)
+    entry.response_headers_to_add = [HeaderValueOption(header=HeaderValue(key="allow", value=HOLE))]
+    return plain(entry)
+
+
+def _answered(match: Json, status: int) -> Json:
+    return {"match": match, **plain(_answer(status))}
+
+
+def _answer(status: int) -> EnvoyRoute:
     """Return a route that Envoy answers; nothing lies behind it, so it needs no verdict."""
     return EnvoyRoute(
-        match=match,
         direct_response=DirectResponseAction(status=status),
         typed_per_filter_config={RBAC: packed(RbacPerRoute())},
     )
 
 
-def egress_routes(gateway: Gateway) -> RouteConfiguration:
-    """Return the routes of the service's own calls: a header names the upstream.
+def egress_routes(gateway: Gateway) -> Json:
+    """Return the routes of the service's own calls, as JSON: a header names the upstream.
 
     The Host can't: a call in place of a client's request goes with the Host that the client
     asked for, as that request would have.
     """
     routes = [
-        entry
-        for name, upstream in gateway.upstreams.items()
-        for with_host in (False, True)
-        for entry in _egress(name, upstream, with_host=with_host)
+        entry for name, upstream in gateway.upstreams.items() for entry in _egress(name, upstream)
     ]
-    return RouteConfiguration(
-        name=EGRESS,
-        virtual_hosts=[
-            VirtualHost(
-                name="upstreams",
-                domains=["*"],
-                request_headers_to_remove=["x-envoy-internal"],
-                response_headers_to_remove=["x-envoy-upstream-service-time"],
-                routes=routes,
-            )
-        ],
+    every = VirtualHost(
+        name="upstreams",
+        domains=["*"],
+        request_headers_to_remove=["x-envoy-internal"],
+        response_headers_to_remove=["x-envoy-upstream-service-time"],
     )
+    return plain(RouteConfiguration(name=EGRESS)) | {
+        "virtual_hosts": [plain(every) | {"routes": routes}]
+    }
 
 
-def _egress(name: str, upstream: Upstream, *, with_host: bool) -> Iterator[EnvoyRoute]:
-    place = name + WITH_HOST if with_host else name
-    for match, retry_on in (
-        (any_path(sorted(IDEMPOTENT)), _TRY_ANOTHER),
-        (RouteMatch(prefix="/"), _NOTHING_REACHED_IT),
-    ):
-        action = _forward(name, upstream, retry_on)
-        action.append_x_forwarded_host = with_host
-        yield EnvoyRoute(
-            match=with_header(match, UPSTREAM_HEADER, place),
-            route=action,
-            request_headers_to_remove=[UPSTREAM_HEADER],
-        )
+def _egress(name: str, upstream: Upstream) -> Iterator[Json]:
+    action = plain(_forward(name, upstream, HOLE))
+    for with_host in (False, True):
+        host = {"append_x_forwarded_host": True} if with_host else {}
+        for match, retry_on in _egress_ways():
+            yield {
+                "match": filled(match, name + WITH_HOST if with_host else name),
+                "route": filled(action, retry_on) | host,
+                "request_headers_to_remove": [UPSTREAM_HEADER],
+            }
+
+
+@cache
+def _egress_ways() -> tuple[tuple[Json, str], ...]:
+    """Return matches, with `HOLE` for where calls go, and what of them is tried again."""
+    every = plain(with_header(RouteMatch(prefix="/"), UPSTREAM_HEADER, HOLE))
+    idempotent = with_method(every, tuple(sorted(IDEMPOTENT)))
+    return (idempotent, _TRY_ANOTHER), (every, _NOTHING_REACHED_IT)

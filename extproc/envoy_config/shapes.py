@@ -22,8 +22,12 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 SERVICE_CLUSTER = "extproc"
 NOWHERE_CLUSTER = "extproc.nowhere"
 """Has no endpoint: where a request would go that the service answers, should it let it through."""
+HOLE = "\0"
+"""Stands for a text that is a route's own, in what many routes have in common."""
 INGRESS = "ingress"
 EGRESS = "egress"
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,23 @@ def packed(message: Any) -> AnyMessage:
     return AnyMessage.pack(message)
 
 
-def plain(message: Any) -> dict[str, Any]:
+def plain(message: Any) -> Json:
     """Return a message as JSON values, by its fields' own names.
 
     JSON usually has them in camel case, which Envoy reads as well; but what the typed package
     makes of `enforcing_consecutive_5xx` isn't what protobuf makes of it.
     """
-    result: dict[str, Any] = message.to_dict(casing=str)
+    result: Json = message.to_dict(casing=str)
     return result
+
+
+def filled(value: Any, text: str) -> Any:
+    """Return a copy of JSON values with a text in place of every `HOLE`."""
+    if isinstance(value, dict):
+        return {name: filled(one, text) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, text) for one in value]
+    return text if value == HOLE else value
 
 
 def address(text: str) -> Address:

@@ -105,6 +105,9 @@ class Operated(abc.ABC):
         try:
             original, copied, path = await asyncio.to_thread(self._take)
             self._assembly, self._watch = original, Watch(original.loaded)
+            # A large gateway takes some seconds until it serves.
+            routes = len(original.loaded.gateway.routes)
+            self._log.info("starting", version=self.version, routes=routes)
             self._warn()
             self._put_together(path)
             try:

@@ -16,7 +16,8 @@ from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.core.routes import PathPattern
 from extproc.envoy_config import compile as compiler
-from extproc.envoy_config.matching import covers, in_order, refused_methods, spellings
+from extproc.envoy_config.covering import wider_paths
+from extproc.envoy_config.matching import in_order, refused_methods, spellings
 from extproc.envoy_config.shapes import Facts
 from tests.support.processes import ROOT, head
 
@@ -220,9 +221,27 @@ def test_a_route_of_many_hosts_is_compiled_once(tmp_path: Path) -> None:
 )
 def test_covering(wider: str, narrower: str, *, does: bool) -> None:
     """Whether every path of one pattern is one of another."""
-    assert covers(wider, narrower) == does
+    assert (wider in wider_paths([wider, narrower])[narrower]) == does
     if does and "*" not in narrower:
         assert PathPattern.parse(wider).matches(narrower.replace("{x}", "q"))
+
+
+_SEGMENTS = st.lists(st.sampled_from(["a", "b", "{x}", "{y}"]), min_size=1, max_size=3)
+_BELOW = st.builds("/{}{}".format, _SEGMENTS.map("/".join), st.sampled_from(["", "/*"]))
+_PATTERNS = _BELOW | st.sampled_from(["/", "/*"])
+
+
+@given(st.lists(_PATTERNS, max_size=12))
+def test_a_pattern_covers_another_if_it_has_all_its_paths(patterns: list[str]) -> None:
+    """By the paths themselves: of these segments, one that no pattern names, and an empty one."""
+    paths, level = {"/"}, [""]
+    for _ in range(5):
+        level = [f"{path}/{segment}" for path in level for segment in ("a", "b", "q")]
+        paths |= {*level, *[f"{path}/" for path in level]}
+    of = {text: set(filter(PathPattern.parse(text).matches, paths)) for text in patterns}
+    found = wider_paths(patterns)
+    for narrow in patterns:
+        assert found[narrow] == {wide for wide in patterns if of[narrow] <= of[wide]}
 
 
 @pytest.mark.parametrize(
