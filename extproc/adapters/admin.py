@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import secrets
 from pathlib import Path
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from extproc.adapters import unix_sockets
 from extproc.adapters.system import held
-from extproc.core.addresses import is_address
+from extproc.core.addresses import EVERYWHERE, is_address, is_loopback
 from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
@@ -137,7 +136,7 @@ class AdminServer:
         page can have its own name lead to loopback (DNS rebinding) and read what it asks for.
         """
         if request.method not in {"GET", "HEAD"}:
-            if request.host != self._host():
+            if not self._is_named(request.host):
                 return _problem(403, "Wrong host", "POST needs the admin address as Host.")
             if request.content_type != _JSON:
                 return _problem(415, "Wrong content type", "POST needs application/json.")
@@ -150,14 +149,20 @@ class AdminServer:
             return _problem(401, "Token required", "Send Authorization: Bearer TOKEN.")
         return await _handled(handler, request)
 
-    def _host(self) -> str:
-        return "localhost" if self._address.startswith("unix:") else self._address
+    def _is_named(self, host: str) -> bool:
+        """Say whether a Host header names this interface: loopback has several names.
+
+        One on every address of a machine is reached by names that nobody knows here.
+        """
+        if self._address.startswith("unix:"):
+            return host == "localhost"
+        if host == self._address or _host_of(self._address) in EVERYWHERE:
+            return True
+        port = self._address.rpartition(":")[2]
+        return self._local() and host.rpartition(":")[2] == port and is_loopback(_host_of(host))
 
     def _local(self) -> bool:
-        if self._address.startswith("unix:"):
-            return True
-        host = self._address.rpartition(":")[0].strip("[]")
-        return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+        return self._address.startswith("unix:") or is_loopback(_host_of(self._address))
 
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -215,6 +220,10 @@ class AdminServer:
             return _problem(400, "Not a purge", str(error))
 
 
+def _host_of(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
 def _is_local_name(host: str) -> bool:
     """Say whether a Host header, with or without a port, is an address or this machine's name."""
     name, _, port = host.rpartition(":")
@@ -242,6 +251,19 @@ def _problem(status: int, title: str, detail: str) -> web.Response:
     return web.Response(
         body=response.body, status=status, content_type=response.headers["content-type"]
     )
+
+
+def alike(address: str) -> list[str]:
+    """Return the admin addresses by which a gateway that is reached at this one may be known.
+
+    Args:
+        address: `host:port` or `unix:/path`.
+    """
+    host, _, port = address.rpartition(":")
+    if address.startswith("unix:") or not is_loopback(host.strip("[]")):
+        return [address]
+    names = ("127.0.0.1", "localhost", "[::1]", *[f"[{h}]" if ":" in h else h for h in EVERYWHERE])
+    return [address, *[f"{name}:{port}" for name in names if name != host]]
 
 
 def token_file(address: str) -> Path:

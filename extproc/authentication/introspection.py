@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _OK = 200
 _MOST_REMEMBERED = 10_000
+_MOST_REMEMBERED_BYTES = 16 << 20  # of what servers say of tokens; some ten times that in memory
 _MOST_ASKED = 256
 _MOST_BYTES = 256 << 10
 _LONGEST_TOKEN = 8192
@@ -56,11 +57,12 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was concluded: a principal, or why not; until when."""
+    """What was concluded: a principal, or why not; until when; of how many bytes."""
 
     principal: Principal | None
     reason: str
     until: float
+    size: int
 
 
 class Introspection:
@@ -70,6 +72,7 @@ class Introspection:
         self.name = name
         self._server = server
         self._known: dict[bytes, _Answer] = {}
+        self._size = 0  # of what is known, bytes
         self._asking: dict[bytes, asyncio.Task[_Answer]] = {}
 
     def start(self, services: Services) -> None:
@@ -108,9 +111,17 @@ class Introspection:
         del self._asking[mark]
         if task.cancelled() or task.exception() is not None:
             return
-        if len(self._known) >= _MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[mark] = task.result()
+        answer = task.result()
+        self._forget(mark)
+        self._size += answer.size
+        self._known[mark] = answer
+        while len(self._known) > _MOST_REMEMBERED or self._size > _MOST_REMEMBERED_BYTES:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, mark: bytes) -> None:
+        known = self._known.pop(mark, None)
+        if known is not None:
+            self._size -= known.size
 
     async def _ask(self, credential: str) -> _Answer:
         server, services = self._server, self._services
@@ -132,9 +143,10 @@ class Introspection:
             principal, until = self._judged(_read(answer), now)
         except Refused as error:
             services.metrics.count("extproc_introspections_total", ("refused",))
-            return _Answer(None, error.reason, now + _REFUSALS_FOR)
+            return _Answer(None, error.reason, now + _REFUSALS_FOR, 0)
         services.metrics.count("extproc_introspections_total", ("active",))
-        return _Answer(principal, "", min(until, now + server.remember))
+        until = min(until, now + server.remember)
+        return _Answer(principal, "", until, len(answer.body))
 
     def _failed(self, problem: str) -> NotReady:
         self._services.log.warning("token not introspected", by=self.name, error=problem)

@@ -64,7 +64,8 @@ def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
         fail(f"{admin} doesn't answer as a gateway's admin address: its JSON is no object")
     if response.status != http.HTTPStatus.OK:
         reason = answer.get("detail") or answer.get("title") or answer.get("error")
-        fail(f"refused: {reason or f'status {response.status}, is {admin} a gateway?'}")
+        status = 2 if response.status == http.HTTPStatus.BAD_REQUEST else 1
+        fail(f"refused: {reason or f'status {response.status}, is {admin} a gateway?'}", status)
     return answer
 
 
@@ -76,12 +77,14 @@ def _connection(admin: str) -> http.client.HTTPConnection:
 
 def _found(admin: str) -> str:
     """Return the token of a gateway that this user runs."""
-    from extproc.adapters.admin import token_file
+    from extproc.adapters.admin import alike, token_file
 
-    file = token_file(admin)
-    try:
-        if file.stat().st_uid != os.getuid():
-            fail(f"{file} belongs to another user")
-        return file.read_text()
-    except (OSError, ValueError):
-        fail(f"no token for {admin} (no gateway of yours there?): use --token")
+    for file in map(token_file, alike(admin)):
+        try:
+            token, owner = file.read_text(), file.stat().st_uid
+        except (OSError, ValueError):
+            continue
+        if owner == os.getuid():
+            return token
+        fail(f"{file} belongs to another user")
+    return fail(f"no token for {admin} (no gateway of yours there?): use --token")

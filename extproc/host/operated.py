@@ -105,11 +105,11 @@ class Operated(abc.ABC):
         try:
             original, copied, path = await asyncio.to_thread(self._take)
             self._assembly, self._watch = original, Watch(original.loaded)
+            self._warn()
+            self._put_together(path)
             # A large gateway takes some seconds until it serves.
             routes = len(original.loaded.gateway.routes)
             self._log.info("starting", version=self.version, routes=routes)
-            self._warn()
-            self._put_together(path)
             try:
                 if await self._started_before_stop(copied):
                     await self._until_stopped()

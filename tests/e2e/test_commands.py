@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from extproc.adapters.admin import token_file
+from extproc.core.addresses import EVERYWHERE
 from tests.support.client import ask
 from tests.support.places import free_port
 from tests.support.processes import ROOT, end, gateway, head, start_run
@@ -151,6 +153,36 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
     assert not place.exists()
 
 
+def test_an_admin_address_that_stands_for_all(echo: int, tmp_path: Path) -> None:
+    """By every name of the machine a change is taken from who has the token, and commands find it.
+
+    A container's is reached by the name of its service, which nobody knows in it.
+    """
+    text = f"""
+upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
+defaults: {{authentication: none}}
+routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
+"""
+    file, log, admin = tmp_path / "gateway.yaml", tmp_path / "log", free_port()
+    bound = head(free_port(), admin).replace(f"127.0.0.1:{admin}", f"{EVERYWHERE[0]}:{admin}")
+    file.write_text(bound + text)
+    with log.open("wb") as output:
+        process = start_run(file, output)
+    try:
+        until(lambda: '"event":"serving"' in log.read_text(), "it serves", 40)
+        for name in ("127.0.0.1", "localhost", EVERYWHERE[0]):
+            done = extproc("purge", "--all", "--admin", f"{name}:{admin}")
+            assert (done.returncode, done.stderr) == (0, ""), name
+        body, kind = b"{}", {"content-type": "application/json"}
+        elsewhere = kind | {"Host": f"gateway:{admin}"}
+        assert ask(admin, "/reload", method="POST", headers=elsewhere, body=body).status == 401
+        token = token_file(f"{EVERYWHERE[0]}:{admin}").read_text()
+        known = elsewhere | {"authorization": f"Bearer {token}"}
+        assert ask(admin, "/reload", method="POST", headers=known, body=body).status == 200
+    finally:
+        end(process)
+
+
 def test_an_envoy_that_isnt_there() -> None:
     """A message says what to do."""
     done = extproc("run", SHOP, "--envoy", "/no/such/envoy")
@@ -201,8 +233,6 @@ def test_a_listening_address_that_can_t_be_bound(tmp_path: Path) -> None:
 
 def test_a_token_that_is_another_gateway_s(echo: int, tmp_path: Path) -> None:
     """Of two that start at once one finds the address taken; the other's token stays."""
-    from extproc.adapters.admin import token_file  # noqa: PLC0415 - beside its use
-
     text = f"""
 upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
 defaults: {{authentication: none}}
@@ -235,8 +265,6 @@ upstreams: {{echo: {{endpoints: ["http://127.0.0.1:{echo}"]}}}}
 defaults: {{authentication: none}}
 routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
 """
-    from extproc.adapters.admin import token_file  # noqa: PLC0415 - beside its use
-
     with gateway(text, workers=2) as running:
         assert running.ask("/x").status == 200
         assert ask(running.admin, "/healthz").status == 200
@@ -265,6 +293,10 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
             ({"authorization": "Bearer wrong"}, 401),
             ({"content-type": "text/plain"}, 415),
             ({"Host": "evil.example"}, 403),
+            ({"Host": f"evil.example:{running.admin}"}, 403),
+            ({"Host": "127.0.0.1:1"}, 403),
+            ({"Host": f"127.0.0.1.evil.example:{running.admin}"}, 403),
+            ({"Host": f"localhost:{running.admin}"}, 200),
         ):
             reply = ask(running.admin, "/reload", method="POST", headers=good | change, body=b"{}")
             assert reply.status == status_code, change
