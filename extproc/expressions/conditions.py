@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from cel_expr_python.ext import ext_strings
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
 from extproc.expressions.bounded import bounded
+from extproc.expressions.metered import OverBudget, functions, paid
 from extproc.expressions.mistakes import explained, said
 from extproc.expressions.reads import keys_read, names_read, patterns_of
 
@@ -184,8 +185,11 @@ class Expression:
         names: tuple[str, ...],
         parts: tuple[str, ...] = (),
         environment: Any = None,
+        *,
+        metered: bool = False,
     ) -> None:
         self.source = source
+        self._metered = metered
         self.names = names
         self._given = names  # what CEL is given; see `together`
         self._compiled = compiled
@@ -242,10 +246,15 @@ class Expression:
     def _evaluated(self, context: Context) -> Any:
         try:
             if context.taken is not None and self._environment is not None:
-                result = self._compiled.eval(activation=self._taken(context.taken, context))
+                given = {"activation": self._taken(context.taken, context)}
             else:
-                data = {name: self._get(name, context) for name in self.names}
-                result = self._compiled.eval(data=data)
+                given = {"data": {name: self._get(name, context) for name in self.names}}
+            if self._metered:
+                result = paid(partial(self._compiled.eval, **given))
+            else:
+                result = self._compiled.eval(**given)
+        except OverBudget as error:
+            raise EvaluationFailed(self.source, error) from error
         except RuntimeError as error:  # too many iterations, or a text that UTF-8 can't say
             raise EvaluationFailed(self.source, error) from error
         if result.type().name() == "ERROR":
@@ -420,14 +429,14 @@ def compile_expression(
     try:
         environment = _environment(response, parts, body)
         plain = environment.compile(source)
-        compiled = bounded(environment, plain)
+        compiled, builds, metered = bounded(environment, plain)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
     _headers_are_lower_case(source)
     # What it makes is kept with what it is given, and lists that it builds may be large.
-    keeping = environment if compiled is plain else None
-    return Expression(source, compiled, names_read(source, names), parts, keeping)
+    keeping = None if builds else environment
+    return Expression(source, compiled, names_read(source, names), parts, keeping, metered=metered)
 
 
 def _patterns_compile(source: str) -> None:
@@ -473,7 +482,9 @@ def _environment(response: bool, parts: tuple[str, ...], body: bool) -> Any:  # 
     if body:
         variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
-    return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()])
+    return cel.NewEnv(
+        variables=variables, extensions=[ext_strings.ExtStrings()], functions=functions()
+    )
 
 
 def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.core.near import near
 from extproc.expressions.bounded import TOO_LONG, TOO_MANY, TOO_MANY_LETTERS
+from extproc.expressions.metered import TOO_MUCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +17,7 @@ _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 _UNFIT = re.compile(r"found no matching overload for '(\w+)' applied to '\((list\()?")
 
 _STATUS = re.compile(r"\A[A-Z_]+: ")
+_PAYING = re.compile(r"@(@?[^\s(]+)(?: for| by)?(?=\()")  # see `metered`
 _LACKS = re.compile(r"Key not found in map : (.{1,200})\Z", re.DOTALL)
 
 FUNCTIONS = {
@@ -119,9 +121,10 @@ def said(error: str) -> str:
     """Translate what the runtime says of an expression that has no value."""
     text = _STATUS.sub("", error.strip())
     lacks = _LACKS.match(text)
-    for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS):
+    for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS, TOO_MUCH):
         if bound in text:
             return bound
+    text = _PAYING.sub(r"\1", text)
     if lacks is not None:
         return f"{lacks[1]} isn't there"
     if "budget" in text:
