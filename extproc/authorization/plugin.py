@@ -9,7 +9,8 @@ from extproc.authorization.bodies import Read, WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
 from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
-from extproc.expressions.conditions import Condition, Context, Memory, together
+from extproc.expressions.conditions import Condition, Context, together
+from extproc.expressions.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

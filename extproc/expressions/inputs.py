@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from extproc.expressions.conditions import Memory, reading
+from extproc.expressions.conditions import reading
+from extproc.expressions.memory import Memory
 from extproc.expressions.reads import keys_read
 
 if TYPE_CHECKING:

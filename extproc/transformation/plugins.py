@@ -9,7 +9,8 @@ from extproc.core.further import UNSEEN, alone, vary
 from extproc.core.headers import Written
 from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
-from extproc.expressions.conditions import Context, Memory
+from extproc.expressions.conditions import Context
+from extproc.expressions.memory import Memory
 from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
 from extproc.expressions.templates import NoValue
 
