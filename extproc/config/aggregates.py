@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from extproc.expressions.templates import Template
 
 _GRAPHQL_PATH = "/graphql"
+# As gRPC's own libraries have it: of a byte or two of a message some hundred are made at once.
+_LARGEST_MESSAGE = 4 << 20
 # Texts and comments (GraphQL specification, October 2021, sections 2.1.4 and 2.9.4).
 _NOT_GRAPHQL = re.compile(r'"""(?:\\"""|(?!\\""").)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n\r]*', re.DOTALL)
 _MUTATION = re.compile(r"\bmutation\b")
@@ -169,7 +171,7 @@ class Aggregates(Compiler):
             "kind": kind,
             "timeout": model.timeout if model.timeout is not None else upstream.timeout,
             "stale": model.stale or 0.0,
-            "max_bytes": model.max_bytes,
+            "max_bytes": model.max_bytes or (_LARGEST_MESSAGE if model.grpc is not None else None),
             "send_identity": tells,
             "credentials": self._credentials(model.upstream),
         }

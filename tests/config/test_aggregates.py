@@ -105,6 +105,23 @@ def test_errors_have_a_place(
     assert "Traceback" not in str(caught.value)
 
 
+def test_a_message_has_the_bound_that_grpc_has(tmp_path: Path) -> None:
+    """Unless the call has one of its own; other answers have that of all together."""
+    method = "grpc: {method: shop.inventory.v1.Inventory/GetStock}"
+    calls = (
+        f"one: {{upstream: g, {method}}}",
+        f"two: {{upstream: g, {method}, max_bytes: 9MiB}}",
+        "three: {upstream: a, path: /}",
+    )
+    file = written(tmp_path, *calls, response="[one, two, three]")
+    shutil.copyfile(Path(__file__).parents[2] / "examples/shop/inventory.pb", tmp_path / "i.pb")
+    file.write_text(file.read_text().replace(':2"]', ':2"], descriptors: i.pb'))
+    [steps] = assemble(load(file, {})).steps.values()
+    [made] = [step.plugin.plan.calls for step in steps if isinstance(step.plugin, Aggregate)]
+    bounds = {name: call.max_bytes for name, call in made.items()}
+    assert bounds == {"one": 4 << 20, "two": 9 << 20, "three": None}
+
+
 def test_what_a_message_never_is(tmp_path: Path) -> None:
     """A field that it doesn't have, and a value that a field can't have, each with its place."""
     file = written(

@@ -161,7 +161,9 @@ class Asking(Strict):
     stale: Duration | None = Field(
         None, description="A stored answer stands in for a failed call for so long."
     )
-    max_bytes: Size | None = Field(None, description="The largest answer.")
+    max_bytes: Size | None = Field(
+        None, description="The largest answer; by default what all have together, 4MiB of gRPC."
+    )
 
     @property
     def path_of_its_own(self) -> bool:
