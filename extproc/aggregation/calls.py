@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.kinds import Json
 from extproc.expressions.conditions import EvaluationFailed
+from extproc.expressions.projections import REQUEST, ShapeFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from extproc.aggregation.bodies import Body
+    from extproc.aggregation.joins import Items
     from extproc.aggregation.kinds import Kind
     from extproc.core.ports import Answered
     from extproc.expressions.conditions import Condition, Context
@@ -23,6 +25,13 @@ _TOO_MANY = 429
 
 KEY, KEYS = "key", "keys"
 """Names in the templates of a call with `each`: the one key, or those of a chunk."""
+
+OF_REQUEST: Mapping[str, Callable[[Context], Any]] = {
+    "body": lambda context: context.body,
+    "params": lambda context: context.request.params,
+    "queries": lambda context: context.request.queries,
+}
+"""What of a request keys may come from."""
 
 SAFE = frozenset({"GET", "HEAD"})
 """Methods whose equal calls in one exchange are made once (RFC 9110 section 9.2.1)."""
@@ -58,7 +67,8 @@ class Call:
         headers: further headers.
         body: what is sent; None for nothing.
         kind: how bodies are written and read.
-        each: gives the keys; the call is made for each, or for each chunk of a `batch`.
+        each: gives the keys, out of parts and the request; the call is made for each, or for each
+            chunk of a `batch`.
         batch: how one call asks for many keys; None for a call for each key.
         when: whether it is made at all; None for always.
         required: whether the answer fails without it.
@@ -99,6 +109,37 @@ class Call:
         own = self.method not in SAFE and not self.only_reads
         return own or (self.fallback is not None and self.fallback.may_change)
 
+    @property
+    def key_names(self) -> frozenset[str]:
+        """Return the names of the request that keys come from."""
+        read = self.each.of_request if self.each is not None else ()
+        return frozenset(f"{REQUEST}.{name}" for name in read)
+
+    @property
+    def keys_of_client(self) -> bool:
+        """Say whether keys come from the request alone, so that too many are the client's."""
+        return self.each is not None and self.each.fields == {REQUEST}
+
+    def keys(self, context: Context, lookup: Callable[[str], Items]) -> Any:
+        """Return what holds the keys, out of the parts and of what is read of the request.
+
+        Args:
+            context: what there is; the call has an `each`.
+            lookup: gives the items of a part by their keys.
+
+        Raises:
+            Unusable: a part, or what the client sent, has another shape.
+        """
+        each, sought_in = self.each, {**(context.parts or {})}
+        if each is None:
+            return None
+        if each.of_request:
+            sought_in[REQUEST] = {name: OF_REQUEST[name](context) for name in each.of_request}
+        try:
+            return each.of(sought_in, lookup)
+        except ShapeFailed as error:
+            raise Unusable("shape", unfit=self.keys_of_client) from error
+
     def is_wanted(self, context: Context) -> bool:
         """Say whether it is made at all; an error is not true."""
         try:
@@ -127,7 +168,8 @@ class Call:
         if self.body is not None:
             yield from self.body.names
         if self.each is not None:
-            yield from self.each.fields
+            yield from self.each.fields - {REQUEST}
+            yield from self.key_names
         if self.when is not None:
             yield from self.when.expression.names
         if self.fallback is not None:

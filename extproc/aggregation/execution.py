@@ -21,7 +21,6 @@ from extproc.aggregation.legs import Leg, PartState, outcome_of
 from extproc.aggregation.underway import UnderWay
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context
-from extproc.expressions.projections import ShapeFailed
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
@@ -191,9 +190,9 @@ class Execution:
             self._queued(state, [Leg(state, call, None)])
             return
         try:
-            legs = state.cut(call.each.of(self.parts, self.lookup), self._plan.bounds.calls)
-        except ShapeFailed:
-            self._failed(Leg(state, call, None), Unusable("shape"))
+            legs = state.cut(call.keys(self._context, self.lookup), self._plan.bounds.calls)
+        except Unusable as failure:
+            self._failed(Leg(state, call, None), failure)
             return
         self._queued(state, legs)
         if not legs:
@@ -247,6 +246,7 @@ class Execution:
             self._without_value(leg, error)
             return
         except Unusable as failure:
+            failure.unfit |= leg.call.keys_of_client
             self._failed(leg, failure)
             return
         gate = self._gates.get(call.upstream)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.budget import Bounds
+from extproc.aggregation.calls import OF_REQUEST
 from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
 from extproc.core.near import near
-from extproc.expressions.projections import Wanted
+from extproc.expressions.projections import REQUEST, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -138,7 +139,11 @@ def plan(
 def _check_each(call: Call, parts: Mapping[str, Call]) -> None:
     if call.each is not None:
         place = ("calls", call.part, "each")
-        _check_names(call.each, parts, place)
+        for name in sorted(call.each.of_request - OF_REQUEST.keys()):
+            problem = f"reads {REQUEST}.{name}" if name != "*" else f"reads {REQUEST} as a whole"
+            known = ", ".join(f"{REQUEST}.{one}" for one in sorted(OF_REQUEST))
+            raise PlanFault(place, f"{problem}, which gives no keys", f"expected one of {known}")
+        _check_names(call.each, {**parts, REQUEST: call}, place)
         if call.part in call.each.lookups:
             raise PlanFault(place, f"waits for itself: {call.part} → {call.part}")
 

@@ -25,6 +25,8 @@ class NotJson(ValueError):
     """The bytes aren't JSON (RFC 8259), or nest too deep."""
 
 
+REQUEST = "request"
+"""No part has this name: where keys come from it, it is what a client sent."""
 DEEPEST = 200  # levels; `orjson` writes 254, and an answer puts some around what it takes
 
 
@@ -190,6 +192,7 @@ class Projection:
         source: as written.
         lookups: the parts that `lookup` is called with.
         fields: the names that are read from the value itself; `*` where it may be any.
+        of_request: the members of `request` that are read; `*` where it may be any.
     """
 
     def __init__(self, source: str, tree: Mapping[str, Any] | None = None) -> None:
@@ -202,6 +205,7 @@ class Projection:
         self._tree = tree = _parsed(source) if tree is None else tree
         self.lookups = frozenset(_lookups(tree))
         self.fields = frozenset(_first_fields(tree)) | self.lookups
+        self.of_request = frozenset(_members(tree, REQUEST))
         try:
             self._shape = shape_of(tree, key_text)
         except Unknown as error:
@@ -343,6 +347,22 @@ _CHAINS = frozenset(
 )
 
 
+def _members(node: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the members of a name that are read; `*` where it may be any. See `_first_fields`."""
+    if node["type"] == "field" and node["value"] == name:
+        yield "*"
+        return
+    first, *behind = node["children"] or [{}]
+    if node["type"] in _CHAINS and first.get("value") == name and behind:
+        second = behind[0]
+        while second["type"] != "field" and second["children"]:
+            second = second["children"][0]  # of an index, or of what is gone through
+        yield second["value"] if second["type"] == "field" else "*"
+        return
+    for child in _applied(node):
+        yield from _members(child, name)
+
+
 def _first_fields(node: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names that are read from the value itself; `*` where it may be any."""
     kind = node["type"]
@@ -350,8 +370,13 @@ def _first_fields(node: Mapping[str, Any]) -> Iterator[str]:
         yield node["value"]
     elif kind in {"current", "identity"}:
         yield "*"
-    elif kind != "expref":
-        children = node["children"][:1] if kind in _CHAINS else node["children"]
-        for child in children:
-            if isinstance(child, dict):
-                yield from _first_fields(child)
+    for child in _applied(node):
+        yield from _first_fields(child)
+
+
+def _applied(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the children that are applied to the value itself, not to what another gives."""
+    if node["type"] == "expref":
+        return []
+    children = node["children"][:1] if node["type"] in _CHAINS else node["children"]
+    return [child for child in children if isinstance(child, dict)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from extproc.aggregation.budget import Bounds
 from extproc.aggregation.calls import Call
 from extproc.aggregation.plan import Plan, PlanFault, plan
-from extproc.aggregation.plugin import Aggregate
+from extproc.aggregation.plugin import Aggregate, AggregateBody
 from extproc.aggregation.views import Selection
 from extproc.core.errors import UpstreamFault
 from extproc.core.plugin import Plugin
@@ -203,3 +204,72 @@ def test_circles_and_unknown_parts_are_found_when_loading() -> None:
         plan(circle, Projection("profile"), {}, 1.0)
     with pytest.raises(PlanFault, match="looks up nothing"):
         plan([call("ads", "/")], Projection("lookup('nothing', ads)"), {}, 1.0)
+
+
+def keyed(each: str, **more: Any) -> Plan:
+    """Return a plan of one call for each key of the request."""
+    one = Call(
+        "profile", "profile", template("/users/{key}", parts=("key",)), each=Projection(each)
+    )
+    return plan([replace(one, **more)], Projection("profile[].name"), {}, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("each", "path", "body"),
+    [
+        ("request.queries.id", "/x?id=1&id=2&id=1", b""),
+        ("split(request.queries.ids[0], ',')", "/x?ids=1,2", b""),
+        ("[request.params.one, request.params.two]", "/x/1/2", b""),
+        ("request.body.ids", "/x", b'{"ids": [1, "2", null, {}, 1.0]}'),
+        ("request.body[?n > `0`].n", "/x", b'[{"n": 1}, {"n": 0}, {"n": 2}]'),
+    ],
+)
+async def test_keys_of_the_request(each: str, path: str, body: bytes) -> None:
+    """Each once, wherever in it they are; what is no key is left out."""
+    kind = AggregateBody if body else Aggregate
+    pattern = "/x/{one}/{two}" if path.startswith("/x/") else "/*"
+    subject = Trial(kind(plan=keyed(each), gates={}), path=pattern)
+    for number in (1, 2):
+        subject.outside.answers[f"profile/users/{number}"] = answered(b'{"name": "n%d"}' % number)
+    response = await subject.request("POST" if body else "GET", path, body=body)
+    assert (response.status, response.body) == (200, b'["n1","n2"]')
+    assert len(subject.outside.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("each", "path", "status"),
+    [
+        ("split(request.queries.ids[0], ',')", "/x", 400),
+        ("split(request.queries.ids, ',')", "/x?ids=1", 400),
+        ("request.queries.id", "/x?id=1&id=2&id=3", 400),
+        ("request.queries.id", "/x", 200),
+        ("request.queries.id", "/x?id=%ff", 400),
+    ],
+)
+async def test_a_request_that_holds_no_keys(each: str, path: str, status: int) -> None:
+    """What can't be is the client's to mend, and so are more keys than calls may be made."""
+    subject = Trial(Aggregate(plan=replace(keyed(each), bounds=Bounds(calls=2)), gates={}))
+    subject.outside.answers |= {f"profile/users/{number}": answered(b"{}") for number in (1, 2, 3)}
+    response = await subject.request("GET", path)
+    assert response.status == status
+
+
+@pytest.mark.parametrize(
+    "each",
+    ["request", "keys(request)", "request.*", "request[0]", "request.headers.a", "request.query.a"],
+)
+def test_what_of_a_request_gives_no_keys(each: str) -> None:
+    """Found when the file loads."""
+    with pytest.raises(PlanFault) as caught:
+        keyed(each)
+    assert caught.value.place == ("calls", "profile", "each")
+    assert "gives no keys" in str(caught.value)
+    assert "request.body" in caught.value.expected
+
+
+def test_what_keys_wait_for() -> None:
+    """A call that takes keys from the body waits for it; of an element's members it doesn't."""
+    one = keyed("request.body.items[].request.headers")
+    assert set(one.calls["profile"].names()) == {"key", "request.body"}
+    assert one.calls["profile"].keys_of_client
+    assert "request.body" not in keyed("request.queries.a").calls["profile"].names()

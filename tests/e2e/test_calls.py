@@ -54,6 +54,12 @@ routes:
         numbers: {upstream: shop, path: /keys}
         products: {upstream: shop, each: "numbers", batch: {path: "/products?ids={keys}", size: 50, key: id}}
       response: "products[].id"
+  - name: chosen
+    match: {path: /chosen, methods: [GET, POST]}
+    aggregate:
+      calls:
+        products: {upstream: shop, each: "request.body.ids || split(request.queries.ids[0], ',')", batch: {path: "/products?ids={keys}", size: 2, key: id}}
+      response: "products[].title"
   - name: twice
     match: {path: /twice}
     aggregate:
@@ -287,6 +293,27 @@ class TestHowManyCalls:
             None if n % 60 == 13 else {"id": n % 60, "title": f"p{n % 60}"} for n in range(120)
         ]
         assert "x-gateway-partial" not in reply.headers
+
+    @pytest.mark.parametrize(
+        ("method", "target", "body"),
+        [("GET", "/chosen?ids=3,1,3,2", b""), ("POST", "/chosen", b'{"ids": [3, 1, "3", 2]}')],
+    )
+    def test_keys_that_the_client_chooses(
+        self, place: Gateway, upstream: Counting, method: str, target: str, body: bytes
+    ) -> None:
+        """Out of the body or the query: each once, in chunks, in the client's order."""
+        reply = place.ask(target, method=method, body=body)
+        assert (reply.status, reply.json) == (200, ["p3", "p1", "p2"])
+        asked = [got.query["ids"][0] for got in upstream.got]
+        assert sorted(asked) == ["2", "3,1"]
+
+    def test_keys_that_are_none(self, place: Gateway, upstream: Counting) -> None:
+        """The client is told what is missing where; nothing is called."""
+        assert place.ask("/chosen").status == 400
+        assert place.ask("/chosen", method="POST", body=b"[]").status == 400
+        many = json.dumps({"ids": [*range(300)]}).encode()
+        reply = place.ask("/chosen", method="POST", body=many)
+        assert (reply.status, b"products" in reply.body) == (400, True)
 
     def test_250_keys_in_chunks_of_50(self, place: Gateway, upstream: Counting) -> None:
         """Five bulk calls, whatever their order; each key once, order kept."""

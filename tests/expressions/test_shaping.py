@@ -170,6 +170,29 @@ def test_b9_what_is_done_with_each_counts(source: str, rows: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "separator", "pieces"),
+    [("1,2", ",", ["1", "2"]), ("", ",", []), (",", ",", ["", ""]), ("ab", "", ["a", "b"])],
+)
+def test_a_text_is_cut(text: str, separator: str, pieces: list[str]) -> None:
+    """JMESPath's community has this function (JEP 14)."""
+    assert Projection("split(a, b)").of({"a": text, "b": separator}) == pieces
+
+
+@pytest.mark.parametrize("value", [{"a": 1, "b": ","}, {"a": "1"}, {"a": ["1"], "b": ","}])
+def test_nothing_but_a_text_is_cut(value: Any) -> None:
+    """As every function refuses what it doesn't take."""
+    with pytest.raises(ShapeFailed):
+        Projection("split(a, b)").of(value)
+
+
+@pytest.mark.parametrize("separator", ["", ",", "x"])
+def test_b9_a_long_text_is_not_cut(separator: str) -> None:
+    """Each piece is a step, and so are eight letters."""
+    with pytest.raises(TooMuch):
+        Projection("split(a, b)").of({"a": "," * 9_000_000, "b": separator})
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "join(long, many)",

@@ -199,7 +199,9 @@ class AggregateCall(Asking):
     """One call of an aggregation."""
 
     each: str | None = Field(
-        None, description="JMESPath of keys in earlier parts; a call for each, or for a `batch`."
+        None,
+        description="JMESPath of keys in earlier parts or the request; a call for each, or for a"
+        " `batch`.",
     )
     batch: Batch | None = Field(None, description="One call for many keys.")
     when: str | None = Field(None, description="CEL, with the parts by name; else it isn't made.")
