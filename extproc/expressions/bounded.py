@@ -21,6 +21,8 @@ from extproc.expressions.metered import meter
 from extproc.expressions.rewriting import Tree, is_written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.expressions.messages.checked_pb2 import Comprehension
     from extproc.expressions.rewriting import Maker
 
@@ -50,16 +52,19 @@ class Bounded(NamedTuple):
     metered: bool
 
 
-def bounded(environment: Any, compiled: Any, most: int = MOST) -> Bounded:
+def bounded(
+    environment: Any, compiled: Any, most: int = MOST, *, paying: Callable[[], Any]
+) -> Bounded:
     """Return an expression of which no list that it builds has more than `most` elements.
 
     Nor has a text more than `MOST_LETTERS`, or a list more than `most` that is gone through for
     each element of another; and what it looks through is paid for, see `metered`.
 
     Args:
-        environment: `cel.Env` that it was compiled in, which has `metered.functions()`.
+        environment: `cel.Env` that it was compiled in.
         compiled: `cel.Expression`.
         most: elements; where there would be more, the list is an error.
+        paying: gives the same one with `metered.functions()`.
     """
     tree = Tree(compiled)
     builds = False
@@ -73,7 +78,8 @@ def bounded(environment: Any, compiled: Any, most: int = MOST) -> Bounded:
         elif node.id in tree.again and _seeks(node):
             _found(tree, node, most)
     metered = meter(tree)
-    return Bounded(tree.written(environment) or compiled, builds, metered)
+    written = tree.written(paying if metered else lambda: environment)
+    return Bounded(written or compiled, builds, metered)
 
 
 def _builds(node: Expr) -> bool:

@@ -385,7 +385,8 @@ def compile_expression(
     try:
         environment = _environment(response, parts, body)
         plain = environment.compile(source)
-        compiled, builds, metered = bounded(environment, plain)
+        paying = partial(_environment, response, parts, body, paying=True)
+        compiled, builds, metered = bounded(environment, plain, paying=paying)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
@@ -431,16 +432,25 @@ def _names(*, response: bool, parts: tuple[str, ...], body: bool) -> tuple[str, 
 
 
 @lru_cache(maxsize=256)
-def _environment(response: bool, parts: tuple[str, ...], body: bool) -> Any:  # noqa: FBT001 - a cache key
+def _environment(
+    response: bool,  # noqa: FBT001 - a cache key
+    parts: tuple[str, ...],
+    body: bool,  # noqa: FBT001 - as above
+    *,
+    paying: bool = False,
+) -> Any:
+    """Return where expressions are compiled; `paying` for those that are metered, which is slower.
+
+    The runtime makes everything that can be called anew for each expression.
+    """
     variables = dict(REQUEST_NAMES)
     if response:
         variables |= RESPONSE_NAMES
     if body:
         variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
-    return cel.NewEnv(
-        variables=variables, extensions=[ext_strings.ExtStrings()], functions=functions()
-    )
+    called = functions() if paying else []
+    return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()], functions=called)
 
 
 def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:

@@ -61,11 +61,11 @@ class Tree:
         """Have what goes through something changed."""
         self._loops.setdefault(node.id, []).append(change)
 
-    def written(self, environment: Any) -> Any:
+    def written(self, environment: Callable[[], Any]) -> Any:
         """Return the expression with all of that; None where there was nothing to do.
 
         Args:
-            environment: `cel.Env` that it was compiled in, with what is called by it now.
+            environment: gives the `cel.Env` that it was compiled in, with what it calls now.
         """
         if not self._guards and not self._loops:
             return None
@@ -76,7 +76,7 @@ class Tree:
             if number in self._guards:
                 self._guarded(node, self._guards[number])
         self._whole.value = self._checked.SerializeToString()
-        return environment.deserialize(self._whole.SerializeToString())
+        return environment().deserialize(self._whole.SerializeToString())
 
     def _guarded(self, node: Expr, guards: list[tuple[dict[str, Expr], Expr, str]]) -> None:
         values = []

@@ -29,7 +29,8 @@ from extproc.expressions.conditions import (
 )
 from extproc.expressions.metered import functions
 
-ENVIRONMENT = cel.NewEnv(
+ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()])
+PAYING = cel.NewEnv(
     variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()], functions=functions()
 )
 BUILDING = [
@@ -143,7 +144,7 @@ def test_what_builds_no_long_list_has_none(source: str, expected: object) -> Non
 def test_below_it_nothing_differs(source: str, b: list[Any]) -> None:
     """The value, its type, and whether there is one."""
     plain = ENVIRONMENT.compile(source)
-    ours = bounded(ENVIRONMENT, plain).compiled
+    ours = bounded(ENVIRONMENT, plain, paying=lambda: PAYING).compiled
     assert ours is not plain
     assert ours.return_type().name() == plain.return_type().name()
     assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
@@ -176,7 +177,7 @@ def test_b9_a_text_that_is_put_in_often_has_a_bound(source: str) -> None:
 def test_shorter_texts_are_as_they_were(source: str, b: list[Any]) -> None:
     """The value, its type, and whether there is one; each text is evaluated once."""
     plain = ENVIRONMENT.compile(source)
-    ours = bounded(ENVIRONMENT, plain).compiled
+    ours = bounded(ENVIRONMENT, plain, paying=lambda: PAYING).compiled
     assert ours is not plain
     assert ours.return_type().name() == plain.return_type().name()
     assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
@@ -200,7 +201,7 @@ def test_what_is_written_out_multiplies_nothing(source: str, size: int) -> None:
 def test_what_builds_nothing_is_left_as_it_is() -> None:
     """There is nothing to bound."""
     plain = ENVIRONMENT.compile("b.all(i, i == 1) && {'a': [1]}.a == b")
-    assert bounded(ENVIRONMENT, plain) == (plain, False, False)
+    assert bounded(ENVIRONMENT, plain, paying=lambda: PAYING) == (plain, False, False)
 
 
 BODY = {"a": 1, "l": [1, 2], "big": [[]] * 100}
@@ -219,12 +220,13 @@ def test_a_body_is_taken_over_once() -> None:
         "request.body.a == 1",
         "request.body.l.size() == 2 && request.method == 'GET'",
         "principal.subject == '' && request.body.a == 1",
+        "!request.body.l.exists(x, string(x).contains(string(request.body.a) + '?'))",
         "request.body.l.filter(i, i == 1).size() == 1",
         "request.query.size() == 0 && request.body.a == 1",
         "request.method == 'GET'",
     )
     context = Context(Request(method="GET"), body=BODY, taken={})
-    assert [one.holds(context) for one in sharing] == [True] * 6
+    assert [one.holds(context) for one in sharing] == [True] * 7
     assert context.taken is not None
     shared = ("principal.subject", "request.body", "request.method")
     assert set(context.taken) == {shared, ("request.method",), ("request.query", "request.body")}
