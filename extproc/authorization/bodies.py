@@ -21,6 +21,7 @@ _MEMBER = re.compile(r"\.([A-Za-z_]\w*)\b(?!\s*\()")  # no method
 _TEXT = re.compile(r'\["(\d+)"\]|"(\d+)"\s+in\b')
 _COMPUTED = re.compile(r'\[(?!"|\d+\])')  # neither a name nor a place in a list
 _EXACT = 1 << 53  # beyond it not every integer is a float of 64 bits (RFC 8259 section 6)
+_HOLDING = frozenset({dict, list})
 
 
 class WrongBody(ValueError):
@@ -65,28 +66,42 @@ class Read:
         self._names.update(literals[place].strip("\"'") for place in places)
         self._any |= _COMPUTED.search(bare) is not None
 
-    def check(self, value: Any, *, read: bool = False) -> None:
+    def check(self, value: Any) -> None:
         """Refuse what other readers of the body may take for another value of such a member.
 
         Some take `Admin` for `admin`, and some read numbers as floats of 64 bits.
 
         Args:
-            value: the body, or what stands in it.
-            read: it is the value of a member that is read.
+            value: the body.
 
         Raises:
             NotStrict: there is something of that kind.
         """
-        if isinstance(value, dict):
+        names, folded, every = self._names, self._folded, self._any
+        # Lists and maps, each with whether what it holds is read.
+        waiting = [(value, False)] if type(value) in _HOLDING else []
+        while waiting:
+            value, read = waiting.pop()
+            if type(value) is list:
+                self._numbers(value, read=read)
+                waiting += [(one, read) for one in value if one and type(one) in _HOLDING]
+                continue
             for name, inside in value.items():
-                if name not in self._names and name.casefold() in self._folded:
+                if name not in names and name.casefold() in folded:
                     raise NotStrict("a member that is judged is there in other capitals")
-                self.check(inside, read=self._any or name in self._names)
-        elif isinstance(value, list):
-            for inside in value:
-                self.check(inside, read=read)
-        elif read and isinstance(value, int) and abs(value) > _EXACT:
-            raise NotStrict("it holds a number that readers take differently (over 2^53)")
+                kind = type(inside)
+                if kind in _HOLDING:
+                    if inside:
+                        waiting.append((inside, every or name in names))
+                elif kind is int and (every or name in names):
+                    self._numbers([inside], read=True)
+
+    def _numbers(self, values: list[Any], *, read: bool) -> None:
+        # A body may be a list of half a million, of which few kinds need a look at each.
+        if read and int in set(map(type, values)):
+            for value in values:
+                if type(value) is int and abs(value) > _EXACT:
+                    raise NotStrict("it holds a number that readers take differently (over 2^53)")
 
 
 def body_of(request: Request, body: bytes, read: Read) -> Any:
