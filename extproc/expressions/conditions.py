@@ -6,55 +6,25 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_strings
 
 from extproc.core.errors import ConfigFault
 from extproc.core.values import MalformedRequest
 from extproc.expressions.bounded import bounded
 from extproc.expressions.memory import Memory
-from extproc.expressions.metered import OverBudget, functions, paid
+from extproc.expressions.metered import OverBudget, paid
 from extproc.expressions.mistakes import explained, said
+from extproc.expressions.names import REQUEST_NAMES, declared, environment
 from extproc.expressions.reads import keys_read, names_read, patterns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from extproc.core.values import Request, Response
-
-_TYPES = cel.Type
-_TEXTS = _TYPES.Map(_TYPES.STRING, _TYPES.STRING)
-
-REQUEST_NAMES: dict[str, Any] = {
-    "request.id": _TYPES.STRING,
-    "request.method": _TYPES.STRING,
-    "request.scheme": _TYPES.STRING,
-    "request.host": _TYPES.STRING,
-    "request.path": _TYPES.STRING,
-    "request.address": _TYPES.STRING,
-    "request.route": _TYPES.STRING,
-    "request.time": _TYPES.TIMESTAMP,
-    "request.headers": _TEXTS,
-    "request.query": _TEXTS,
-    "request.params": _TEXTS,
-    "request.queries": _TYPES.Map(_TYPES.STRING, _TYPES.List(_TYPES.STRING)),
-    "principal.authenticator": _TYPES.STRING,
-    "principal.kind": _TYPES.STRING,
-    "principal.subject": _TYPES.STRING,
-    "principal.issuer": _TYPES.STRING,
-    "principal.scopes": _TYPES.List(_TYPES.STRING),
-    "principal.claims": _TYPES.Map(_TYPES.STRING, _TYPES.DYN),
-    "consumer": _TYPES.STRING,
-}
-BODY_NAMES: dict[str, Any] = {"request.body": _TYPES.DYN}
-RESPONSE_NAMES: dict[str, Any] = {
-    "response.status": _TYPES.INT,
-    "response.headers": _TEXTS,
-}
 
 
 @dataclass(slots=True)
@@ -106,6 +76,11 @@ _GETTERS: dict[str, Callable[[Context], Any]] = {
     "response.headers": lambda c: c.response.headers.joined() if c.response else {},
 }
 
+# Maps that may be large, of which CEL is given what is read.
+_MAPS = ("request.body", "request.headers", "response.headers", "principal.claims")
+Keys = dict[str, tuple[str, ...] | None]
+"""Which keys are read, by the name of the map; None for any."""
+
 _MEMBERS = re.compile(r"[a-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 
 
@@ -147,7 +122,9 @@ class Expression:
         self.source = source
         self._metered = metered
         self.names = names
-        self._given = names  # what CEL is given; see `together`
+        self._given = names  # what CEL is given, and of maps which keys; see `together`
+        maps = [name for name in (*_MAPS, *parts) if name in names]
+        self._keys: Keys = {name: keys_read(source, name) for name in maps}
         self._compiled = compiled
         self._environment = environment  # None: nothing that CEL makes of values may be kept
         self._direct = _direct(source, parts)
@@ -162,9 +139,15 @@ class Expression:
         """Say whether what CEL makes of values may be kept for others."""
         return self._environment is not None
 
-    def gives(self, names: tuple[str, ...]) -> None:
-        """Give CEL these names from now on, which are more than it reads."""
+    @property
+    def keys(self) -> Keys:
+        """Return which keys of maps CEL is given."""
+        return self._keys
+
+    def gives(self, names: tuple[str, ...], keys: Keys) -> None:
+        """Give CEL these names from now on, and these keys of maps: more than it reads."""
         self._given = names
+        self._keys = keys
 
     def value(self, context: Context) -> Any:
         """Evaluate to a plain Python value; `EvaluationFailed` where CEL says error.
@@ -231,9 +214,12 @@ class Expression:
         if name == "request.query":
             return _single_query(context.request, self._query_names)
         getter = _GETTERS.get(name)
-        if getter is not None:
-            return getter(context)
-        return _fitting((context.parts or {}).get(name))
+        value = (context.parts or {}).get(name) if getter is None else getter(context)
+        keys = self._keys.get(name)
+        if keys is not None and isinstance(value, dict):
+            # CEL makes a copy of all that it is given: a megabyte takes it a tenth of a second.
+            value = {key: value[key] for key in keys if key in value}
+        return _fitting(value) if getter is None else value
 
 
 def together(expressions: Iterable[Expression]) -> None:
@@ -250,8 +236,14 @@ def together(expressions: Iterable[Expression]) -> None:
         if e.keeps and "request.body" in e.names and of_query.isdisjoint(e.names)
     ]
     given = tuple(sorted({name for expression in able for name in expression.names}))
+    keys: Keys = {}
+    for name in given:
+        read = [expression.keys[name] for expression in able if name in expression.keys]
+        known = [some for some in read if some is not None]
+        if read and len(known) == len(read):
+            keys[name] = tuple(sorted({key for some in known for key in some}))
     for expression in able:
-        expression.gives(given)
+        expression.gives(given, keys)
 
 
 class EvaluationFailed(Exception):
@@ -294,7 +286,7 @@ def _direct(source: str, parts: tuple[str, ...]) -> Callable[[Context], Any] | N
     CEL would first make a copy of the whole of it, for each hole that reads a member.
     """
     name = source.strip()
-    if REQUEST_NAMES.get(name) is _TYPES.STRING:
+    if REQUEST_NAMES.get(name) is cel.Type.STRING:
         return _GETTERS[name]
     if not _MEMBERS.match(name):
         return None
@@ -381,26 +373,26 @@ def compile_expression(
     Raises:
         NotAnExpression: it doesn't compile.
     """
-    names = _names(response=response, parts=parts, body=body)
+    names = declared(response=response, parts=parts, body=body)
     try:
-        environment = _environment(response, parts, body)
-        plain = environment.compile(source)
-        paying = partial(_environment, response, parts, body, paying=True)
-        compiled, builds, metered = bounded(environment, plain, paying=paying)
+        place = environment(response, parts, body)
+        plain = place.compile(source)
+        paying = partial(environment, response, parts, body, paying=True)
+        compiled, builds, metered = bounded(place, plain, paying=paying)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
     _patterns_compile(source)
     _headers_are_lower_case(source)
     # What it makes is kept with what it is given, and lists that it builds may be large.
-    keeping = None if builds else environment
+    keeping = None if builds else place
     return Expression(source, compiled, names_read(source, names), parts, keeping, metered=metered)
 
 
 def _patterns_compile(source: str) -> None:
     """Refuse a written pattern of `matches` that isn't one: each evaluation would fail."""
-    environment = _environment(response=False, parts=(), body=False)
+    place = environment(response=False, parts=(), body=False)
     for pattern in patterns_of(source):
-        tried = environment.compile(f'"".matches({pattern})').eval(data={})
+        tried = place.compile(f'"".matches({pattern})').eval(data={})
         if tried.type().name() == "ERROR":
             problem = f"matches by {pattern[:60]}, which is no regular expression"
             raise NotAnExpression(problem, "expected one of RE2")
@@ -423,34 +415,6 @@ def reading(name: str) -> Callable[[Context], Any]:
             for name, values in context.request.queries.items()
         }
     return _GETTERS[name]
-
-
-def _names(*, response: bool, parts: tuple[str, ...], body: bool) -> tuple[str, ...]:
-    responses = RESPONSE_NAMES if response else ()
-    bodies = BODY_NAMES if body else ()
-    return (*REQUEST_NAMES, *responses, *bodies, *parts)
-
-
-@lru_cache(maxsize=256)
-def _environment(
-    response: bool,  # noqa: FBT001 - a cache key
-    parts: tuple[str, ...],
-    body: bool,  # noqa: FBT001 - as above
-    *,
-    paying: bool = False,
-) -> Any:
-    """Return where expressions are compiled; `paying` for those that are metered, which is slower.
-
-    The runtime makes everything that can be called anew for each expression.
-    """
-    variables = dict(REQUEST_NAMES)
-    if response:
-        variables |= RESPONSE_NAMES
-    if body:
-        variables |= BODY_NAMES
-    variables |= dict.fromkeys(parts, _TYPES.DYN)
-    called = functions() if paying else []
-    return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()], functions=called)
 
 
 def _single_query(request: Request, names: tuple[str, ...] | None) -> dict[str, str]:

@@ -17,12 +17,8 @@ from extproc.adapters.metrics import COUNTERS, HISTOGRAMS
 from extproc.config import not_built
 from extproc.config.build import assemble
 from extproc.config.load import load
-from extproc.expressions.conditions import (
-    BODY_NAMES,
-    REQUEST_NAMES,
-    RESPONSE_NAMES,
-)
 from extproc.expressions.mistakes import FUNCTIONS
+from extproc.expressions.names import BODY_NAMES, REQUEST_NAMES, RESPONSE_NAMES
 from extproc.testing import Trial
 
 ROOT = Path(__file__).parents[2]
