@@ -17,10 +17,9 @@ from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import SAFE
 from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
-from extproc.aggregation.legs import Leg, PartState, outcome_of
+from extproc.aggregation.legs import Leg, PartState, context_of, outcome_of
 from extproc.aggregation.underway import UnderWay
 from extproc.core.errors import UpstreamFault
-from extproc.expressions.conditions import Context
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ class Execution:
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
         self.parts: dict[str, Any] = {}
-        # Parts never change once they are there, nor do the request and the time.
-        self._context = Context(request, services.clock.now(), None, self.parts, body, known={})
+        self._context = context_of(request, services.clock.now(), self.parts, body)
         self.missing: set[str] = set()
 
     async def run(self) -> None:

@@ -9,6 +9,8 @@ from extproc.aggregation.calls import KEY, KEYS
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.joins import chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
+from extproc.expressions.conditions import Context
+from extproc.expressions.metered import Allowance
 from extproc.expressions.projections import key_text
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from extproc.aggregation.calls import Call
     from extproc.aggregation.joins import Items, Key
     from extproc.core.ports import Answered
-    from extproc.expressions.conditions import Context
+    from extproc.core.values import Request
     from extproc.expressions.templates import NoValue
 
 
@@ -117,6 +119,19 @@ class Leg:
         """
         one = self.keys is not None and self.call.batch is None
         return one and error.names == _OF_KEY and not self.call.may_change
+
+
+def context_of(request: Request, now: float, parts: Mapping[str, Any], body: Any) -> Context:
+    """Return what the templates of all calls are filled in from.
+
+    Args:
+        request: what came.
+        now: seconds since the epoch.
+        parts: by name, as they come.
+        body: the request's, where calls read it.
+    """
+    # Parts never change once they are there, nor do the request and the time.
+    return Context(request, now, None, parts, body, known={}, allowance=Allowance())
 
 
 def seen(future: asyncio.Future[Answered]) -> None:

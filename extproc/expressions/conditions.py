@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from extproc.core.values import Request, Response
+    from extproc.expressions.metered import Allowance
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Context:
         taken: what CEL made of values already, by their names; None where that isn't kept.
         own: names whose values only this context has, of several of one exchange.
         known: what expressions gave that read none of these; None where that isn't kept.
+        allowance: what all may look through together; None for each its own.
     """
 
     request: Request
@@ -50,6 +52,7 @@ class Context:
     taken: dict[tuple[str, ...], tuple[list[Any], Any]] | None = None
     own: frozenset[str] = frozenset()
     known: dict[Expression, Any] | None = None
+    allowance: Allowance | None = None
 
 
 _GETTERS: dict[str, Callable[[Context], Any]] = {
@@ -189,7 +192,7 @@ class Expression:
             else:
                 given = {"data": {name: self._get(name, context) for name in self.names}}
             if self._metered:
-                result = paid(partial(self._compiled.eval, **given))
+                result = paid(partial(self._compiled.eval, **given), context.allowance)
             else:
                 result = self._compiled.eval(**given)
         except OverBudget as error:

@@ -71,14 +71,34 @@ class OverBudget(Exception):
     """An expression would look through more than it may."""
 
 
-def paid(evaluate: Callable[[], T]) -> T:
+class Allowance:
+    """What several evaluations may look through together.
+
+    Attributes:
+        left: letters.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 4 * BUDGET
+
+
+def paid(evaluate: Callable[[], T], allowance: Allowance | None = None) -> T:
     """Evaluate an expression with a budget.
+
+    Args:
+        evaluate: does it.
+        allowance: what it shares with others; None for its own budget alone.
 
     Raises:
         OverBudget: it wasn't enough; whatever was evaluated means nothing.
     """
-    _meter.left = BUDGET
+    budget = BUDGET if allowance is None else min(BUDGET, max(allowance.left, 0))
+    _meter.left = budget
     result = evaluate()
+    if allowance is not None:
+        allowance.left -= budget - _meter.left
     if _meter.left < 0:
         raise OverBudget(TOO_MUCH)
     return result

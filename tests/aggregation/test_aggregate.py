@@ -18,6 +18,7 @@ from extproc.core.errors import UpstreamFault
 from extproc.core.plugin import Plugin
 from extproc.core.principal import Principal
 from extproc.core.values import Request
+from extproc.expressions.metered import BUDGET
 from extproc.expressions.projections import Projection
 from extproc.expressions.templates import template
 from extproc.testing import Trial, answered
@@ -252,6 +253,24 @@ async def test_a_request_that_holds_no_keys(each: str, path: str, status: int) -
     subject.outside.answers |= {f"profile/users/{number}": answered(b"{}") for number in (1, 2, 3)}
     response = await subject.request("GET", path)
     assert response.status == status
+
+
+async def test_b9_what_many_calls_look_through_is_bounded_together() -> None:
+    """Each evaluation has a budget, and so have those of a hundred calls together."""
+    text = "z" * 2_000_000
+    found = "string(orders.t.contains(string(key)))"
+    path = template(f"/users/{{{found}}}/{{key}}", parts=("key", "orders"))
+    calls = [
+        call("orders", "/orders"),
+        Call("profile", "profile", path, each=Projection("orders.l"), required=False),
+    ]
+    subject = Trial(Aggregate(plan=plan(calls, Projection("profile"), {}, 1.0), gates={}))
+    subject.outside.answers["orders/orders"] = answered(
+        json.dumps({"t": text, "l": [*range(100)]}).encode()
+    )
+    await subject.request()
+    made = [name for name, _ in subject.outside.calls if name.startswith("profile")]
+    assert len(made) == 4 * BUDGET // len(text) - 1
 
 
 @pytest.mark.parametrize(
