@@ -246,9 +246,6 @@ def _manager(
         always_set_request_id_in_response=True,
         # The upstream's `server` passes and a route may remove it; Envoy's own would come after.
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        upgrade_configs=[
-            HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
-        ],
         early_header_mutation_extensions=[_strip(gateway.identity_headers)],
         local_reply_config=local_replies(),
         access_log=access_logs(),
@@ -260,6 +257,13 @@ def _manager(
             _router(),
         ],
     )
+    # Filters of its own, which are the same but for the limit of a request's body: what follows
+    # a switch of protocols is no body, and a connection that lasts would end at it.
+    manager.upgrade_configs = [
+        HttpConnectionManagerUpgradeConfig(
+            upgrade_type="websocket", enabled=False, filters=list(manager.http_filters)
+        )
+    ]
     _harden(manager, custom_methods=names_methods(gateway.routes))
     if not listener.trusted_proxies:  # over HTTP/2 clients say what they like; those proxies may
         manager.scheme_header_transformation = SchemeHeaderTransformation(

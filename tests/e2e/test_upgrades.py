@@ -111,6 +111,16 @@ def test_D4_bytes_pass_both_ways(place: Gateway) -> None:
                 assert echoes(connection, b"x" * size)
 
 
+def test_what_follows_the_switch_is_no_body(place: Gateway) -> None:
+    """However much passes in the end; a body on the same route has its limit."""
+    for path, headers in (("/open", ()), ("/private", (bearer(300),))):
+        with opened(place, path, *headers) as connection:
+            for _ in range(40):
+                assert echoes(connection, b"x" * 65_536)
+        large = b"x" * (1 << 20) + b"x"
+        assert place.ask(path, method="POST", headers=dict(headers), body=large).status == 413
+
+
 def test_D4_none_opens_without_a_credential(place: Gateway) -> None:
     """D4: 401, and nothing reaches the upstream."""
     upgrade = {"connection": "upgrade", "upgrade": "websocket"}

@@ -49,7 +49,9 @@ class Listener(Strict):
     compression: list[Literal["br", "gzip", "zstd"]] = Field(
         ["br", "gzip"], description="Encodings offered to clients; [] for none."
     )
-    max_request_bytes: Size = Field(_DEFAULT_REQUEST, description="The largest request body.")
+    max_request_bytes: Size = Field(
+        _DEFAULT_REQUEST, description="The largest request body; a gRPC stream is one, too."
+    )
     max_response_bytes: Size = Field(
         _DEFAULT_RESPONSE, description="The largest response body that a plugin sees whole."
     )
