@@ -94,6 +94,7 @@ from extproc.envoy_config.matching import names_methods, spellings
 from extproc.envoy_config.routes import EXT_PROC, RBAC
 from extproc.envoy_config.shapes import (
     EGRESS,
+    IDLE,
     INGRESS,
     SERVICE_CLUSTER,
     Facts,
@@ -289,7 +290,7 @@ def _harden(manager: HttpConnectionManager, *, custom_methods: bool = False) -> 
         HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST
     )
     manager.common_http_protocol_options = HttpProtocolOptions(
-        idle_timeout=seconds(300),
+        idle_timeout=seconds(IDLE),
         headers_with_underscores_action=(
             HttpProtocolOptionsHeadersWithUnderscoresAction.REJECT_REQUEST
         ),
@@ -302,7 +303,7 @@ def _harden(manager: HttpConnectionManager, *, custom_methods: bool = False) -> 
         initial_stream_window_size=65_536,
         initial_connection_window_size=1 << 20,
     )
-    manager.stream_idle_timeout = seconds(300)
+    manager.stream_idle_timeout = seconds(IDLE)
     manager.request_headers_timeout = seconds(10)
 
 

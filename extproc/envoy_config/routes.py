@@ -69,6 +69,7 @@ from extproc.envoy_config.matching import (
 from extproc.envoy_config.shapes import (
     EGRESS,
     HOLE,
+    IDLE,
     INGRESS,
     NOWHERE_CLUSTER,
     EndpointUrl,
@@ -290,6 +291,8 @@ def _forward(name: str, upstream: Upstream, retry_on: str) -> RouteAction:
         cluster=upstream_cluster(name),
         timeout=seconds(upstream.timeout),
     )
+    if upstream.timeout > IDLE:  # else the listener would end what waits so long
+        action.idle_timeout = seconds(upstream.timeout)
     if _named(upstream):
         action.auto_host_rewrite = True
     if upstream.retries:

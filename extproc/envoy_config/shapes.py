@@ -24,6 +24,8 @@ NOWHERE_CLUSTER = "extproc.nowhere"
 """Has no endpoint: where a request would go that the service answers, should it let it through."""
 HOLE = "\0"
 """Stands for a text that is a route's own, in what many routes have in common."""
+IDLE = 300.0
+"""Seconds without a byte after which Envoy ends a stream, unless its upstream may take longer."""
 INGRESS = "ingress"
 EGRESS = "egress"
 

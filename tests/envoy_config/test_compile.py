@@ -111,6 +111,17 @@ def test_no_reachable_route_is_without_its_filters(tmp_path: Path) -> None:
             assert "rbac" in filters["envoy.filters.http.rbac"]
 
 
+def test_a_switch_of_protocols_passes_the_same_filters(tmp_path: Path) -> None:
+    """F7: only the limit of bodies isn't among them."""
+    config = compiled(gateway(tmp_path, "  - {name: a, match: {path: /a}, upstream: echo}\n"))
+    [ingress] = [one for one in config["static_resources"]["listeners"] if one["name"] == "ingress"]
+    manager = ingress["filter_chains"][0]["filters"][0]["typed_config"]
+    [upgrade] = manager["upgrade_configs"]
+    [limit, *others] = manager["http_filters"]
+    assert limit["name"] == "envoy.filters.http.body_size_limit"
+    assert upgrade["filters"] == others
+
+
 @pytest.mark.parametrize(
     ("more", "modes"),
     [

@@ -52,7 +52,9 @@ class Upstream(Strict):
     endpoints: list[Annotated[str, AfterValidator(_endpoint)]] = Field(
         min_length=1, description="URLs; names are resolved again and again."
     )
-    timeout: Duration = Field(15.0, description="For one request, retries included.")
+    timeout: Duration = Field(
+        15.0, description="For one request to the end of its response, retries included."
+    )
     retries: int = Field(
         0, ge=0, le=_MOST_RETRIES, description="Further tries; unsafe methods if nothing arrived."
     )
