@@ -59,7 +59,8 @@ class Exchange:
     route: Route | None = None
     _by = _decision = _reason = ""
     _partial: frozenset[Side] = frozenset()
-    _status: int | None = None
+    _status: int | None = None  # of what the client gets, once that is known
+    _came = 0  # the status that came with the response's headers
 
     def __init__(
         self,
@@ -275,7 +276,7 @@ class Exchange:
         )
 
     async def _response_headers(self, event: ResponseHeaders) -> Answer:
-        self._status = event.status
+        self._came = event.status
         if self.request is None or self.route is None:
             return Continue(Side.RESPONSE)  # a reply of Envoy's own on a stream with no request
         response = self.response = Response(headers=event.headers, body=None)
@@ -328,7 +329,7 @@ class Exchange:
         body = None if outcome == event.data else outcome
         if not buffered:
             return BodyAnswer(Side.RESPONSE, body)
-        status = None if self.response.status == self._status else self.response.status
+        status = None if self.response.status == self._came else self.response.status
         self._status = self.response.status
         bare = is_without(self.request.method, self.response.status)
         if bare:

@@ -153,6 +153,24 @@ async def test_on_finish_runs_after_a_disconnect() -> None:
     assert len(Ends.outcomes) == 1
 
 
+async def test_a_status_is_known_once_it_is_given() -> None:
+    """Not while the body is waited for: what the client gets without it Envoy alone knows."""
+
+    class Sees(Plugin):
+        def on_response_body(self, request: Request, response: Response, body: bytes) -> None:
+            response.headers["x-length"] = str(len(body))
+
+    Ends.outcomes.clear()
+    for whole in (False, True):
+        subject = exchange(Ends(), Sees())
+        await subject.receive(request_headers(end=True))
+        await subject.receive(ResponseHeaders(201, Headers(), end=False))
+        if whole:
+            await subject.receive(Body(Side.RESPONSE, b"abc", end=True))
+        await subject.finish()
+    assert [outcome.status for outcome in Ends.outcomes] == [None, 201]
+
+
 def test_an_exchange_that_doesnt_wait_needs_no_task() -> None:
     """Without an event loop, the answer is there when the coroutine is first run."""
     answer = start(exchange(Marks(name="a")).receive(request_headers(end=True)))
