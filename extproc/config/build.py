@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from extproc.authentication.lasting import EndsWithCredential
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
 from extproc.caching.plugin import Cache
-from extproc.config import caching, own_plugins
+from extproc.config import caching, own_plugins, whole_bodies
 from extproc.config.aggregates import Aggregates, reads_body
 from extproc.config.compiling import Compiler
 from extproc.config.credentials import Credentials
@@ -199,7 +199,7 @@ class _Builder(Compiler):
             raise ConfigError(self._troubles)
         self._warnings += self._views_of_nobody()
         published = self._signer.key_set if self._signer is not None else ""
-        return Assembly(
+        made = Assembly(
             self._loaded,
             steps,
             self._credentials.authenticators,
@@ -207,6 +207,7 @@ class _Builder(Compiler):
             self._signer,
             (*self._credentials.warnings(), *self._aggregates.warnings, *self._warnings),
         )
+        return replace(made, warnings=(*made.warnings, *whole_bodies.warnings(made)))
 
     def _views_of_nobody(self) -> Iterator[Trouble]:
         """Yield a warning for each consumer whose view no route has: it gets what all get."""

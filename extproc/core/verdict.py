@@ -44,6 +44,13 @@ ROUTE_EXTENSION = "extproc_route"
 MESSAGE_TIMEOUT = 1.0
 """Seconds that Envoy waits for one answer; the service asks for more, once, where it waits."""
 
+LARGEST_WHOLE = 60 << 20
+"""Bytes of a body that Envoy sends whole.
+
+The local server takes messages of 64 MiB. What is over the limit Envoy notices with the piece that
+came last, which may be a mebibyte, and each message holds more than the body.
+"""
+
 UPSTREAM_HEADER = "x-extproc-upstream"
 """By which a call of the service tells the egress listener where it goes."""
 

@@ -49,7 +49,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from extproc.core.addresses import is_address
 from extproc.core.chain import BodyMode, Modes
-from extproc.core.verdict import NAMESPACE, UPSTREAM_HEADER, WITH_HOST
+from extproc.core.verdict import LARGEST_WHOLE, NAMESPACE, UPSTREAM_HEADER, WITH_HOST
 from extproc.envoy_config.clusters import upstream_cluster
 from extproc.envoy_config.covering import wider_paths
 from extproc.envoy_config.matching import (
@@ -267,11 +267,14 @@ def _accept_only(key: str) -> AnyMessage:
 
 
 def _buffer_limit(gateway: Gateway, modes: Modes) -> int:
-    """Return how much Envoy may buffer; the smaller listener's limit would answer 413 or 500."""
+    """Return how much Envoy may buffer; the smaller listener's limit would answer 413 or 500.
+
+    More than goes into a message it may not: that would be 503 and not 413 or 502.
+    """
     listener = gateway.listener
     request = listener.max_request_bytes if modes.request_body is BodyMode.BUFFERED else 0
     response = listener.max_response_bytes if modes.response_body is BodyMode.BUFFERED else 0
-    return max(request, response)
+    return min(max(request, response), LARGEST_WHOLE)
 
 
 def _action(gateway: Gateway, route: Route, retry_on: str) -> RouteAction:

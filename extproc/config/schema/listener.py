@@ -50,10 +50,12 @@ class Listener(Strict):
         ["br", "gzip"], description="Encodings offered to clients; [] for none."
     )
     max_request_bytes: Size = Field(
-        _DEFAULT_REQUEST, description="The largest request body; a gRPC stream is one, too."
+        _DEFAULT_REQUEST,
+        description="The largest request body, a gRPC stream included; whole 60MiB at most.",
     )
     max_response_bytes: Size = Field(
-        _DEFAULT_RESPONSE, description="The largest response body that a plugin sees whole."
+        _DEFAULT_RESPONSE,
+        description="The largest response body that a plugin sees whole; 60MiB at most.",
     )
     trusted_proxies: int = Field(
         0, ge=0, le=16, description="How many proxies before this one set x-forwarded-for."
