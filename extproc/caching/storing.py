@@ -55,6 +55,7 @@ NOT_STORED = frozenset(
     }
 )
 PARTIAL_AGGREGATE = "x-gateway-partial"
+_TRAILERS_ONLY = "grpc-status"  # a call's trailers, where nothing else came (gRPC over HTTP/2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def forbidden(asked: Asked, status: int, headers: Headers, said: Directives, pol
         ),
         ("vary", selecting.varying(headers) is None),
         ("partial", PARTIAL_AGGREGATE in headers),
+        ("trailers", _TRAILERS_ONLY in headers),
     )
     return next((reason for reason, holds in reasons if holds), "")
 

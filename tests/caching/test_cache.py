@@ -90,6 +90,7 @@ async def test_the_response_decides_first() -> None:
         (200, {"cache_control": "max-age=60", "x_gateway_partial": "ads"}),
         (299, {"cache_control": "max-age=60, must-understand"}),
         (200, {"set_cookie": "a=b", "cache_control": "max-age=60"}),
+        (200, {"grpc_status": "14", "cache_control": "max-age=60"}),
         (200, {"vary": "*"}),
         (200, {"vary": ",".join(f"x-{n}" for n in range(20))}),
         (206, {}),

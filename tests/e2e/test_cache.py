@@ -484,6 +484,8 @@ def test_trailers_pass_unharmed_and_are_not_stored() -> None:
         asked.append(data)
         if data == b"all":
             together.wait(15)
+        if data == b"at once":  # its trailers are all of the answer, and look like headers
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         context.send_initial_metadata([("cache-control", "max-age=60")])
         context.set_trailing_metadata([("x-sum", f"sum-{len(asked)}"), ("x-bytes-bin", b"\0\xff")])
         if data == b"refused":
@@ -517,9 +519,13 @@ def test_trailers_pass_unharmed_and_are_not_stored() -> None:
                 call(b"refused", timeout=10)
             assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert caught.value.details() == "not this one"
+            for _ in range(2):
+                with pytest.raises(grpc.RpcError) as caught:
+                    call(b"at once", timeout=10)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     finally:
         server.stop(0).wait()
-    assert asked == [b"you"] * 2 + [b"alone"] * 6 + [b"all"] * 5 + [b"refused"]
+    assert asked == ([b"you"] * 2 + [b"alone"] * 6 + [b"all"] * 5 + [b"refused"] + [b"at once"] * 2)
 
 
 def test_unknown_methods_and_statuses_pass(running: Gateway, upstream: Origin) -> None:
