@@ -58,6 +58,20 @@ REPLIES = (
         _details("ext_proc_error_per-message_timeout"), 504, "service_deadline", "Deadline passed"
     ),
     Reply(_details("ext_proc"), 503, "service_down", "Service not ready", retry_after=True),
+    # With what the gateway adds there are more headers than anybody may send: the client's, or the
+    # upstream's where one has answered.
+    Reply(
+        _details("header_mutation_result_exceeds_limit") + " && has(upstream.address)",
+        502,
+        "upstream_too_large",
+        "Upstream response headers too large",
+    ),
+    Reply(
+        _details("header_mutation_result_exceeds_limit"),
+        431,
+        "headers_too_large",
+        "Request headers too large",
+    ),
     Reply("response.code == 404", 404, "no_route", "Not found"),
     Reply("response.code == 405", 405, "method_not_allowed", "Method not allowed"),
     Reply("response.code == 413", 413, "request_too_large", "Request too large"),

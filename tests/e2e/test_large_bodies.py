@@ -1,4 +1,4 @@
-"""Large bodies through a real Envoy: what a plugin sees whole has a bound that can be told."""
+"""Large bodies and heads through a real Envoy: whose they are is told by the status."""
 
 # ruff: noqa: E501 - a route of the gateway file below is one line
 
@@ -32,6 +32,8 @@ routes:
   - {name: plain, match: {path: /plain}, upstream: origin}
   - {name: asked, match: {path: /asked}, upstream: origin, plugins: [{use: "whole.py:Asked", deadline: 5s}]}
   - {name: answered, match: {path: /answered}, upstream: origin, plugins: [{use: "whole.py:Answered", deadline: 5s}]}
+  - {name: more, match: {path: /more}, upstream: origin, request: {headers: {set: {x-a: "1", x-b: "2"}}}}
+  - {name: back, match: {path: /back}, upstream: origin, response: {headers: {set: {x-a: "1", x-b: "2"}}}}
 """
 PLUGINS = """
 from extproc import Plugin
@@ -107,6 +109,18 @@ def test_of_a_response(place: Gateway, upstream: Origin) -> None:
 
     until(lambda: len(recorded()) >= 2, "records")
     assert recorded() == [200, None]
+
+
+def test_H8_more_headers_than_fit_with_ours(place: Gateway, upstream: Origin) -> None:
+    """H8: 431 for a client's, 502 for an upstream's; either alone isn't over Envoy's bound."""
+    many = {f"x-{n}": "1" for n in range(93)}
+    assert place.ask("/plain", headers=many).status == 200
+    reply = place.ask("/more", headers=many)
+    assert (reply.status, reply.reason) == (431, "headers_too_large")
+    upstream.says["/plain"] = upstream.says["/back"] = Says({f"x-{n}": "1" for n in range(95)})
+    assert place.ask("/plain").status == 200
+    reply = place.ask("/back")
+    assert (reply.status, reply.reason) == (502, "upstream_too_large")
 
 
 def test_check_warns(place: Gateway) -> None:
