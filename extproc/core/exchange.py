@@ -51,13 +51,17 @@ class Exchange:
     """The service's side of one HTTP request and its response.
 
     Feed it each message in turn with `receive`, and call `finish` at the end, whatever the end.
+
+    Attributes:
+        decision: `allow`, `deny` or `error`; empty while there is none.
     """
 
     # Most exchanges leave most of these as they are.
     request: Request | None = None
     response: Response | None = None
     route: Route | None = None
-    _by = _decision = _reason = ""
+    decision = ""
+    _by = _reason = ""
     _partial: frozenset[Side] = frozenset()
     _status: int | None = None  # of what the client gets, once that is known
     _came = 0  # the status that came with the response's headers
@@ -137,6 +141,11 @@ class Exchange:
         self.request = request
         return self._answered_here(request, Stopped(0, "", response))
 
+    def unheard(self) -> None:
+        """Take the decision back: who asked was gone before it was told, and acted without it."""
+        self.decision = self._by = self._reason = ""
+        self._status = None
+
     async def finish(self) -> None:
         """Count the exchange, and run every `on_finish`."""
         rest = self.close()
@@ -155,7 +164,7 @@ class Exchange:
         if request.endings is not None:
             request.end()
         duration = self._now() - self._started
-        decision = self._decision
+        decision = self.decision
         # What ended before it was decided Envoy records: it knows whether the client went away,
         # or what of the body it refused.
         if decision and self._recorder is not None:
@@ -226,7 +235,7 @@ class Exchange:
         return self._allowed(request, self._known_route())
 
     def _allowed(self, request: Request, route: Route, body: bytes | None = None) -> Continue:
-        self._decision = "allow"
+        self.decision = "allow"
         changes, target = request.headers.changes(), request.rewritten
         if target is None and body is None:
             if changes is None:
@@ -250,7 +259,7 @@ class Exchange:
         request = self._known_request()
         buffered = self._chain().modes.request_body is BodyMode.BUFFERED
         if buffered:
-            if self._decision:
+            if self.decision:
                 raise PeerFault("more of a body came that had come whole")
             if not event.end and Side.REQUEST in self._partial:
                 return self._cut(request, 413)
@@ -261,7 +270,7 @@ class Exchange:
         body = None if outcome == event.data else outcome
         if not buffered:
             return BodyAnswer(Side.REQUEST, body)
-        self._decision = "allow"
+        self.decision = "allow"
         request.body = outcome
         # That was all of it, also where trailers are what ends the request.
         verdict = self.route.key if self.route else None
@@ -366,7 +375,7 @@ class Exchange:
             response = response.copy()  # others may be given the one it was
             response.body = b""
         self._by, self._reason, self._status = stopped.by, response.reason, response.status
-        self._decision = _decision(response)
+        self.decision = _decision(response)
         return Immediate(response, self._needs_streaming(response), request.method == "HEAD")
 
     def _needs_streaming(self, response: Response) -> bool:
@@ -392,7 +401,7 @@ class Exchange:
         )
         response.headers["retry-after"] = "1"
         response.bind(request.id)
-        self._decision, self._reason, self._status = "error", response.reason, 503
+        self.decision, self._reason, self._status = "error", response.reason, 503
         return Immediate(response)
 
     def _known_request(self) -> Request:

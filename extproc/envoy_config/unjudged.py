@@ -37,10 +37,12 @@ from extproc.core.verdict import NAMESPACE
 from extproc.envoy_config.shapes import packed
 
 _CEL = "envoy.access_loggers.extension_filters.cel"
+# Details may be missing, as where a client resets what it has just sent; without `has` such an
+# expression is an error, which is no record.
 _UNJUDGED = (
     f"!('{NAMESPACE}' in metadata.filter_metadata)"
-    f" && !response.code_details.startsWith('{NAMESPACE}_')"
-    " && response.code_details != 'ext_proc_local_response'"
+    f" && !(has(response.code_details) && (response.code_details.startsWith('{NAMESPACE}_')"
+    " || response.code_details == 'ext_proc_local_response'))"
 )
 # A denial is the client's to change, an error isn't (RFC 9110 section 15.5 and 15.6). Where nothing
 # was answered, since the client went away or broke the rules of HTTP/2, the status is 0. What Envoy

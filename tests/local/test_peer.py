@@ -467,6 +467,22 @@ async def test_resets_in_the_same_read_as_the_message() -> None:
         assert [guard.waiting for guard in guards] == [0]
 
 
+async def test_a_decision_that_nobody_heard() -> None:
+    """A reset in the same read takes it back; the mere end of what a peer says doesn't."""
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        outcomes = place.plugins["plain"].outcomes
+        reset = frame(Kind.RST_STREAM, 0, 1, CANCEL)
+        raw.write(exchange(1) + data(1, b"", end=True) + reset)
+        raw.write(exchange(3) + data(3, b"", end=True))
+        assert b"grpc-status" in await until_trailers(raw, 3)
+        raw.write(exchange(5))
+        assert await raw.until(Kind.DATA, 5)
+        raw.write(data(5, b"", end=True) + frame(Kind.RST_STREAM, 0, 5, CANCEL))
+        await until_async(lambda: len(outcomes) == 3)
+        assert [outcome.decision for outcome in outcomes] == ["", "allow", "allow"]
+
+
 @pytest.mark.parametrize("kind", ["Process", "Check"])
 async def test_a_reset_of_what_waits_at_its_end(kind: str) -> None:
     """The hook is cancelled, and what it and `on_finish` wait for then is awaited."""

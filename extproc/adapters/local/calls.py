@@ -74,6 +74,13 @@ class Call(ABC):
     def closed(self) -> None:  # noqa: B027 - most kinds hold nothing
         """Let go of what the call holds; called once, whatever the end."""
 
+    def deserted(self) -> None:  # noqa: B027 - to most kinds it is nothing
+        """Take note that the peer has reset the stream; answers to this read haven't left."""
+
+    def end(self) -> None:
+        """End behind the answers to the read that ended the stream."""
+        self.gone()
+
     # ---- what comes
 
     def data(self, data: bytes, *, ended: bool) -> None:
@@ -222,7 +229,8 @@ class Call(ABC):
 class ProcessCall(Call):
     """`ExternalProcessor/Process`: one exchange."""
 
-    _half_closed = False
+    _half_closed = _deserted = False
+    _told = -1  # the write with which the decision left, or is to leave
     _queue: deque[bytes] | None = None
     _waiting = 0
 
@@ -262,13 +270,12 @@ class ProcessCall(Call):
             raise CallFault(Status.FAILED_PRECONDITION, str(error)) from error
         if isinstance(answers, Waiting):
             return answers
-        if len(answers) == 1:
-            self.send(answers[0])
-        else:
-            self._send_all(answers)
+        self._send_all(answers)
         return None
 
     def _send_all(self, messages: tuple[bytes, ...]) -> None:
+        if self._told < 0 and self._exchange.decision:
+            self._told = self._peer.writes
         for message in messages:
             self.send(message)
         if not messages:
@@ -302,10 +309,25 @@ class ProcessCall(Call):
 
     def half_closed(self) -> None:
         """End the call, once what came is answered."""
-        if self._task is None:
-            self.succeed()
-        else:
+        if self._task is not None:
             self._half_closed = True
+        elif self._told == self._peer.writes:
+            self._peer.end_later(self)  # a reset may follow, and the decision hasn't left
+        else:
+            self.succeed()
+
+    def deserted(self) -> None:
+        """Take back what Envoy can't have heard, as where it waited for too long."""
+        self._deserted = True
+        if self._told == self._peer.writes:
+            self._exchange.unheard()
+
+    def end(self) -> None:
+        """End well where the peer only has nothing more to say."""
+        if self._deserted:
+            self.gone()
+        else:
+            self.succeed()
 
     def closed(self) -> None:
         """Run `on_finish` beside the end of the stream."""

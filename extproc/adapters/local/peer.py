@@ -35,6 +35,7 @@ class Peer(asyncio.Protocol):
     Attributes:
         now: when the last bytes came; seconds, monotonic.
         held: bytes of messages that came and weren't taken, all calls together.
+        writes: how many there were.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Peer(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.timers = Timers(self.loop)
         self.now = clock()
-        self.held = 0
+        self.held = self.writes = 0
         self.connection: Connection[Head] = Connection(interpret, limits, self.now)
 
     # ---- what asyncio says
@@ -112,7 +113,9 @@ class Peer(asyncio.Protocol):
         """End the calls whose streams are over: behind the answers, which somebody waits for."""
         endings, self._endings = self._endings, []
         for call in endings:
-            call.gone()
+            call.end()
+        if self.connection.out:
+            self.flush()
 
     def _handle(self, events: Sequence[Event]) -> None:
         out, rest = self.connection.out, iter(events)
@@ -124,8 +127,10 @@ class Peer(asyncio.Protocol):
             elif type(event) is RequestCame:
                 self._begin(event)
             elif type(event) is StreamEnded:
-                if event.stream.owner is not None:
-                    self._endings.append(event.stream.owner)
+                call = event.stream.owner
+                if call is not None:
+                    call.deserted()
+                    self._endings.append(call)
                 continue
             else:
                 self._ended(event)
@@ -160,6 +165,7 @@ class Peer(asyncio.Protocol):
     def _ended(self, event: Event) -> None:
         if isinstance(event, StreamEnded):
             if event.stream.owner is not None:
+                event.stream.owner.deserted()
                 self._endings.append(event.stream.owner)
         elif isinstance(event, ConnectionEnded):
             self.log.warning("connection refused", reason=event.violation.text)
@@ -203,9 +209,14 @@ class Peer(asyncio.Protocol):
         self._flushing = False
         out = self.connection.out
         if out and not self._transport.is_closing():
+            self.writes += 1
             self._transport.write(out.take())
         if self.connection.drained:
             self._transport.close()
+
+    def end_later(self, call: Call) -> None:
+        """End a call behind the answers to this read."""
+        self._endings.append(call)
 
     def flush_soon(self) -> None:
         """Send after what is running now, together with what others send."""
