@@ -146,6 +146,7 @@ class Assembly:
                 ),
                 _deadline(steps),
                 _hidden(self.loaded.gateway, routes[name]),
+                self.loaded.gateway.listener.max_response_bytes,
             )
             for name, steps in self.steps.items()
         ]

@@ -212,11 +212,12 @@ class Exchange:
     def _malformed(self, request: Request, problem: str) -> Immediate:
         return self._answered_here(request, Stopped(0, "", Response.malformed(problem)))
 
-    def _cut(self, request: Request, status: int) -> Immediate:
-        """Answer where the rest of a body would pass by the plugins that are to see it whole."""
-        response = Response.problem(
-            status, "Body refused", "It isn't here as a whole.", reason="body_cut"
-        )
+    def _cut(
+        self, request: Request, status: int, reason: str = "body_cut", title: str = "Body refused"
+    ) -> Immediate:
+        """Answer where plugins that are to see a body whole can't, as its rest isn't here."""
+        detail = "It isn't here as a whole." if reason == "body_cut" else ""
+        response = Response.problem(status, title, detail, reason=reason)
         return self._answered_here(request, Stopped(0, "", response))
 
     async def _request_judged(
@@ -331,6 +332,8 @@ class Exchange:
         buffered = self._chain().modes.response_body is BodyMode.BUFFERED
         if buffered and not event.end and Side.RESPONSE in self._partial:
             return self._cut(self.request, 502)
+        if buffered and self.route is not None and len(event.data) > self.route.largest:
+            return self._cut(self.request, 502, "upstream_too_large", "Upstream response too large")
         self.response.ended = event.end
         outcome = await self._chain().response_body(self.request, self.response, event.data)
         if isinstance(outcome, Stopped):

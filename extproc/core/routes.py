@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from extproc.core.law import Side
 from extproc.core.messages import Continue
 from extproc.core.values import MalformedRequest, decoded
+from extproc.core.verdict import LARGEST_WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,6 +92,8 @@ class Route:
         deadline: seconds that the service may take for one message, all hooks together.
         hidden: headers that the upstream gets from nobody but the service, as `spelt`. Where
             Envoy's configuration is ours it removes them.
+        largest: bytes of a response that plugins may see whole. Envoy has one bound for both
+            sides, so where requests may be larger it lets more through.
         counters: of its exchanges, by how they ended.
         key: `route@version`: what Envoy sends as identity and accepts as verdict.
         passes: the answer that lets a request through as it came.
@@ -102,6 +105,7 @@ class Route:
     chain: Chain
     deadline: float
     hidden: frozenset[str] = frozenset()
+    largest: int = LARGEST_WHOLE
     counters: dict[str, Callable[[int], object]] = field(default_factory=dict, compare=False)
     key: str = field(init=False)
     passes: Continue = field(init=False)
