@@ -141,10 +141,15 @@ class Exchange:
         self.request = request
         return self._answered_here(request, Stopped(0, "", response))
 
-    def unheard(self) -> None:
-        """Take the decision back: who asked was gone before it was told, and acted without it."""
-        self.decision = self._by = self._reason = ""
+    def unheard(self, *, told: bool) -> None:
+        """Take the last answer back: who asked was gone before it left, and acted without it.
+
+        Args:
+            told: the decision had left before, with another answer.
+        """
         self._status = None
+        if not told:
+            self.decision = self._by = self._reason = ""
 
     async def finish(self) -> None:
         """Count the exchange, and run every `on_finish`."""

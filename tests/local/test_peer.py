@@ -23,6 +23,7 @@ from extproc.adapters.local import peer as peer_module
 from extproc.adapters.local import server as server_module
 from extproc.adapters.local.framing import framed
 from extproc.adapters.local.server import LocalServer, check_address
+from extproc.adapters.messages import ext_proc_pb2 as pb
 from extproc.adapters.wire import PROCESS
 from extproc.adapters.wire_authz import CHECK
 from extproc.core.errors import ConfigFault
@@ -481,6 +482,24 @@ async def test_a_decision_that_nobody_heard() -> None:
         raw.write(data(5, b"", end=True) + frame(Kind.RST_STREAM, 0, 5, CANCEL))
         await until_async(lambda: len(outcomes) == 3)
         assert [outcome.decision for outcome in outcomes] == ["", "allow", "allow"]
+
+
+async def test_a_status_that_nobody_heard() -> None:
+    """The decision was told with an earlier answer, and stands."""
+    response = pb.ProcessingRequest()
+    response.response_headers.headers.headers.add(key=":status", raw_value=b"201")
+    response.response_headers.end_of_stream = True
+    async with running("local") as place:
+        raw = await Raw.to(place)
+        outcomes = place.plugins["plain"].outcomes
+        for stream, reset in ((1, frame(Kind.RST_STREAM, 0, 1, CANCEL)), (3, b"")):
+            raw.write(exchange(stream))
+            assert await raw.until(Kind.DATA, stream)
+            raw.write(data(stream, framed(response.SerializeToString())) + reset)
+        assert await raw.until(Kind.DATA, 3)
+        raw.write(data(3, b"", end=True))
+        await until_async(lambda: len(outcomes) == 2)
+        assert [(one.decision, one.status) for one in outcomes] == [("allow", None), ("allow", 201)]
 
 
 @pytest.mark.parametrize("kind", ["Process", "Check"])

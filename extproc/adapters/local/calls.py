@@ -230,7 +230,7 @@ class ProcessCall(Call):
     """`ExternalProcessor/Process`: one exchange."""
 
     _half_closed = _deserted = False
-    _told = -1  # the write with which the decision left, or is to leave
+    _told = _last = -1  # the writes with which the decision and the last answer leave
     _queue: deque[bytes] | None = None
     _waiting = 0
 
@@ -274,8 +274,9 @@ class ProcessCall(Call):
         return None
 
     def _send_all(self, messages: tuple[bytes, ...]) -> None:
+        self._last = self._peer.writes
         if self._told < 0 and self._exchange.decision:
-            self._told = self._peer.writes
+            self._told = self._last
         for message in messages:
             self.send(message)
         if not messages:
@@ -319,8 +320,8 @@ class ProcessCall(Call):
     def deserted(self) -> None:
         """Take back what Envoy can't have heard, as where it waited for too long."""
         self._deserted = True
-        if self._told == self._peer.writes:
-            self._exchange.unheard()
+        if self._last == self._peer.writes:
+            self._exchange.unheard(told=0 <= self._told < self._last)
 
     def end(self) -> None:
         """End well where the peer only has nothing more to say."""
