@@ -5,8 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import ssl
+import stat
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +18,7 @@ from typing import IO
 
 import orjson
 
+_MADE_WITHIN = 60.0  # seconds
 _ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
@@ -99,3 +103,30 @@ def held(folder: Path) -> int:
     with suppress(BlockingIOError):  # another gateway keeps it
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+def remove_forgotten(prefix: str, inside: str) -> None:
+    """Remove folders of this user in the temporary one that nobody holds any more.
+
+    What was killed leaves its folder, in which there may be copies of keys. One that was made just
+    now may not be held yet.
+
+    Args:
+        prefix: of their names.
+        inside: a folder that each has.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            about = folder.lstat()
+            mine = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+            if mine and time.time() - about.st_mtime > _MADE_WITHIN and (folder / inside).is_dir():
+                _remove_unheld(folder)
+
+
+def _remove_unheld(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ from extproc.adapters import beside
 from extproc.adapters.admin import AdminServer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.metrics import BatchedMetrics, exposition, use_folder
-from extproc.adapters.system import held
+from extproc.adapters.system import held, remove_forgotten
 from extproc.caching import purging
 from extproc.core.errors import ConfigFault
 from extproc.host import snapshot
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from extproc.host.crew import Crew
     from extproc.host.revoking import Revoking
 
+_PREFIX, _VERSIONS = "extproc-", "versions"
 _LOOK_EVERY = 0.5
 # Seconds until a reload that failed through no fault of the files is tried again, the longest too.
 _AGAIN_AFTER = (2.0, 300.0)
@@ -80,9 +81,10 @@ class Operated(abc.ABC):
         self._log = log
         # Short: a Unix socket's path has at most 107 bytes; 0700: whoever reaches a socket in
         # it gets past authentication.
-        self._folder = Path(tempfile.mkdtemp(prefix="extproc-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._held = held(self._folder)
-        self._copies = self._folder / "versions"
+        self._copies = self._folder / _VERSIONS
+        remove_forgotten(_PREFIX, _VERSIONS)
         use_folder(self._folder / "metrics")
         self._metrics = BatchedMetrics()
         self._started = time.time()
