@@ -25,7 +25,7 @@ from extproc.core.messages import (
     RequestHeaders,
 )
 from extproc.core.values import Response
-from extproc.core.verdict import MESSAGE_TIMEOUT
+from extproc.core.verdict import MESSAGE_TIMEOUT, MOST_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _remaining(exchange: Exchange) -> float:
     """Return how long the answer may still take, if that is more than Envoy waits."""
     route = exchange.route
     deadline = route.deadline if route is not None else 0.0
-    return deadline if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
+    return min(deadline, MOST_TIMEOUT) if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
 
 
 def finish(exchange: Exchange) -> Waiting | None:

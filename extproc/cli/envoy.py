@@ -57,7 +57,6 @@ def envoy(
     bootstrap = static(
         loaded.gateway,
         assembly.modes,
-        assembly.longest,
         facts,
         loaded.version,
         assembly.published,

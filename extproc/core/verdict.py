@@ -51,6 +51,10 @@ The local server takes messages of 64 MiB. What is over the limit Envoy notices 
 came last, which may be a mebibyte, and each message holds more than the body.
 """
 
+MOST_TIMEOUT = 3600.0
+"""Seconds; the most that the service may ask for, Envoy's own bound. Not the longest deadline of a
+gateway file: a connection keeps the listener by which it came, and takes later routes."""
+
 UPSTREAM_HEADER = "x-extproc-upstream"
 """By which a call of the service tells the egress listener where it goes."""
 

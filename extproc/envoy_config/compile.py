@@ -67,7 +67,6 @@ class Files:
 def files(
     gateway: Gateway,
     modes: Mapping[str, Modes],
-    longest: float,
     facts: Facts,
     version: str,
     published: str = "",
@@ -77,16 +76,13 @@ def files(
     Args:
         gateway: the validated gateway file.
         modes: what each route needs to see, by its name.
-        longest: seconds; the largest deadline of any route.
         facts: where things are.
         version: of the gateway file.
         published: the keys of identity assertions; empty for none.
     """
     listeners = [
         _limited(plain(listener), gateway.listener.max_request_bytes)
-        for listener in public_listeners(
-            gateway, facts, longest, None, interim=not buffering(modes)
-        )
+        for listener in public_listeners(gateway, facts, None, interim=not buffering(modes))
     ]
     return Files(
         clusters=_discovery(
@@ -122,7 +118,6 @@ def bootstrap(facts: Facts) -> Json:
 def static(
     gateway: Gateway,
     modes: Mapping[str, Modes],
-    longest: float,
     facts: Facts,
     version: str,
     published: str = "",
@@ -137,7 +132,7 @@ def static(
             *upstream_clusters(gateway.upstreams, facts),
         ],
         listeners=[
-            *public_listeners(gateway, facts, longest, unwritten, interim=not buffering(modes)),
+            *public_listeners(gateway, facts, unwritten, interim=not buffering(modes)),
             egress_listener(facts, RouteConfiguration(name=EGRESS)),
         ],
     )

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
-    HeaderMutationRemoveOnMatch,
-    HeaderMutationRules,
-)
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core.v3 import (
     CidrRange,
     GrpcService,
@@ -57,6 +54,9 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutation as HeaderMutationFilter,
+)
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.listener.tls_inspector.v3 import TlsInspector
@@ -85,13 +85,14 @@ from extproc.core.verdict import (
     CERTIFICATE_ATTRIBUTES,
     CONTROL_HEADERS,
     MESSAGE_TIMEOUT,
+    MOST_TIMEOUT,
     NAMESPACE,
     REQUEST_ATTRIBUTES,
     RESPONSE_ATTRIBUTES,
 )
 from extproc.envoy_config.local_replies import local_replies, marked
-from extproc.envoy_config.matching import names_methods, spellings
-from extproc.envoy_config.routes import EXT_PROC, RBAC
+from extproc.envoy_config.matching import names_methods
+from extproc.envoy_config.routes import EXT_PROC, MUTATION, RBAC
 from extproc.envoy_config.shapes import (
     EGRESS,
     IDLE,
@@ -101,9 +102,9 @@ from extproc.envoy_config.shapes import (
     address,
     file,
     from_file,
-    matching,
     packed,
     seconds,
+    without,
 )
 from extproc.envoy_config.unjudged import access_logs
 
@@ -112,7 +113,7 @@ if TYPE_CHECKING:
     from extproc.config.schema import Listener as PublicListener
 
 _HCM = "envoy.filters.network.http_connection_manager"
-_MUTATION = "envoy.http.early_header_mutation.header_mutation"
+_EARLY_MUTATION = "envoy.http.early_header_mutation.header_mutation"
 _COMPRESSORS: dict[str, Any] = {"br": Brotli, "gzip": Gzip, "zstd": Zstd}
 _LIBRARIES = {"br": "brotli", "gzip": "gzip", "zstd": "zstd"}
 _EGRESS_STREAMS = 1000  # on one connection; the service opens another one before
@@ -122,7 +123,6 @@ _BUFFER = 64 << 10  # of a connection; routes that see bodies whole raise it
 def public_listeners(
     gateway: Gateway,
     facts: Facts,
-    longest: float,
     routes: RouteConfiguration | None,
     *,
     interim: bool = False,
@@ -132,12 +132,11 @@ def public_listeners(
     Args:
         gateway: the validated gateway file.
         facts: where things are.
-        longest: seconds; the largest deadline of any route.
         routes: inline, for a static bootstrap; None to read them from a file.
         interim: interim responses (1xx) of upstreams are passed on.
     """
     listener = gateway.listener
-    manager = _manager(gateway, listener, facts, longest, routes)
+    manager = _manager(gateway, listener, facts, routes)
     # Envoy leaves `Expect: 100-continue` to the upstream then, and a request whose body is
     # buffered before the upstream sees it would wait for ever.
     manager.proxy_100_continue = interim
@@ -235,7 +234,6 @@ def _manager(
     gateway: Gateway,
     listener: PublicListener,
     facts: Facts,
-    longest: float,
     routes: RouteConfiguration | None,
 ) -> HttpConnectionManager:
     manager = HttpConnectionManager(
@@ -252,7 +250,9 @@ def _manager(
         access_log=access_logs(),
         http_filters=[
             *(_compressor(name) for name in listener.compression),
-            HttpFilter(name=EXT_PROC, typed_config=packed(_processor(longest, _asked(gateway)))),
+            # What it takes off comes with the routes, which connections from before take as well.
+            HttpFilter(name=MUTATION, typed_config=packed(HeaderMutationFilter())),
+            HttpFilter(name=EXT_PROC, typed_config=packed(_processor(_asked(gateway)))),
             # Accepts nothing by itself: each route accepts its own verdict.
             HttpFilter(name=RBAC, typed_config=packed(RbacFilter(rules=Rbac()))),
             _router(),
@@ -310,19 +310,13 @@ def _harden(manager: HttpConnectionManager, *, custom_methods: bool = False) -> 
 def _strip(identity: list[str]) -> TypedExtensionConfig:
     """Return a mutation that runs before routing and before any filter.
 
-    A name by which upstreams are told who is calling goes in every spelling that they may take
-    for it (`x.user` is `HTTP_X_USER` for some), and so does what only Envoys tell each other.
+    Names by which upstreams are told who is calling go, so that no route is chosen by them, and
+    so does what only Envoys tell each other. Other spellings of those names are the routes' part.
     """
     mutations = [Mutation(remove=name) for name in sorted({*CONTROL_HEADERS, *identity})]
-    mutations += [
-        Mutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
-        for matcher in (
-            StringMatcher(prefix="x-envoy-"),
-            *(StringMatcher(safe_regex=matching(spellings(name))) for name in identity),
-        )
-    ]
+    mutations.append(without(StringMatcher(prefix="x-envoy-")))
     mutation = HeaderMutation(mutations=mutations)
-    return TypedExtensionConfig(name=_MUTATION, typed_config=packed(mutation))
+    return TypedExtensionConfig(name=_EARLY_MUTATION, typed_config=packed(mutation))
 
 
 def _compressor(name: str) -> HttpFilter:
@@ -348,13 +342,18 @@ def _compressor(name: str) -> HttpFilter:
 
 
 def _asked(gateway: Gateway) -> tuple[str, ...]:
-    """Return what Envoy tells of a request beside its headers; as little as will do."""
-    if any(model.reads_certificates for model in gateway.authentication.values()):
+    """Return what Envoy tells of a request beside its headers; as little as will do.
+
+    Of certificates also where nobody reads them yet: connections from before take later routes.
+    """
+    tls = gateway.listener.tls
+    asks = tls is not None and tls.client_ca is not None
+    if asks or any(model.reads_certificates for model in gateway.authentication.values()):
         return REQUEST_ATTRIBUTES + CERTIFICATE_ATTRIBUTES
     return REQUEST_ATTRIBUTES
 
 
-def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
+def _processor(asked: tuple[str, ...]) -> ExternalProcessor:
     """Return the ext_proc filter: off by itself, each route switches on what it needs."""
     skip, none = ProcessingModeHeaderSendMode.SKIP, ProcessingModeBodySendMode.NONE
     return ExternalProcessor(
@@ -375,7 +374,7 @@ def _processor(longest: float, asked: tuple[str, ...]) -> ExternalProcessor:
         request_attributes=list(asked),
         response_attributes=list(RESPONSE_ATTRIBUTES),
         message_timeout=seconds(MESSAGE_TIMEOUT),
-        max_message_timeout=seconds(max(longest, MESSAGE_TIMEOUT) + 1.0),
+        max_message_timeout=seconds(MOST_TIMEOUT),
         metadata_options=MetadataOptions(
             receiving_namespaces=MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE])
         ),

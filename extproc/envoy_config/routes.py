@@ -38,11 +38,16 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
     ProcessingModeBodySendMode,
     ProcessingModeHeaderSendMode,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
+    HeaderMutationPerRoute,
+    Mutations,
+)
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import Rbac as RbacFilter
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
 from envoy_data_plane.envoy.type.matcher.v3 import (
     MetadataMatcher,
     MetadataMatcherPathSegment,
+    StringMatcher,
     ValueMatcher,
 )
 from envoy_data_plane.google.protobuf import Struct, Value
@@ -63,6 +68,7 @@ from extproc.envoy_config.matching import (
     path_match,
     refused_methods,
     serves,
+    spellings,
     with_header,
     with_method,
 )
@@ -75,13 +81,15 @@ from extproc.envoy_config.shapes import (
     EndpointUrl,
     exactly,
     filled,
+    matching,
     packed,
     plain,
     seconds,
+    without,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from envoy_data_plane.google.protobuf import Any as AnyMessage
 
@@ -91,6 +99,7 @@ if TYPE_CHECKING:
 PUBLISHED_AT = "/.well-known/gateway-jwks.json"
 EXT_PROC = "envoy.filters.http.ext_proc"
 RBAC = "envoy.filters.http.rbac"
+MUTATION = "envoy.filters.http.header_mutation"
 
 _NOTHING_REACHED_IT = "connect-failure,refused-stream"
 _TRY_ANOTHER = f"{_NOTHING_REACHED_IT},reset,gateway-error"
@@ -145,7 +154,19 @@ def ingress_routes(
         virtual_hosts.append(plain(VirtualHost(name=host, domains=[host])) | {"routes": whole})
     # A path parameter (`;x=1`) stays part of the path, for Envoy as for the service.
     result = RouteConfiguration(name=INGRESS, ignore_path_parameters_in_path_matching=False)
+    result.typed_per_filter_config = {MUTATION: _unidentified(gateway.identity_headers)}
     return plain(result) | {"virtual_hosts": virtual_hosts}
+
+
+def _unidentified(identity: Sequence[str]) -> AnyMessage:
+    """Return what takes off names by which upstreams are told who is calling, before any plugin.
+
+    In every spelling that an upstream may take for them: `x.user` is `HTTP_X_USER` for some. It is
+    no part of the listener, which a connection keeps while versions change.
+    """
+    matchers = (StringMatcher(safe_regex=matching(spellings(name))) for name in identity)
+    mutations = Mutations(request_mutations=[without(matcher) for matcher in matchers])
+    return packed(HeaderMutationPerRoute(mutations=mutations))
 
 
 class _Entries:

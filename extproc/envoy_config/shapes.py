@@ -7,6 +7,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import (
+    HeaderMutation,
+    HeaderMutationRemoveOnMatch,
+)
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     ApiVersion,
@@ -109,6 +113,11 @@ def exactly(text: str) -> StringMatcher:
 def matching(expression: str) -> RegexMatcher:
     """Return a matcher of a whole text by RE2."""
     return RegexMatcher(regex=expression)
+
+
+def without(name: StringMatcher) -> HeaderMutation:
+    """Return a change that takes off every header whose name matches."""
+    return HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=name))
 
 
 @dataclass(frozen=True, slots=True)

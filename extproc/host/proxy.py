@@ -91,9 +91,7 @@ class Proxy:
 
     def _compiled(self, assembly: Assembly) -> Files:
         gateway, version = assembly.loaded.gateway, assembly.loaded.version
-        return compiler.files(
-            gateway, assembly.modes, assembly.longest, self._facts, version, assembly.published
-        )
+        return compiler.files(gateway, assembly.modes, self._facts, version, assembly.published)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         replace(self._folder / f"{name}.json", content)
@@ -105,6 +103,8 @@ class Proxy:
                 "-c",
                 str(self._folder / "bootstrap.json"),
                 "--disable-hot-restart",
+                "--drain-strategy",
+                "immediate",
                 "--log-level",
                 "warning",
                 "--log-format",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
 
@@ -113,6 +114,48 @@ def test_a_change_is_taken_back(echo: int) -> None:
             assert {reply.status for reply in replies} == {200}
             assert {reply.json["marker"] for reply in replies} == {marker}
             assert (running.status()["version"] == first) is (marker == "one")
+
+
+def test_a_connection_from_before_takes_the_new_version(echo: int) -> None:
+    """What clients may not say is taken off there as well, and with its next answer it ends."""
+    told = 'identity: {headers: {x-role: "{principal.subject}"}}\n'
+    before = text(echo, "one") + "  - {name: all, match: {path: /all}, upstream: echo}\n"
+    with (
+        gateway(before, workers=2) as running,
+        closing(HTTPConnection("127.0.0.1", running.port, timeout=15)) as connection,
+    ):
+        assert said(connection) == ({"x-role": "admin", "x.role": "admin"}, "")
+        version = running.status()["version"]
+        running.write(told + before)
+        until(lambda: running.status()["version"] != version, "the change is in force")
+        assert said(connection) == ({}, "close")
+        assert said(connection) == ({}, "")  # on another one, which knows of the change
+
+
+def said(connection: HTTPConnection) -> tuple[dict[str, str], str]:
+    """Say who one is; return what the upstream got of that, and whether the connection stays."""
+    connection.request("GET", "/all", headers={"x-role": "admin", "x.role": "admin"})
+    response = connection.getresponse()
+    got = {name.lower(): value for name, value in json.loads(response.read())["headers"]}
+    kept = {name: got[name] for name in ("x-role", "x.role") if name in got}
+    return kept, response.headers.get("connection", "")
+
+
+def test_a_change_of_the_listener_under_load(echo: int) -> None:
+    """Connections that were open end one after the other, and no request is lost."""
+    with gateway(text(echo, "v0"), workers=2) as running:
+
+        def change_it_ten_times() -> None:
+            for number in range(10):
+                asked = [f"x-role{number}", f"x-team{number}"]
+                told = "".join(f"{name}: '{{principal.subject}}', " for name in asked)
+                running.write(f"identity: {{headers: {{{told}}}}}\n{text(echo, f'v{number + 1}')}")
+                assert reload(running)["error"] is None
+
+        result = asyncio.run(
+            during(f"http://127.0.0.1:{running.port}/x", change_it_ten_times, loops=8)
+        )
+    assert set(result.statuses) == {200}
 
 
 def test_a_broken_file_keeps_the_old_version(echo: int) -> None:

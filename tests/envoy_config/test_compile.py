@@ -19,6 +19,7 @@ from extproc.envoy_config import compile as compiler
 from extproc.envoy_config.covering import wider_paths
 from extproc.envoy_config.matching import in_order, refused_methods, spellings
 from extproc.envoy_config.shapes import Facts
+from tests.support.certificates import made
 from tests.support.processes import ROOT, head
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def compiled(path: Path) -> Any:
     """Return the whole bootstrap of a gateway file."""
     assembly = assemble(load(path, {}))
     loaded = assembly.loaded
-    return compiler.static(loaded.gateway, assembly.modes, assembly.longest, FACTS, loaded.version)
+    return compiler.static(loaded.gateway, assembly.modes, FACTS, loaded.version)
 
 
 def validated(config: Any, folder: Path) -> None:
@@ -55,9 +56,7 @@ def test_envoy_accepts_every_example(path: Path, tmp_path: Path) -> None:
     validated(compiled(path), tmp_path)
     assembly = assemble(load(path, {}))
     facts = Facts(FACTS.service, FACTS.egress, FACTS.admin, str(tmp_path))
-    files = compiler.files(
-        assembly.loaded.gateway, assembly.modes, assembly.longest, facts, assembly.loaded.version
-    )
+    files = compiler.files(assembly.loaded.gateway, assembly.modes, facts, assembly.loaded.version)
     for name in ("clusters", "listeners", "routes", "egress"):
         (tmp_path / f"{name}.json").write_text(json.dumps(getattr(files, name)))
     validated(compiler.bootstrap(facts), tmp_path)
@@ -210,12 +209,49 @@ def test_a_route_of_many_hosts_is_compiled_once(tmp_path: Path) -> None:
         for n in range(9)
     )
     assembly = assemble(load(gateway(tmp_path, text), {}))
-    files = compiler.files(assembly.loaded.gateway, assembly.modes, assembly.longest, FACTS, "v")
+    files = compiler.files(assembly.loaded.gateway, assembly.modes, FACTS, "v")
     [table] = files.routes["resources"]
     repeated = [entry for host in table["virtual_hosts"] for entry in host["routes"]]
     assert len(table["virtual_hosts"]) == len(hosts) + 1
     written = {json.dumps(entry) for entry in repeated}
     assert len({id(entry) for entry in repeated}) == len(written) < len(repeated) / 3
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "aggregate: {deadline: 30s, calls: {a: {upstream: echo, path: /a}}, response: a}",
+        "upstream: echo, plugins: [{use: 'slow.py:Slow', deadline: 2h}]",
+        "upstream: echo, authentication: [mesh]",
+    ],
+)
+def test_a_route_needs_nothing_of_a_listener_that_is_not_there(tmp_path: Path, later: str) -> None:
+    """Open connections keep the listener they came by, and take the routes of later versions."""
+    made_up = made("gateway")
+    for name, text in (("tls.crt", made_up.pem), ("tls.key", made_up.key_pem)):
+        (tmp_path / name).write_text(text)
+    plugin = "from extproc import Plugin\n\n\nclass Slow(Plugin):\n    pass\n"
+    (tmp_path / "slow.py").write_text(plugin)
+    path = tmp_path / "gateway.yaml"
+
+    def listeners(route: str, more: str) -> Any:
+        path.write_text(
+            "version: 1\n"
+            "listener: {address: '127.0.0.1:8443', tls: "
+            "{certificate: tls.crt, private_key: tls.key, client_ca: tls.crt}}\n"
+            "upstreams: {echo: {endpoints: ['http://127.0.0.1:9108']}}\n"
+            f"{more}defaults: {{authentication: none}}\n"
+            "routes:\n"
+            "  - {name: a, match: {path: /a}, upstream: echo}\n"
+            f"  - {{name: b, match: {{path: /b}}, {route}}}\n"
+        )
+        assembly = assemble(load(path, {}))
+        files = compiler.files(assembly.loaded.gateway, assembly.modes, FACTS, "v")
+        return files.listeners
+
+    assert listeners("upstream: echo", "") == listeners(
+        later, "authentication: {mesh: {mtls: {}}}\n"
+    )
 
 
 @pytest.mark.parametrize(
