@@ -23,7 +23,7 @@ _INCLUDABLE = ("routes", "policies", "upstreams")
 _VERSION_DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Loaded:
     """A gateway file that can be used.
 

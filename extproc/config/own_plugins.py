@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import sys
 import typing
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -66,7 +67,7 @@ def _from_file(loaded: Loaded, source: str) -> ModuleType:
     # Files in two folders may have one name.
     name = f"extproc_plugin_{loaded.version}_{hashlib.sha256(where).hexdigest()[:8]}_{path.stem}"
     if name in sys.modules:
-        return sys.modules[name]
+        return _kept(sys.modules[name], loaded)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python file")
@@ -79,7 +80,24 @@ def _from_file(loaded: Loaded, source: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    return _kept(module, loaded)
+
+
+def _kept(module: ModuleType, loaded: Loaded) -> ModuleType:
+    """Have a module found by its name for as long as there is a version that was made of it.
+
+    Longer than that, each reload would leave behind whatever a plugin's file holds.
+    """
+    users: list[weakref.ref[Loaded]] = vars(module).setdefault("__versions__", [])
+    users.append(weakref.ref(loaded))
+    weakref.finalize(loaded, _forget_unused, module.__name__).atexit = False
     return module
+
+
+def _forget_unused(name: str) -> None:
+    module = sys.modules.get(name)
+    if module is not None and all(user() is None for user in vars(module)["__versions__"]):
+        del sys.modules[name]
 
 
 def _configuration(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -201,6 +202,7 @@ class Operated(abc.ABC):
         async with self._reloading:
             error = await self._reloaded()
             await asyncio.to_thread(snapshot.tidy, self._copies, self._needed())
+            gc.collect()  # what a version was made of holds itself in cycles, a plugin's tables too
             return self._note(error)
 
     async def _reloaded(self) -> str:

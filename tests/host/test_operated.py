@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,33 @@ async def test_a_purge_that_no_worker_heard(tmp_path: Path) -> None:
         assert await operated.purge({"all": True}) == {"ok": True, "workers": 0} | expected
         operated.end()
         await running
+
+
+async def test_what_earlier_versions_were_made_of_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of plugins too, whatever they hold: each change of any file would take it once more."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    file = tmp_path / "gateway.yaml"
+    plugin = "from extproc import Plugin\n\n\nclass Holds(Plugin):\n    pass\n"
+    (tmp_path / "holds.py").write_text(plugin)
+    text = FILE.replace("upstream: u}", "upstream: u, plugins: [{use: 'holds.py:Holds'}]}")
+    file.write_text(text.replace("NAME", "0"))
+    operated = Changing(file, Events())
+    running = asyncio.ensure_future(operated.run())
+    async with asyncio.timeout(10):
+        while not hasattr(operated, "_revoking"):  # noqa: ASYNC110 - it loads in a thread
+            await asyncio.sleep(0.01)
+    versions = [operated.version]
+    for number in range(1, 6):
+        file.write_text(text.replace("NAME", str(number)))
+        assert (await operated.reload())["ok"]
+        versions.append(operated.version)
+    there = [v for v in versions if any(f"_{v}_" in name for name in sys.modules)]
+    assert versions[-1] in there
+    assert len(there) <= 3  # the first, for what is bound at start, and what was just replaced
+    operated.end()
+    await running
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import weakref
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,10 @@ async def test_a_version_that_is_dropped_while_it_starts(given: Given) -> None:
 
 
 async def test_what_a_dropped_version_was_made_of_is_freed(given: Given) -> None:
-    """Also what holds itself in cycles: each reload would take memory for ever."""
+    """Also what holds itself in cycles, and files of plugins: each reload would take memory for ever."""
     version = await given.worker.load(given.file("old"))
+    modules = [name for name in sys.modules if name.startswith(f"extproc_plugin_{version}_")]
+    assert modules  # a class made later, or a copy of an object, is looked for by its name
     plugins = given.worker._versions._in_force[version].assembly.plugins()
     [plugin] = [plugin for plugin in plugins if type(plugin).__name__ == "Starts"]
     kept = weakref.ref(plugin)
@@ -121,6 +124,7 @@ async def test_what_a_dropped_version_was_made_of_is_freed(given: Given) -> None
     await given.worker._answer("drop", {"version": version, "after": 0.0})
     await until_async(lambda: len(given.worker._versions.names) == 1)
     await until_async(lambda: kept() is None)
+    await until_async(lambda: not sys.modules.keys() & set(modules))
     assert gc.isenabled()
 
 
