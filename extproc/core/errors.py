@@ -4,7 +4,7 @@
     ├── ConfigFault      the gateway file, a policy or a plugin's configuration: fix the file
     ├── BadPurge         an operator's purge: say it otherwise
     ├── PeerFault        Envoy (or whoever speaks its protocol) broke the law of an exchange
-    ├── PluginFault      a plugin returned what no hook may return
+    ├── PluginFault      a plugin returned what no hook may return, or can't be started
     └── UpstreamFault    a call we made failed, by `reason`
 
 Faults of the client are not exceptions but answers: `Response.problem`.

@@ -12,13 +12,14 @@ from extproc.adapters.from_threads import reachable
 from extproc.caching import purging
 from extproc.caching.called import CachedCalls
 from extproc.caching.responses import Responses
+from extproc.core.errors import ExtprocError, PluginFault, where
 from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from extproc.caching.marks import Mark
-    from extproc.config.build import Assembly
+    from extproc.config.build import Assembly, Step
     from extproc.core.lasting import Lasting
     from extproc.core.ports import (
         Caller,
@@ -92,7 +93,7 @@ class Versions:
         """Put a version in force beside those there are; one that is being dropped stays.
 
         Raises:
-            Exception: whatever a plugin's `on_start` raises; the version isn't in force then.
+            ExtprocError: a plugin didn't start; the version isn't in force then.
         """
         version = assembly.loaded.version
         dropping = self._dropping.pop(version, None)
@@ -115,9 +116,9 @@ class Versions:
         services = self._services(entry)
         everywhere = reachable(services, asyncio.get_running_loop())
         try:
-            for step in (one for steps in assembly.steps.values() for one in steps):
+            for route, step in ((r, one) for r, steps in assembly.steps.items() for one in steps):
                 given = everywhere if step.limits.threads else services
-                await _waited(step.plugin.on_start(given))
+                await _begun(step, route, given)
         except BaseException:
             await self._stop(entry)
             raise
@@ -213,6 +214,21 @@ async def _run(work: Awaitable[None], log: Log) -> None:
         await work
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody else would see it
         log.error("work that a plugin began failed", error=repr(error))
+
+
+async def _begun(step: Step, route: str, services: Services) -> None:
+    """Start one plugin.
+
+    Raises:
+        PluginFault: it can't be; the message says which, and where it says so.
+    """
+    try:
+        await _waited(step.plugin.on_start(services))
+    except ExtprocError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error} ({where(error)})"
+        raise PluginFault(f"{step.name} of the route {route} didn't start: {why}") from error
 
 
 async def _waited(result: Coroutine[Any, Any, None] | Awaitable[None] | None) -> None:

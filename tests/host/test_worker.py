@@ -111,8 +111,20 @@ async def test_a_version_that_is_dropped_while_it_starts(given: Given) -> None:
     assert len(given.worker._versions.names) == 1
 
 
+async def test_a_plugin_that_does_not_start_is_named(given: Given) -> None:
+    """Of a dozen plugins on as many routes it is one, and one line of it."""
+    file = given.file("first")
+    plugins = "from extproc import Plugin\n\n\nclass Starts(Plugin):\n    waits: float\n\n"
+    plugins += "    def on_start(self, services):\n        raise ValueError('no database')\n"
+    (given.folder / "plugins.py").write_text(plugins)
+    asked = {"path": str(file), "version": _version(file)}
+    answer = await given.worker._answer("load", asked)
+    problem = "Starts of the route first didn't start: ValueError: no database (plugins.py:8)"
+    assert answer == {"ok": False, "error": problem}
+
+
 async def test_what_a_dropped_version_was_made_of_is_freed(given: Given) -> None:
-    """Also what holds itself in cycles, and files of plugins: each reload would take memory for ever."""
+    """Also what holds itself in cycles, and plugins' files: each reload takes memory else."""
     version = await given.worker.load(given.file("old"))
     modules = [name for name in sys.modules if name.startswith(f"extproc_plugin_{version}_")]
     assert modules  # a class made later, or a copy of an object, is looked for by its name
