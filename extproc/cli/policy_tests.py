@@ -58,9 +58,14 @@ def run_tests(
     results = _run(found, coverage, _live(envoy) if live else None)
     if junit is not None:
         _write(junit, results)
-    typer.echo(_as_json(results, coverage) if as_json else "\n".join(_text(results, coverage)))
     failed = any(file.troubles or not all(r.passed for r in file.results) for file in results)
-    if failed or (require_coverage and coverage.never):
+    failed = failed or (require_coverage and bool(coverage.never))
+    typer.echo(
+        _as_json(results, coverage, ok=not failed)
+        if as_json
+        else "\n".join(_text(results, coverage))
+    )
+    if failed:
         raise typer.Exit(1)
 
 
@@ -128,10 +133,13 @@ def _lines(result: Result) -> Iterator[str]:
 def _why(result: Result) -> Iterator[str]:
     """Yield the last thing that was said of the request, so that a failure explains itself."""
     from extproc.offline.raw import Rejected
+    from extproc.offline.routing import NotMatched
 
     judgement = result.judgement
     if isinstance(judgement.arrival, Rejected):
         yield f"because Envoy refuses it: {judgement.arrival.why}"
+    elif isinstance(judgement.found, NotMatched):
+        yield f"because {judgement.found.why}"
     elif judgement.steps:
         step = judgement.steps[-1]
         yield f"because {step.plugin} {step.outcome}" + "".join(f"; {why}" for why in step.why)
@@ -142,9 +150,9 @@ def _covered(coverage: Coverage) -> str:
     return f"{true} of {coverage.rules} policy rules were true in some test"
 
 
-def _as_json(results: list[FileResult], coverage: Coverage) -> str:
+def _as_json(results: list[FileResult], coverage: Coverage, *, ok: bool) -> str:
     document = {
-        "ok": all(not f.troubles and all(r.passed for r in f.results) for f in results),
+        "ok": ok,
         "files": [
             {
                 "file": file.file,

@@ -20,18 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from extproc.config.schema.policy_tests import PolicyTests
+    from extproc.config.source import Key
     from extproc.offline.trust import TestIssuers
 
 _LIFETIME = 300
 _MOMENTS = ("exp", "nbf", "iat")
 _DISTANCE = re.compile(r"([+-])(.+)\Z")
+_WHOLE = re.compile(r"^[^\s:]+:[ \t]*(?:[A-Za-z]+ )?\{([\w-]+)\}[ \t]*$", re.MULTILINE)
 _ORDERS = frozenset({"$key", "$alg", "$header"})
 
 
 class NotACredential(ValueError):
     """A token or key of a test can't be made; `key` says which, the message why."""
 
-    def __init__(self, key: tuple[str, ...], problem: str, expected: str) -> None:
+    def __init__(self, key: Key, problem: str, expected: str) -> None:
         super().__init__(problem)
         self.key = key
         self.problem = problem
@@ -67,6 +69,15 @@ class Credentials:
         }
         texts = tokens | {name: key.text for name, key in keys.items()}
         return cls(texts, tuple(keys.values()))
+
+    def undeclared(self, request: str) -> str:
+        """Return a name that is the whole of a header's value, with or without a scheme before it.
+
+        A test that expects denial would pass for a name that is misspelt. Empty where all are
+        declared; braces elsewhere are bytes of the request.
+        """
+        head = request.replace("\r\n", "\n").partition("\n\n")[0]
+        return next((name for name in _WHOLE.findall(head) if name not in self.texts), "")
 
     def filled(self, request: str) -> bytes:
         """Fill declared names in; every other brace stays as it is."""

@@ -12,6 +12,7 @@ from extproc.config.build import assemble
 from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.load import load
 from extproc.config.policy_tests import parse
+from extproc.core.near import near
 from extproc.offline.asked import as_sent
 from extproc.offline.comparing import Difference, differences, elsewhere
 from extproc.offline.credentials import Credentials, NotACredential
@@ -106,6 +107,7 @@ def prepare(file: Path, environment: Mapping[str, str]) -> Prepared:
     try:
         _check_keys(tests, assembly)
         credentials = Credentials.made(tests, issuers, now)
+        _check_names(tests, credentials)
     except NotACredential as error:
         raise ConfigError([_trouble(positions, error)]) from error
     accept_keys(assembly, credentials.keys)
@@ -125,6 +127,15 @@ def _check_keys(tests: PolicyTests, assembly: Assembly) -> None:
             where = ("keys", name, "authenticator")
             expected = "expected an authenticator with `api_key`"
             raise NotACredential(where, f"names {key.authenticator}", expected)
+
+
+def _check_names(tests: PolicyTests, credentials: Credentials) -> None:
+    for number, test in enumerate(tests.tests):
+        name = credentials.undeclared(test.request)
+        if name:
+            problem = f"has a header that is {{{name}}}, which isn't declared"
+            expected = near(name, credentials.texts) or "expected it under tokens or keys"
+            raise NotACredential(("tests", number, "request"), problem, expected)
 
 
 def _trouble(positions: Positions, error: NotACredential) -> Trouble:

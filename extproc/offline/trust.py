@@ -67,7 +67,11 @@ def without_signatures(assembly: Assembly, note: Callable[[str], None]) -> None:
 
 
 class TestIssuers:
-    """Keys made for a run of tests: one for each issuer, and one that nobody trusts."""
+    """Keys made for a run of tests: one for each issuer, and one that nobody trusts.
+
+    Authenticators of one issuer (with audiences of their own, say) share its key, as they do in
+    truth; one that accepts none of the others' algorithms has a key of its own.
+    """
 
     __test__ = False  # pytest: this isn't a test
 
@@ -75,13 +79,21 @@ class TestIssuers:
         models = assembly.loaded.gateway.authentication
         self._stranger = SigningKey.made(frozenset({"ES256"}), "stranger")
         self._keys: dict[str, SigningKey] = {}
-        for name, authenticator in assembly.authenticators.items():
-            model = models[name].jwt
-            if model is not None:
-                key = SigningKey.made(model.accepted, f"test-{name}")
-                issuer = authenticator.rules.issuer
-                authenticator.source = KeySource.fixed(issuer, _verifying(key))
-                self._keys.setdefault(issuer, key)
+        self._own: dict[str, SigningKey] = {}
+        accepted = {
+            name: (authenticator.rules.issuer, model.accepted)
+            for name, authenticator in assembly.authenticators.items()
+            if (model := models[name].jwt) is not None
+        }
+        for name, (issuer, own) in accepted.items():
+            others = [one for of, one in accepted.values() if of == issuer]
+            known = self._keys.get(issuer)
+            if known is None or known.algorithm not in own:
+                common = own.intersection(*others) or own
+                known = SigningKey.made(common, f"test-{name}")
+            self._own[name] = known
+            self._keys.setdefault(issuer, known)
+        self.trusted_by(assembly)
 
     def of(self, issuer: object) -> SigningKey:
         """Return the key of an issuer; the stranger's for one that the gateway doesn't know."""
@@ -94,9 +106,10 @@ class TestIssuers:
 
     def trusted_by(self, assembly: Assembly) -> None:
         """Have another assembly of the same gateway file accept the same keys."""
-        for authenticator in assembly.authenticators.values():
+        for name, key in self._own.items():
+            authenticator = assembly.authenticators[name]
             issuer = authenticator.rules.issuer
-            authenticator.source = KeySource.fixed(issuer, _verifying(self._keys[issuer]))
+            authenticator.source = KeySource.fixed(issuer, _verifying(key))
 
 
 def _verifying(key: SigningKey) -> KeySet:

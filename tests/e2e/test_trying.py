@@ -159,6 +159,10 @@ def test_a_test_that_fails(tmp_path: Path) -> None:
     uncovered = extproc("test", str(file), "--require-coverage")
     assert uncovered.returncode == 1
     assert "true in no test: by-day/morning" in uncovered.stdout
+    told = json.loads(extproc("test", str(file), "--require-coverage", "--json").stdout)
+    assert told["ok"] is False
+    file.write_text(file.read_text().replace("/day", "/night").replace("deny", "allow"))
+    assert "because no route takes it" in extproc("test", str(file)).stdout
     file.write_text("gateway: gateway.yaml\ntets: []\n")
     broken = extproc("test", str(file))
     assert broken.returncode == 1

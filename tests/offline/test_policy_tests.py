@@ -128,7 +128,7 @@ async def test_tokens_that_are_no_good(tmp_path: Path, change: str) -> None:
 
 async def test_only_declared_names_are_filled_in(tmp_path: Path) -> None:
     """Other braces are bytes of the request."""
-    text = raw("GET /own/{alice}{bob}{ HTTP/1.1", "Host: shop", "Cookie: c")
+    text = raw("GET /own/{alice}{bob}{ HTTP/1.1", "Host: shop", "Cookie: {bob}; c", "", "x: {bob}")
     head = "gateway: gateway.yaml\ntokens: {alice: {iss: x}}"
     result = await one(tmp_path, f"{text}, expect: {{decision: allow}}", head)
     assert result.judgement.verdict.path.endswith("%7Bbob%7D%7B")
@@ -146,6 +146,30 @@ async def test_keys_made_for_the_tests(tmp_path: Path) -> None:
     assert (await one(tmp_path, f"{request}, expect: {{{expect}}}", head)).passed
     wrong = raw("GET /orders/7 HTTP/1.1", "Host: shop", "X-Api-Key: {p}x")
     assert (await one(tmp_path, f"{wrong}, expect: {{reason: key_wrong}}", head)).passed
+
+
+@pytest.mark.parametrize(
+    ("accepts", "others"), [("", ""), ("ES256, RS256", "RS256"), ("ES256", "RS256")]
+)
+async def test_authenticators_of_one_issuer(tmp_path: Path, accepts: str, others: str) -> None:
+    """Told apart by audience, they trust the same keys; where they can't, each has its own."""
+    file = written(tmp_path)
+    text = file.read_text().replace("discovery: true", f"discovery: true, algorithms: [{accepts}]")
+    again = text.partition("  shop: ")[2].partition("\n")[0].replace("[shop]", "[staff]")
+    again = again.replace(f"[{accepts}]", f"[{others}]")
+    text = text.replace("  keys: {api_key", f"  staff: {again}\n  keys: {{api_key", 1)
+    text += "  - {name: staff, match: {path: /staff}, upstream: orders, authentication: [staff]}\n"
+    file.write_text(text)
+    head = HEAD + '  bob: {iss: "https://id.example", aud: staff, sub: bob}\n'
+    bob = raw("GET /staff HTTP/1.1", "Host: shop", "Authorization: Bearer {bob}")
+    alice = bob.replace("{bob}", "{alice}")
+    tests = f"{{name: a, {READ}, expect: {{decision: allow}}}}, {{name: c, {alice}}}"
+    if accepts != "ES256":
+        tests += f", {{name: b, {bob}, expect: {{decision: allow, subject: bob}}}}"
+    (tmp_path / "some_test.yaml").write_text(f"{head}\ntests: [{tests}]\n")
+    outcome = await run(tmp_path / "some_test.yaml", {}, Coverage())
+    assert not outcome.troubles
+    assert [result.differences for result in outcome.results] == [()] * len(outcome.results)
 
 
 async def test_the_clock_is_frozen(tmp_path: Path) -> None:
@@ -193,6 +217,14 @@ MISTAKES = {
     f"{HEAD}tests: [{{name: a, request: 'a€'}}]": "expected bytes",
     "gateway: gateway.yaml\nnow: 2026-01-01\ntests: [{name: a, request: x}]": "without an offset",
     "gateway: gateway.yaml\nnow: x\ntests: [{name: a, request: x}]": "expected a moment",
+    f"{HEAD}tests: [{{name: a, request: x, address: here}}]": "address: is 'here', expected an IP",
+    (
+        f"{HEAD}tests:\n  - name: a\n    request: |\n      GET / HTTP/1.1\n"
+        "      Authorization: Bearer {alcie}\n"
+    ): "has a header that is {alcie}, which isn't declared, did you mean alice?",
+    (
+        "gateway: gateway.yaml\ntests: [{name: a, request: 'GET / HTTP/1.1\n\nx-api-key: {p}\n\n'}]"
+    ): "tests[0].request: has a header that is {p}, which isn't declared, expected it under tokens",
     "gateway: absent.yaml\ntests: [{name: a, request: x}]": "absent.yaml:1:1: can't be read",
     "gateway: own.py\ntests: [{name: a, request: x}]": "own.py:",
     (

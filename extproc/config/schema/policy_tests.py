@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from extproc.config.schema.shapes import HEADERS, HeaderName, Strict
 from extproc.config.units import shown
+from extproc.core.addresses import is_address
 
 _LAST_BYTE = 0xFF
 _AN_OFFSET = "expected a moment such as 2026-01-01T00:00:00Z"
@@ -37,8 +38,16 @@ def _bytes(value: Any) -> Any:
     return value
 
 
+def _address(value: Any) -> Any:
+    """Refuse what no connection comes from."""
+    if isinstance(value, str) and not is_address(value):
+        raise ValueError(f"is {shown(value)}, expected an IP address such as 192.0.2.1")
+    return value
+
+
 Moment = Annotated[float, BeforeValidator(_moment)]
 Raw = Annotated[str, BeforeValidator(_bytes)]
+Address = Annotated[str, BeforeValidator(_address)]
 
 
 class ExpectedUpstream(Strict):
@@ -83,7 +92,7 @@ class PolicyTest(Strict):
     request: Raw = Field(
         min_length=1, description="Raw bytes; LF becomes CRLF in the head; {name} is a credential."
     )
-    address: str = Field("127.0.0.1", description="Where the connection comes from.")
+    address: Address = Field("127.0.0.1", description="Where the connection comes from.")
     expect: Expected = Field(Expected(), description="By default that it is denied.")
 
 
