@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -15,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from extproc.authentication.assertion import Signer
+from extproc.core.values import Request
 from tests.support.client import ask
 from tests.support.processes import ROOT, Gateway, gateway, printed_envoy
 from tests.support.waiting import until
@@ -80,6 +83,24 @@ def test_a_backend_verifies_it_with_the_lines_in_the_documents(place: Gateway, s
     head, body, signature = sent[HEADER].split(".")
     with pytest.raises(jwt.InvalidTokenError):
         caller(f"{head}.{body}.{signature[:-4]}AAAA", "echo")
+    strange = jwt.encode(claims, private_key(), "EdDSA", {"kid": "a-stranger-s"})
+    for forged in (strange, jwt.encode(claims, private_key(), "EdDSA"), "no token"):
+        with pytest.raises(jwt.PyJWTError):
+            caller(forged, "echo")
+
+
+@pytest.mark.parametrize(("ahead", "good"), [(3, True), (-3, True), (30, False), (-90, False)])
+def test_a_backend_whose_clock_differs(place: Gateway, ahead: int, *, good: bool) -> None:
+    """By seconds: an assertion is used in the moment in which it is made."""
+    key = (place.folder / "assertion.pem").read_bytes()
+    signer = Signer(key, (), "extproc", 60.0)
+    made = signer.sign(Request(), "echo", time.time() + ahead)
+    caller = verifier(place)
+    if good:
+        assert caller(made, "echo")["kind"] == "anonymous"
+    else:
+        with pytest.raises(jwt.PyJWTError):
+            caller(made, "echo")
 
 
 def test_no_client_can_send_one(place: Gateway) -> None:
