@@ -114,12 +114,17 @@ class ApiKeys:
                 entry.id,
                 scopes=entry.scopes,
                 consumer=entry.consumer,
+                expires=entry.expires,
             )
             self._entries[entry.id] = (entry, principal)
 
     def __len__(self) -> int:
         """Return how many keys there are."""
         return len(self._entries)
+
+    def __contains__(self, identifier: object) -> bool:
+        """Say whether there is a key with this id."""
+        return identifier in self._entries
 
     def start(self, services: Services) -> None:
         """Take the clock."""

@@ -85,6 +85,10 @@ class BasicUsers:
         self._pool = ThreadPoolExecutor(_THREADS, f"basic-{name}")
         self._waiting = 0
 
+    def __contains__(self, user: object) -> bool:
+        """Say whether there is a user of this name."""
+        return user in self._users
+
     def start(self, services: Services) -> None:
         """Take the clock."""
         self._clock = services.clock

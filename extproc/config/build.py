@@ -72,6 +72,7 @@ class Assembly:
         loaded: the file.
         steps: the plugins of each route in their order, by its name.
         authenticators: by name; for readiness and status.
+        listed: the subjects that files of keys and users list, by authenticator.
         published: the keys of identity assertions as a JSON Web Key Set; empty for none.
         signer: of identity assertions; None for none.
         warnings: what isn't wrong, but hardly meant.
@@ -80,6 +81,7 @@ class Assembly:
     loaded: Loaded
     steps: Mapping[str, tuple[Step, ...]]
     authenticators: Mapping[str, JwtAuthenticator]
+    listed: Mapping[str, Container[str]]
     published: str = ""
     signer: Signer | None = None
     warnings: tuple[Trouble, ...] = ()
@@ -204,6 +206,7 @@ class _Builder(Compiler):
             self._loaded,
             steps,
             self._credentials.authenticators,
+            self._credentials.listed,
             published,
             self._signer,
             (*self._credentials.warnings(), *self._aggregates.warnings, *self._warnings),

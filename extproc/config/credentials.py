@@ -22,7 +22,7 @@ from extproc.config.checks import ANONYMOUS, token_place
 from extproc.config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from extproc.authentication.proofs import Proof
     from extproc.authentication.schemes import Reader, Scheme
@@ -89,6 +89,12 @@ class Credentials:
         """Return the parameters of the query in which credentials are; never recorded either."""
         tokens = [model.jwt for model in self._models.values() if model.jwt is not None]
         return frozenset(model.query for model in tokens if model.query is not None)
+
+    @property
+    def listed(self) -> dict[str, Container[str]]:
+        """Return the subjects that files list, by authenticator."""
+        keys = {name: one for name, one in self._schemes.items() if isinstance(one, ApiKeys)}
+        return {**keys, **self._users}
 
     def plugin(self, accepted: Accepted) -> Authenticate | None:
         """Return what authenticates a route's requests; None where nothing is looked at."""
@@ -180,7 +186,7 @@ class Credentials:
     def _of_keys(self, name: str, model: ApiKey) -> ApiKeys:
         path = Path(model.file)
         try:
-            entries = keys_file.read(path, path.name)
+            entries = keys_file.read(path, self._named(path))
         except ConfigError as error:
             self.troubles += error.troubles
             entries = []
@@ -197,10 +203,14 @@ class Credentials:
     def _of_users(self, name: str, model: Basic) -> BasicUsers:
         path = Path(model.file)
         try:
-            return BasicUsers(name, users_file.read(path, path.name))
+            return BasicUsers(name, users_file.read(path, self._named(path)))
         except ConfigError as error:
             self.troubles += error.troubles
             return BasicUsers(name, {})
+
+    def _named(self, file: Path) -> str:
+        """Return how errors call a file: beside the gateway file's own spelling, as other files."""
+        return str(self._loaded.path.parent / file.relative_to(self._loaded.folder.resolve()))
 
     def _trouble(self, key: Key, problem: str, expected: str) -> None:
         self.troubles.append(self._loaded.trouble(key, problem, expected))

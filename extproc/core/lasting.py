@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Mapping
 
     from extproc.core.principal import Principal
     from extproc.core.values import Request
@@ -16,11 +16,16 @@ class Lasting:
 
     Args:
         revoked: says whether a principal's credential is no longer good.
+
+    Attributes:
+        listed: the subjects that files of keys and users list now, by authenticator: whoever was
+            taken out has no credential any more.
     """
 
     def __init__(self, revoked: Callable[[Principal], bool]) -> None:
         self._revoked = revoked
         self._open: dict[Request, float | None] = {}
+        self.listed: Mapping[str, Container[str]] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -28,13 +33,14 @@ class Lasting:
 
     def add(self, request: Request) -> None:
         """Watch an exchange until it ends."""
-        expires = request.principal.claims.get("exp")
+        principal = request.principal
+        expires = principal.claims.get("exp") if principal.expires is None else principal.expires
         known = isinstance(expires, int | float) and not isinstance(expires, bool)
         self._open[request] = expires if known else None
         request.at_end(lambda: self._open.pop(request, None))
 
     def sweep(self, now: float) -> int:
-        """End those whose credential has expired or was revoked.
+        """End those whose credential has expired, was revoked or was taken out of its file.
 
         Args:
             now: seconds since the epoch.
@@ -45,10 +51,15 @@ class Lasting:
         over = [
             request
             for request, expires in self._open.items()
-            if (expires is not None and expires <= now) or self._revoked(request.principal)
+            if (expires is not None and expires <= now) or self._is_gone(request.principal)
         ]
         for request in over:
             del self._open[request]
             if request.cut is not None:
                 request.cut()
         return len(over)
+
+    def _is_gone(self, principal: Principal) -> bool:
+        listed = self.listed.get(principal.authenticator)
+        taken_out = listed is not None and principal.subject not in listed
+        return taken_out or self._revoked(principal)

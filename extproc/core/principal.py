@@ -25,6 +25,8 @@ class Principal:
         claims: everything the credential says; read only.
         consumer: the class of client, where the credential itself says it; else empty.
         ahead: seconds by which the issuer's clock, and so `iat`, may be ahead of ours.
+        expires: seconds since the epoch, where the file that lists the credential says so; a token
+            says it by `exp`.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Principal:
     claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS)
     consumer: str = ""
     ahead: float = 0.0
+    expires: float | None = None
 
 
 ANONYMOUS = Principal("anonymous")

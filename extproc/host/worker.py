@@ -189,8 +189,13 @@ class Worker:
             ConfigError: the file can't be used.
         """
         assembly = await self._prepared(gateway)
-        self._matcher.use(assembly)
+        self._give(assembly)
         return assembly.loaded.version
+
+    def _give(self, assembly: Assembly) -> None:
+        """Give a version to who names none, and hold what lasts against what it lists."""
+        self._matcher.use(assembly)
+        self._lasting.listed = assembly.listed
 
     async def _prepared(self, gateway: Path) -> Assembly:
         """Put a gateway file in force for who names its version."""
@@ -261,7 +266,7 @@ class Worker:
 
     async def _use(self, details: dict[str, Any]) -> dict[str, Any]:
         """Give a version that was loaded to who names none, too."""
-        self._matcher.use(self._usable.pop(details["version"]))
+        self._give(self._usable.pop(details["version"]))
         return {"ok": True}
 
     async def _drop(self, details: dict[str, Any]) -> dict[str, Any]:

@@ -386,3 +386,25 @@ def test_certificates_that_nobody_asks_for(kind: str, tmp_path: Path) -> None:
     (said,) = warned
     assert ":6:" in said
     assert "authentication.mesh: reads client certificates" in said
+
+
+def test_files_of_keys_and_users_are_named_as_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where the command was given, so that an editor finds the line."""
+    folder = tmp_path / "gw"
+    (folder / "who").mkdir(parents=True)
+    (folder / "gateway.yaml").write_text(
+        'version: 1\nlistener: {address: "127.0.0.1:1"}\n'
+        "authentication:\n  keys: {api_key: {file: who/keys.jsonl}}\n"
+        "  ops: {basic: {file: who/users}}\n"
+        'upstreams: {u: {endpoints: ["http://127.0.0.1:2"]}}\nroutes:\n'
+        "  - {name: r, match: {path: /r}, upstream: u, authentication: [keys, ops]}\n"
+    )
+    (folder / "who" / "keys.jsonl").write_text("\nnothing\n")
+    (folder / "who" / "users").write_text("nothing\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        assemble(load(Path("gw/gateway.yaml"), {}))
+    places = [f"{trouble.at.file}:{trouble.at.line}" for trouble in caught.value.troubles]
+    assert places == ["gw/who/keys.jsonl:2", "gw/who/users:1"]

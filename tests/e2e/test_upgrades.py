@@ -4,18 +4,25 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
+import json
+import secrets
 import socket
 import socketserver
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import bcrypt
 import jwt as pyjwt
 import pytest
 
+from extproc.config.keys_file import made
+from tests.e2e.test_reload import reload
 from tests.support.processes import ROOT, Gateway, gateway
 from tests.support.waiting import until
 
@@ -27,9 +34,12 @@ REST = """
 upstreams: {{origin: {{endpoints: ['http://127.0.0.1:{port}']}}}}
 authentication:
   shop: {{jwt: {{issuer: "https://id.example", audiences: [shop], secret: "{secret}"}}}}
+  keys: {{api_key: {{file: keys.jsonl}}}}
+  ops: {{basic: {{file: users}}}}
 routes:
   - {{name: open, match: {{path: /open}}, upstream: origin, authentication: none, upgrade: [websocket]}}
   - {{name: private, match: {{path: /private, methods: any}}, upstream: origin, authentication: [shop], upgrade: [websocket]}}
+  - {{name: listed, match: {{path: /listed}}, upstream: origin, authentication: [keys, ops], upgrade: [websocket]}}
 """
 
 
@@ -60,7 +70,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     text = REST.format(port=server.server_address[1], secret=SECRET)
-    with gateway(text, options=("--server", request.param)) as running:
+    files = {"keys.jsonl": "", "users": ""}
+    with gateway(text, files, options=("--server", request.param)) as running:
         yield running
     server.shutdown()
     server.server_close()
@@ -154,3 +165,50 @@ def test_J34_it_ends_when_the_token_is_revoked(place: Gateway) -> None:
         subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         until(lambda: not echoes(gone, b"still here?"), "it is ended", 5)
         assert echoes(kept, b"hello")
+
+
+def test_J34_it_ends_when_its_key_does(place: Gateway) -> None:
+    """J34: at the moment that the keys file says; and a key or user that is taken out has ended."""
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
+    kept, gone = _key("kept"), _key("gone")
+    short = _key("short", expires=ends.isoformat(timespec="seconds"))
+    users = {user: bcrypt.hashpw(user.encode(), bcrypt.gensalt(4)).decode() for user in ("a", "b")}
+    _listed(place, [kept, gone, short], users)
+    with ExitStack() as stack:
+        held = {
+            name: stack.enter_context(opened(place, "/listed", header))
+            for name, header in (
+                *((entry["id"], ("x-api-key", key)) for key, entry in (kept, gone, short)),
+                *((user, ("authorization", _basic(user))) for user in users),
+            )
+        }
+        assert all(echoes(one, b"hello") for one in held.values())
+        _listed(place, [kept, short], {"a": users["a"]})
+        for name in ("gone", "b", "short"):
+            until(lambda one=held[name]: not echoes(one, b"?"), f"{name} is ended", 12)  # type: ignore[misc]
+        assert time.time() >= ends.timestamp() - 1
+        assert echoes(held["kept"], b"hello")
+        assert echoes(held["a"], b"hello")
+
+
+def _key(identifier: str, **fields: str) -> tuple[str, dict[str, Any]]:
+    """Return a key, and its entry for the keys file."""
+    return made(identifier, secrets.token_urlsafe(32), secrets.token_hex(16), fields)
+
+
+def _basic(user: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode()
+
+
+def _listed(place: Gateway, keys: list[tuple[str, dict[str, Any]]], users: dict[str, str]) -> None:
+    """Have these keys and users in force."""
+    before = place.status()["version"]
+    lines = "".join(json.dumps(entry) + "\n" for _, entry in keys)
+    (place.folder / "keys.jsonl").write_text(lines)
+    (place.folder / "users").write_text("".join(f"{u}:{kept}\n" for u, kept in users.items()))
+
+    def in_force() -> bool:
+        version: str = place.status()["version"]
+        return version != before and reload(place)["version"] == version
+
+    until(in_force, "keys and users are in force")
