@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def spelt(name: str) -> str:
     return _NEITHER.sub("-", name.lower())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Route:
     """One route of one version of the gateway file.
 
@@ -133,6 +134,17 @@ class Route:
         return self.pattern.params(path)
 
 
+class Running:
+    """Tells whether there are exchanges on routes that are out of force: nobody else has those."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = [weakref.ref(route) for route in routes]
+
+    def __bool__(self) -> bool:
+        """Say whether one runs."""
+        return any(route() is not None for route in self._routes)
+
+
 class Routes:
     """Every route of every version that is in force, by key."""
 
@@ -147,9 +159,11 @@ class Routes:
         """Put a version's routes in force beside those there are."""
         self._routes = self._routes | {route.key: route for route in routes}
 
-    def drop(self, version: str) -> None:
+    def drop(self, version: str) -> Running:
         """Take a version out of force; exchanges that run keep their route."""
+        gone = [route for route in self._routes.values() if route.version == version]
         self._routes = {k: r for k, r in self._routes.items() if r.version != version}
+        return Running(gone)
 
     def __len__(self) -> int:
         """Return how many routes are in force."""

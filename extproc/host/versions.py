@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from extproc.core.routes import Routes
 
 
+_LOOK_EVERY = 0.5  # seconds between two looks at whether the exchanges of a version have ended
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The adapters that plugins work with."""
@@ -159,8 +162,10 @@ class Versions:
 
     async def _drop(self, version: str, after: float) -> None:
         await asyncio.sleep(after)
+        running = self._routes.drop(version)
+        while running:  # noqa: ASYNC110 - a long download, say, of which plugins see the pieces
+            await asyncio.sleep(_LOOK_EVERY)
         self._dropping.pop(version, None)
-        self._routes.drop(version)
         await self._stop(self._in_force.pop(version))
         # What it was made of holds itself in cycles, out of the collector's sight until now.
         gc.unfreeze()

@@ -14,8 +14,12 @@ import pytest
 from extproc.adapters.metrics import use_folder
 from extproc.adapters.wire_authz import decode
 from extproc.config.load import load
+from extproc.core.exchange import Exchange
+from extproc.core.messages import Continue, RequestHeaders
 from extproc.core.routes import Route
+from extproc.core.values import Request
 from extproc.host.worker import Worker, WorkerOptions
+from extproc.testing import Counts
 from tests.local.services import check_request
 from tests.support.waiting import until_async
 
@@ -46,6 +50,9 @@ class Starts(Plugin):
         self.itself = self  # a cycle, as plugins make them
         Path("BEGUN").touch()
         await asyncio.sleep(self.waits)
+
+    def on_stop(self):
+        Path("BEGUN").with_name("stopped").touch()
 """
 
 
@@ -109,6 +116,44 @@ async def test_a_version_that_is_dropped_while_it_starts(given: Given) -> None:
     assert await loading == {"ok": False, "error": "it was given up"}
     assert given.decides() == "old"
     assert len(given.worker._versions.names) == 1
+
+
+async def test_plugins_are_stopped_when_the_last_exchange_has_ended(given: Given) -> None:
+    """A long download, say, whose pieces they see: what they need is there to its end."""
+    version = await given.worker.load(given.file("old"))
+    find = given.worker._routes.find
+    exchange = Exchange(find, lambda: 0.0, Counts())
+    headers = RequestHeaders(Request(target="/x"), f"old@{version}", end=True)
+    assert isinstance(await exchange.receive(headers), Continue)
+    await given.worker.load(given.file("new"))
+    await given.worker._answer("drop", {"version": version, "after": 0.0})
+    await until_async(lambda: find(f"old@{version}") is None)
+    stopped = given.folder / "stopped"
+    for _ in range(3):
+        await asyncio.to_thread(gc.collect)
+        assert not stopped.exists()
+    assert version in given.worker._versions.names
+    await exchange.finish()
+    del exchange
+    await until_async(stopped.exists)
+    await until_async(lambda: version not in given.worker._versions.names)
+
+
+async def test_a_version_that_is_taken_back_while_its_exchanges_end(given: Given) -> None:
+    """Is in force as before: its plugins run, and aren't stopped when those exchanges end."""
+    version = await given.worker.load(given.file("old"))
+    find = given.worker._routes.find
+    running = find(f"old@{version}")
+    await given.worker.load(given.file("new"))
+    await given.worker._answer("drop", {"version": version, "after": 0.0})
+    await until_async(lambda: find(f"old@{version}") is None)
+    await given.worker.load(given.file("old"))
+    assert find(f"old@{version}") is not None
+    del running
+    await asyncio.sleep(0)
+    assert not given.worker._versions._dropping
+    assert not (given.folder / "stopped").exists()
+    assert given.worker._versions.names[-1] == version
 
 
 async def test_a_plugin_that_does_not_start_is_named(given: Given) -> None:
