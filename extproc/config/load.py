@@ -74,7 +74,21 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {k: v for k, v in policies.items() if k != "description"}],
         "description": policies["description"],
     }
+    _let_fill(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def _let_fill(schema: Any) -> None:
+    """Let every text that has a pattern be filled in, as in `${env:NAME}`; names of keys aren't."""
+    if isinstance(schema, list):
+        for part in schema:
+            _let_fill(part)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            schema["pattern"] = rf"(?:{schema['pattern']})|\$\{{(?:env|file):"
+        for name, part in schema.items():
+            if name != "propertyNames":
+                _let_fill(part)
 
 
 class _Merge:

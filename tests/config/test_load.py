@@ -366,6 +366,20 @@ def test_the_schema_accepts_the_shop_and_refuses_a_misspelling() -> None:
     assert not validator.is_valid(shop | {"rotues": []})
 
 
+def test_the_schema_lets_values_be_filled_in() -> None:
+    """What the gateway file takes an editor mustn't mark, and it still marks what is wrong."""
+    validator = Draft202012Validator(json_schema())
+    shop = json.loads(json.dumps(yaml.safe_load(SHOP.read_text())))
+    for timeout, store, valid in (
+        ("${env:TIMEOUT:-2s}", "redis://${env:REDIS}/0", True),
+        ("2s", "${file:store}", True),
+        ("soon", "memory", False),
+        ("2s", "$env:STORE", False),
+    ):
+        shop["upstreams"]["users"]["timeout"], shop["store"] = timeout, store
+        assert validator.is_valid(shop) is valid, (timeout, store)
+
+
 @given(st.floats(0.001, 9e8), st.sampled_from(["ms", "s", "m", "h", "d"]))
 def test_durations(number: float, unit: str) -> None:
     """A number and a unit; three decimals are kept."""
