@@ -28,6 +28,11 @@ _KINDS = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+}
 _OF_A_KEY = "[key]"  # how a location ends if the name itself is wrong
 
 
@@ -109,7 +114,7 @@ def translated(
         key = _real_key(detail["loc"], data)
         told = key in incomplete or (detail["type"] == "missing" and key[:-1] in incomplete)
         if key not in troubles and not told:
-            troubles[key] = _trouble(detail, key, model, positions)
+            troubles[key] = _trouble(detail, key, model, positions, data)
     return list(troubles.values())
 
 
@@ -129,7 +134,7 @@ def _real_key(location: Iterable[str | int], data: Any) -> Key:
 
 
 def _trouble(
-    detail: ErrorDetails, key: Key, model: type[BaseModel], positions: Positions
+    detail: ErrorDetails, key: Key, model: type[BaseModel], positions: Positions, data: Any
 ) -> Trouble:
     kind = detail["type"]
     if kind == "extra_forbidden":
@@ -143,8 +148,21 @@ def _trouble(
     if kind == "value_error":
         problem, _, expected = str(detail["ctx"]["error"]).partition(", expected ")
         return Trouble(at, name, problem, f"expected {expected}" if expected else "")
+    if kind in _BOUNDS:
+        value, expected = _bounded(detail, key, data)
+        return Trouble(at, name, f"is {shown(value)}", f"expected {expected}")
     problem = f"is {shown(detail['input'])}"
     return Trouble(at, name, problem, f"expected {_expected(detail)}")
+
+
+def _bounded(detail: ErrorDetails, key: Key, data: Any) -> tuple[Any, str]:
+    """Return a value as it is written, and its bound; that of a duration is in seconds."""
+    value = data
+    for part in key:
+        value = value[part]
+    words, name = _BOUNDS[detail["type"]]
+    unit = "s" if isinstance(value, str) else ""
+    return value, f"{words} {detail['ctx'][name]:g}{unit}"
 
 
 def _expected(detail: ErrorDetails) -> str:
@@ -154,8 +172,6 @@ def _expected(detail: ErrorDetails) -> str:
     simple = {
         "literal_error": "{expected}",
         "string_unicode": "text in UTF-8",
-        "greater_than_equal": "at least {ge}",
-        "less_than_equal": "at most {le}",
         "string_pattern_mismatch": "text that matches {pattern}",
         "too_short": "at least one",
         "string_too_short": "at least {min_length} characters",

@@ -166,6 +166,8 @@ CHANGES = {
         "gateway.yaml:45:27: identity.headers.x-request-id: can't carry identity, "
         "expected another header"
     ),
+    ("trusted_proxies: 1", "trusted_proxies: 17"): "trusted_proxies: is '17', expected at most 16",
+    ("leeway: 0s", "refresh: 0s"): "jwt.refresh: is '0s', expected more than 0s",
     ("method: POST", "method: [POST]"): "calls.order.method: is a list, expected text",
     (
         "{set: {x-a: b}",
@@ -408,3 +410,16 @@ def test_files_of_keys_and_users_are_named_as_others(
         assemble(load(Path("gw/gateway.yaml"), {}))
     places = [f"{trouble.at.file}:{trouble.at.line}" for trouble in caught.value.troubles]
     assert places == ["gw/who/keys.jsonl:2", "gw/who/users:1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [("1s", "is '1s', expected at least 2s"), ("2h", "is '2h', expected at most 3600s")],
+)
+def test_a_bound_of_a_duration(written: str, told: str, tmp_path: Path) -> None:
+    """In seconds, and the value as it is written."""
+    (tmp_path / "key.pem").write_text("")
+    file = tmp_path / "gateway.yaml"
+    identity = {"assertion": {"key": "key.pem", "ttl": written}}
+    file.write_text(json.dumps(SMALL | {"identity": identity}))
+    assert f"identity.assertion.ttl: {told}" in str(_error(file))
