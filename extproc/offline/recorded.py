@@ -60,8 +60,10 @@ def explained(assembly: Assembly, record: Mapping[str, Any]) -> Plain:
         NotRecorded: the record holds no inputs, or its route isn't in the gateway file.
     """
     route = str(record.get("route") or "")
+    if not route:
+        raise NotRecorded("no route took it: Envoy answered by itself, and the record says how")
     if route not in assembly.steps:
-        raise NotRecorded(f"the gateway file has no route {route or '(none)'}")
+        raise NotRecorded(f"the gateway file has no route {route}")
     inputs = record.get("inputs")
     if not isinstance(inputs, dict):
         raise NotRecorded("the record holds no inputs: no policy and no consumer was asked")

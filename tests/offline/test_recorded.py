@@ -68,7 +68,11 @@ def test_what_was_not_recorded_is_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"route": "gone"}, "no route gone"), ({"inputs": None}, "no inputs")],
+    [
+        ({"route": "gone"}, "no route gone"),
+        ({"route": None}, "no route took it"),
+        ({"inputs": None}, "no inputs"),
+    ],
 )
 def test_what_cannot_be_explained(tmp_path: Path, changes: dict[str, object], why: str) -> None:
     """Is said, with the reason."""
