@@ -135,14 +135,15 @@ class Route:
 
 
 class Running:
-    """Tells whether there are exchanges on routes that are out of force: nobody else has those."""
+    """Tells on which routes that are out of force exchanges go on: nobody else has those routes."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes = [weakref.ref(route) for route in routes]
+        self._routes = {route.name: weakref.ref(route) for route in routes}
 
-    def __bool__(self) -> bool:
-        """Say whether one runs."""
-        return any(route() is not None for route in self._routes)
+    @property
+    def names(self) -> set[str]:
+        """Return the routes, by name."""
+        return {name for name, route in self._routes.items() if route() is not None}
 
 
 class Routes:

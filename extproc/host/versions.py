@@ -16,7 +16,7 @@ from extproc.core.errors import ExtprocError, PluginFault, where
 from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from extproc.caching.marks import Mark
     from extproc.config.build import Assembly, Step
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         SharedMark,
         Store,
     )
-    from extproc.core.routes import Routes
+    from extproc.core.routes import Routes, Running
 
 
 _LOOK_EVERY = 0.5  # seconds between two looks at whether the exchanges of a version have ended
@@ -74,6 +74,7 @@ class Versions:
         self._threaded = threaded
         self._in_force: dict[str, _InForce] = {}
         self._dropping: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[dict[str, tuple[Step, ...]]] = []  # what exchanges still need, by route
 
     def share(self, store: Store, replicas: Replicas) -> None:
         """Use storage that replicas share; before the first version."""
@@ -162,38 +163,65 @@ class Versions:
 
     async def _drop(self, version: str, after: float) -> None:
         await asyncio.sleep(after)
-        running = self._routes.drop(version)
-        while running:  # noqa: ASYNC110 - a long download, say, of which plugins see the pieces
-            await asyncio.sleep(_LOOK_EVERY)
         self._dropping.pop(version, None)
-        await self._stop(self._in_force.pop(version))
-        # What it was made of holds itself in cycles, out of the collector's sight until now.
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
+        running, entry = self._routes.drop(version), self._in_force.pop(version)
+        left, background = dict(entry.assembly.steps), entry.background
+        del entry  # of a large gateway little is needed by what still runs
+        self._leaving.append(left)
+        await self._leave(left, running)
+        for task in background:
+            task.cancel()
+
+    async def _leave(self, left: dict[str, tuple[Step, ...]], running: Running) -> None:
+        """Stop plugins, those of a route where an exchange goes on (a long download) behind it.
+
+        Args:
+            left: the plugins by route; empty at the end.
+            running: says where exchanges go on.
+        """
+        while left:
+            busy = running.names
+            over = [name for name in left if name not in busy]
+            for name in over:
+                await self._stop_plugins(left.pop(name))
+            if over:
+                # What it was made of holds itself in cycles, out of the collector's sight till now.
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+            if left:
+                await asyncio.sleep(_LOOK_EVERY)
+        self._leaving.remove(left)
 
     async def stop(self) -> None:
         """Stop every version."""
         for version in self.names:
             self._routes.drop(version)
             await self._stop(self._in_force.pop(version))
+        for left in self._leaving:
+            while left:
+                await self._stop_plugins(left.popitem()[1])
 
     async def _stop(self, entry: _InForce) -> None:
-        for plugin in entry.assembly.plugins():
-            try:
-                await _waited(plugin.on_stop())
-            except Exception as error:  # noqa: BLE001 - the others must be stopped too
-                self._outside.log.error("plugin failed to stop", error=str(error))
+        for steps in entry.assembly.steps.values():
+            await self._stop_plugins(steps)
         for task in entry.background:
             task.cancel()
 
+    async def _stop_plugins(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            try:
+                await _waited(step.plugin.on_stop())
+            except Exception as error:  # noqa: BLE001 - the others must be stopped too
+                self._outside.log.error("plugin failed to stop", error=str(error))
+
     def _services(self, entry: _InForce) -> Services:
-        outside = self._outside
+        outside, background = self._outside, entry.background
 
         def spawn(work: Awaitable[None]) -> None:
             task = asyncio.ensure_future(_run(work, outside.log))
-            entry.background.add(task)
-            task.add_done_callback(entry.background.discard)
+            background.add(task)
+            task.add_done_callback(background.discard)
 
         services = Services(
             call=outside.caller.call,

@@ -52,7 +52,8 @@ class Starts(Plugin):
         await asyncio.sleep(self.waits)
 
     def on_stop(self):
-        Path("BEGUN").with_name("stopped").touch()
+        with Path("BEGUN").with_name("stopped").open("a") as file:
+            file.write("x")
 """
 
 
@@ -119,28 +120,36 @@ async def test_a_version_that_is_dropped_while_it_starts(given: Given) -> None:
 
 
 async def test_plugins_are_stopped_when_the_last_exchange_has_ended(given: Given) -> None:
-    """A long download, say, whose pieces they see: what they need is there to its end."""
-    version = await given.worker.load(given.file("old"))
+    """A long download, say, whose pieces they see; those of other routes are stopped before."""
+    file = given.file("old")
+    other = (
+        "  - {name: other, match: {path: /o}, upstream: u, plugins: [{use: 'other.py:Other'}]}\n"
+    )
+    file.write_text(file.read_text() + other)
+    plugin = PLUGINS.replace("Starts", "Other").replace("BEGUN", str(given.folder / "x" / "begun"))
+    (given.folder / "x").mkdir()
+    (given.folder / "other.py").write_text(plugin.replace("waits: float", "waits: float = 0"))
+    version = await given.worker.load(file)
     find = given.worker._routes.find
     exchange = Exchange(find, lambda: 0.0, Counts())
     headers = RequestHeaders(Request(target="/x"), f"old@{version}", end=True)
     assert isinstance(await exchange.receive(headers), Continue)
     await given.worker.load(given.file("new"))
     await given.worker._answer("drop", {"version": version, "after": 0.0})
-    await until_async(lambda: find(f"old@{version}") is None)
+    await until_async((given.folder / "x" / "stopped").exists)
+    assert find(f"old@{version}") is None
     stopped = given.folder / "stopped"
     for _ in range(3):
         await asyncio.to_thread(gc.collect)
         assert not stopped.exists()
-    assert version in given.worker._versions.names
     await exchange.finish()
     del exchange
     await until_async(stopped.exists)
-    await until_async(lambda: version not in given.worker._versions.names)
+    assert not given.worker._versions._leaving
 
 
 async def test_a_version_that_is_taken_back_while_its_exchanges_end(given: Given) -> None:
-    """Is in force as before: its plugins run, and aren't stopped when those exchanges end."""
+    """It is started anew; what was started before is stopped when those have ended."""
     version = await given.worker.load(given.file("old"))
     find = given.worker._routes.find
     running = find(f"old@{version}")
@@ -148,12 +157,26 @@ async def test_a_version_that_is_taken_back_while_its_exchanges_end(given: Given
     await given.worker._answer("drop", {"version": version, "after": 0.0})
     await until_async(lambda: find(f"old@{version}") is None)
     await given.worker.load(given.file("old"))
-    assert find(f"old@{version}") is not None
+    stopped = given.folder / "stopped"
+    assert not stopped.exists()
+    assert running is not find(f"old@{version}") is not None
     del running
-    await asyncio.sleep(0)
-    assert not given.worker._versions._dropping
-    assert not (given.folder / "stopped").exists()
+    await until_async(stopped.exists)
+    assert find(f"old@{version}") is not None
     assert given.worker._versions.names[-1] == version
+
+
+async def test_a_worker_that_stops_stops_what_exchanges_held(given: Given) -> None:
+    """Also the plugins of a version that went out of force before."""
+    version = await given.worker.load(given.file("old"))
+    running = given.worker._routes.find(f"old@{version}")
+    await given.worker.load(given.file("new"))
+    await given.worker._answer("drop", {"version": version, "after": 0.0})
+    await until_async(lambda: bool(given.worker._versions._leaving))
+    assert running is not None
+    assert not (given.folder / "stopped").exists()
+    await given.worker._versions.stop()
+    assert (given.folder / "stopped").read_text() == "xx"
 
 
 async def test_a_plugin_that_does_not_start_is_named(given: Given) -> None:
