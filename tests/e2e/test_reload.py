@@ -222,8 +222,8 @@ def replaced(running: Gateway) -> None:
     before = set(running.workers())
     for worker in before:
         os.kill(worker, signal.SIGKILL)
-    until(lambda: len(set(running.workers()) - before) == len(before), "they are replaced", 20)
-    until(lambda: all(running.ask("/x").status == 200 for _ in range(20)), "all answer", 20)
+    until(lambda: len(set(running.workers()) - before) == len(before), "they are replaced", 40)
+    until(lambda: all(running.ask("/x").status == 200 for _ in range(20)), "all answer", 40)
 
 
 def test_a_swapped_link_withdraws_a_permission(echo: int) -> None:
