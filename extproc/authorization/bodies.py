@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from extproc.core import strict_json
 from extproc.core.strict_json import NotStrict
-from extproc.expressions.reads import with_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,10 +14,6 @@ if TYPE_CHECKING:
     from extproc.expressions.conditions import Condition
 
 _BODY = "request.body"
-_DECLARED = re.compile(r"(?<![\w.])(?:request|principal|response)\.\w+")
-_MEMBER = re.compile(r"\.([A-Za-z_]\w*)\b(?!\s*\()")  # no method
-_TEXT = re.compile(r'\["(\d+)"\]|"(\d+)"\s+in\b')
-_COMPUTED = re.compile(r'\[(?!"|\d+\])')  # neither a name nor a place in a list
 _EXACT = 1 << 53  # beyond it not every integer is a float of 64 bits (RFC 8259 section 6)
 _HOLDING = frozenset({dict, list})
 
@@ -39,7 +33,7 @@ class WrongBody(ValueError):
 
 
 class Read:
-    """Which members of a body conditions read, as far as that stands in their source.
+    """Which members of a body conditions read, as far as that stands in them.
 
     What stands behind a dot, or as text in brackets or before `in`, may name one. Where a name is
     computed, it may be any.
@@ -50,21 +44,15 @@ class Read:
         self._any = False
         for condition in conditions:
             if _BODY in condition.expression.names:
-                self._take(condition.expression.source)
+                reads = condition.expression.reads
+                self._names |= reads.members
+                self._any |= reads.computes
         self._folded = {name.casefold() for name in self._names}
 
     @property
     def anything(self) -> bool:
         """Say whether they read any; else nothing is to be checked."""
         return self._any or bool(self._names)
-
-    def _take(self, source: str) -> None:
-        bare, literals = with_numbers(source)
-        bare = _DECLARED.sub("", bare)
-        places = [int(found[1] or found[2]) for found in _TEXT.finditer(bare)]
-        self._names.update(_MEMBER.findall(bare))
-        self._names.update(literals[place].strip("\"'") for place in places)
-        self._any |= _COMPUTED.search(bare) is not None
 
     def check(self, value: Any) -> None:
         """Refuse what other readers of the body may take for another value of such a member.

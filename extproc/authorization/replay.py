@@ -16,7 +16,6 @@ from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import Context
 from extproc.expressions.inputs import MAPS
-from extproc.expressions.reads import keys_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +100,7 @@ def missing(expressions: Iterable[Expression], inputs: Mapping[str, Any]) -> str
                 if name not in inputs:
                     return name
                 continue
-            keys = keys_read(expression.source, name)
+            keys = expression.reads.keys(name)
             if keys is None:
                 return name
             for key in keys:

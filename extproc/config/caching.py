@@ -28,7 +28,6 @@ from extproc.config.schema.aggregates import AggregateCall
 from extproc.core.further import UNSEEN
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression
-from extproc.expressions.reads import keys_read
 from extproc.expressions.templates import Template
 from extproc.transformation.plugins import Identity, ResponseBody
 
@@ -188,7 +187,7 @@ def expressions(value: Any) -> Iterator[Expression]:
 def _of_expression(expression: Expression) -> Iterator[Part]:
     for name in expression.names:
         if name == "principal.claims":
-            claims = keys_read(expression.source, name)
+            claims = expression.reads.keys(name)
             if not claims:  # any, or in a way that can't be read off the source
                 yield name, keys.INPUTS[name]
             else:
@@ -197,7 +196,7 @@ def _of_expression(expression: Expression) -> Iterator[Part]:
         elif name == "request.headers":
             yield from _of_headers(expression)
         elif name in _QUERIES:
-            parameters = keys_read(expression.source, name)
+            parameters = expression.reads.keys(name)
             if not parameters:
                 yield _WHOLE_QUERY, lambda request: request.query
             else:
@@ -211,7 +210,7 @@ def _of_parameter(name: str) -> Part:
 
 
 def _of_headers(expression: Expression) -> Iterator[Part]:
-    names = keys_read(expression.source, "request.headers")
+    names = expression.reads.keys("request.headers")
     if not names:
         yield "request.headers", keys.all_headers
         return

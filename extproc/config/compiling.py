@@ -11,7 +11,6 @@ from extproc.core.near import near
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression, NotAnExpression, condition
 from extproc.expressions.projections import Projection
-from extproc.expressions.reads import keys_demanded
 from extproc.expressions.templates import Template, template
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Compiler:
         pattern = PathPattern.parse(self._gateway.routes[place].match.path)
         there = [segment[1:-1] for segment in pattern.segments if segment.startswith("{")]
         for expression in expressions:
-            for name in keys_demanded(expression.source, _PARAMETERS):
+            for name in expression.reads.demanded(_PARAMETERS):
                 if name not in there:
                     problem = f"reads {_PARAMETERS}.{name}, and {pattern.text} has no {{{name}}}"
                     self._trouble(key, problem, near(name, sorted(there)))

@@ -19,7 +19,7 @@ from extproc.expressions.memory import Memory
 from extproc.expressions.metered import OverBudget, paid
 from extproc.expressions.mistakes import explained, said
 from extproc.expressions.names import REQUEST_NAMES, declared, environment
-from extproc.expressions.reads import keys_read, names_read, patterns_of
+from extproc.expressions.reads import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -117,6 +117,7 @@ class Expression:
         source: str,
         compiled: Any,
         names: tuple[str, ...],
+        reads: Reads,
         parts: tuple[str, ...] = (),
         environment: Any = None,
         *,
@@ -125,16 +126,17 @@ class Expression:
         self.source = source
         self._metered = metered
         self.names = names
+        self.reads = reads
         self._given = names  # what CEL is given, and of maps which keys; see `together`
         maps = [name for name in (*_MAPS, *parts) if name in names]
-        self._keys: Keys = {name: keys_read(source, name) for name in maps}
+        self._keys: Keys = {name: reads.keys(name) for name in maps}
         self._compiled = compiled
         self._environment = environment  # None: nothing that CEL makes of values may be kept
         self._direct = _direct(source, parts)
         self._memory: Memory[Any] = Memory(names)
         self._query_names: tuple[str, ...] | None = ()
         if "request.query" in names:
-            self._query_names = keys_read(source, "request.query", values=True)
+            self._query_names = reads.keys("request.query", values=True)
         self.type: str = compiled.return_type().name()
 
     @property
@@ -384,27 +386,29 @@ def compile_expression(
         compiled, builds, metered = bounded(place, plain, paying=paying)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
-    _patterns_compile(source)
-    _headers_are_lower_case(source)
+    reads = Reads(plain)
+    _patterns_compile(reads)
+    _headers_are_lower_case(reads)
     # What it makes is kept with what it is given, and lists that it builds may be large.
     keeping = None if builds else place
-    return Expression(source, compiled, names_read(source, names), parts, keeping, metered=metered)
+    read = reads.names(names)
+    return Expression(source, compiled, read, reads, parts, keeping, metered=metered)
 
 
-def _patterns_compile(source: str) -> None:
+def _patterns_compile(reads: Reads) -> None:
     """Refuse a written pattern of `matches` that isn't one: each evaluation would fail."""
     place = environment(response=False, parts=(), body=False)
-    for pattern in patterns_of(source):
-        tried = place.compile(f'"".matches({pattern})').eval(data={})
+    for pattern in reads.patterns:
+        tried = place.compile('"".matches(request.id)').eval(data={"request.id": pattern})
         if tried.type().name() == "ERROR":
-            problem = f"matches by {pattern[:60]}, which is no regular expression"
+            problem = f'matches by "{pattern[:60]}", which is no regular expression'
             raise NotAnExpression(problem, "expected one of RE2")
 
 
-def _headers_are_lower_case(source: str) -> None:
+def _headers_are_lower_case(reads: Reads) -> None:
     """Refuse a header that is never there: a rule about it would never, or always, deny."""
     for name in ("request.headers", "response.headers"):
-        for key in keys_read(source, name) or ():
+        for key in reads.keys(name) or ():
             if key != key.lower():
                 problem = f"reads the header {key}, and their names are in lower case here"
                 raise NotAnExpression(problem, f"did you mean {key.lower()}?")

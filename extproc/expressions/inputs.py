@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.expressions.conditions import reading
 from extproc.expressions.memory import Memory
-from extproc.expressions.reads import keys_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,7 +58,7 @@ class Inputs:
             names += expression.names
             for name in expression.names:
                 if name in MAPS:
-                    named = keys_read(expression.source, name) or ()
+                    named = expression.reads.keys(name) or ()
                     hidden = secret.get(name, frozenset())
                     kept = [key for key in named if hidden.isdisjoint({key, key.lower()})]
                     keys.setdefault(name, set()).update(kept)

@@ -1,91 +1,138 @@
-"""What an expression reads, told from its source: names, and the keys of a map it writes out."""
+"""What an expression reads, told from its tree: names, and the keys of maps that it writes out.
+
+The tree is what the runtime evaluates: no comment, no literal and no name of a loop's is taken
+there for what it isn't.
+"""
 
 from __future__ import annotations
 
-import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-# A literal, or a comment: what stands in one is no name. Dots may have blanks around them.
-_LITERALS = re.compile(
-    r"""(r?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))|//[^\n]*""", re.DOTALL
-)
-_DOTS = re.compile(r"\s*\.\s*")
-# `map.key`, `map["key"]`, and `"key" in map`; each text in quotes stands there as its number.
-_ACCESS = r"""(?<![\w.]){name}(?:\.([A-Za-z_]\w*)(?!\w|\s*\()|\["(\d+)"\])"""
-_MEMBER = r"""()"(\d+)"\s+in\s+{name}(?![\w.\[])"""
-_ASKED = r"""\bhas\s*\(\s*{name}\.(\w+)\s*\)"""
-# `map.all(k, …)` goes through the names of all keys, and through no value.
-_MACRO = r"""(?<![\w.]){name}\.(?:all|exists|exists_one|filter|map)\s*\("""
-# `text.matches("pattern")` and `matches(text, "pattern")`, the pattern as its number.
-_PATTERN = re.compile(r"""\bmatches\s*\((?:[^()"]*,)?\s*"(\d+)"\s*\)""")
+from extproc.expressions.rewriting import Tree, inside, operands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from extproc.expressions.messages.checked_pb2 import Expr
+
+_INDEX, _IN, _MATCHES = "_[_]", "@in", "matches"
+_PLACES = {_INDEX: (0, 1), _IN: (1, 0)}
+"""By function, which operand is the map, and which the key."""
 
 
-def patterns_of(source: str) -> list[str]:
-    """Return the literals that stand as a pattern of `matches`."""
-    bare, texts = with_numbers(source)
-    return [texts[int(number)] for number in _PATTERN.findall(bare)]
+class Use(NamedTuple):
+    """How a name is used at one place.
 
-
-def names_read(source: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return which declared names an expression reads (literals and comments aren't read)."""
-    bare, _ = with_numbers(source)
-    return tuple(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", bare))
-
-
-def with_numbers(source: str) -> tuple[str, list[str]]:
-    """Return CEL's source without comments and blanks around dots, and the literals in it.
-
-    Each literal stands there as its number in quotes, its place in the list.
+    Attributes:
+        key: the only one that is read there; None where it may be any.
+        asked: it is asked for, not read.
+        walked: the names of all keys are gone through.
     """
-    literals: list[str] = []
 
-    def numbered(found: re.Match[str]) -> str:
-        if not found[1]:
-            return " "  # a comment
-        literals.append(found[1])
-        return f'"{len(literals) - 1}"'
-
-    return _DOTS.sub(".", _LITERALS.sub(numbered, source)), literals
+    key: str | None = None
+    asked: bool = False
+    walked: bool = False
 
 
-def keys_read(source: str, name: str, *, values: bool = False) -> tuple[str, ...] | None:
-    """Return which keys of a map an expression reads; None if it may be any.
+class Reads:
+    """What one expression reads.
 
     Args:
-        source: CEL.
-        name: of the map.
-        values: what goes through the names of all keys doesn't count.
+        compiled: `cel.Expression`.
+
+    Attributes:
+        patterns: texts that stand as a pattern of `matches`.
+        members: names that stand behind a dot, or as text in brackets or before `in`, whatever
+            they are members of.
+        computes: there are brackets with neither a text nor a number in them.
     """
-    bare, texts = with_numbers(source)
-    quoted = re.escape(name)
-    found = re.findall(_ACCESS.format(name=quoted), bare)
-    found += re.findall(_MEMBER.format(name=quoted), bare)
-    keys = [field or _content(texts[int(number)]) for field, number in found]
-    mentions = len(re.findall(rf"(?<![\w.]){quoted}(?!\w)", bare))
-    if values:
-        mentions -= len(re.findall(_MACRO.format(name=quoted), bare))
-    if len(found) != mentions or None in keys:
-        return None
-    return tuple(dict.fromkeys(filter(None, keys)))
+
+    def __init__(self, compiled: Any) -> None:
+        self._uses: dict[str, list[Use]] = {}
+        self.patterns: list[str] = []
+        self.members: set[str] = set()
+        self.computes = False
+        tree = Tree(compiled)
+        self._visit(tree.nodes[0], Use(), frozenset())
+        for node in tree.nodes:
+            self._note(node)
+
+    def names(self, declared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of the declared names are read."""
+        return tuple(name for name in declared if name in self._uses)
+
+    def keys(self, name: str, *, values: bool = False) -> tuple[str, ...] | None:
+        """Return which keys of a map are read; None if it may be any.
+
+        Args:
+            name: of the map.
+            values: what goes through the names of all keys doesn't count.
+        """
+        uses = [use for use in self._uses.get(name, ()) if not (values and use.walked)]
+        keys = [use.key for use in uses if use.key is not None]
+        return tuple(dict.fromkeys(keys)) if len(keys) == len(uses) else None
+
+    def demanded(self, name: str) -> tuple[str, ...]:
+        """Return the keys of a map that are written out, but for those that are asked for."""
+        uses = self._uses.get(name, ())
+        asked = {use.key for use in uses if use.asked}
+        keys = [use.key for use in uses if use.key is not None and use.key not in asked]
+        return tuple(dict.fromkeys(keys))
+
+    def _visit(self, node: Expr, use: Use, own: frozenset[str]) -> None:
+        """Take note of the names in a node.
+
+        Args:
+            node: where to look.
+            use: what is done with its value.
+            own: names that stand for something of a loop's.
+        """
+        loop = node.comprehension_expr  # an empty one where the node is something else
+        if node.HasField("ident_expr"):
+            name = node.ident_expr.name
+            if name not in own:  # one with a dot before it never is
+                self._uses.setdefault(name.removeprefix("."), []).append(use)
+        elif node.HasField("comprehension_expr"):
+            self._visit(loop.iter_range, Use(walked=True), own)
+            self._visit(loop.accu_init, Use(), own)
+            self._visit(loop.result, Use(), own | {loop.accu_var})
+            for part in (loop.loop_condition, loop.loop_step):
+                self._visit(part, Use(), own | {loop.accu_var, loop.iter_var})
+        else:
+            for one, how in _used(node):
+                self._visit(one, how, own)
+
+    def _note(self, node: Expr) -> None:
+        if node.HasField("select_expr"):
+            self.members.add(node.select_expr.field)
+        function, of = node.call_expr.function, operands(node)
+        if function in _PLACES:
+            key = of[_PLACES[function][1]]
+            text = _text(key)
+            if text is not None:
+                self.members.add(text)
+            elif function == _INDEX and not key.HasField("const_expr"):
+                self.computes = True
+        elif function == _MATCHES and (pattern := _text(of[1])) is not None:
+            self.patterns.append(pattern)
 
 
-def keys_demanded(source: str, name: str) -> tuple[str, ...]:
-    """Return the keys of a map that an expression writes out, but for those it asks for first.
+def _used(node: Expr) -> Iterator[tuple[Expr, Use]]:
+    """Yield what stands in a node, each with what the node does with it."""
+    if node.HasField("select_expr"):
+        select = node.select_expr
+        yield select.operand, Use(select.field, asked=select.test_only)
+        return
+    function = node.call_expr.function
+    for place, one in enumerate(inside(node)):
+        if function in _PLACES and place == _PLACES[function][0]:
+            key = _text(inside(node)[_PLACES[function][1]])
+            yield one, Use(key, asked=function == _IN)
+        else:
+            yield one, Use()
 
-    Args:
-        source: CEL.
-        name: of the map.
-    """
-    bare, texts = with_numbers(source)
-    quoted = re.escape(name)
-    asked = set(re.findall(_ASKED.format(name=quoted), bare))
-    asked |= {_content(texts[int(n)]) for _, n in re.findall(_MEMBER.format(name=quoted), bare)}
-    found = re.findall(_ACCESS.format(name=quoted), bare)
-    keys = [field or _content(texts[int(number)]) for field, number in found]
-    return tuple(dict.fromkeys(key for key in keys if key and key not in asked))
 
-
-def _content(literal: str) -> str | None:
-    """Return what a plain literal holds; None for one with escapes or in another form."""
-    content = literal[1:-1]
-    plain = literal[0] in "\"'" and not content.startswith(("'", '"')) and "\\" not in content
-    return content if plain else None
+def _text(node: Expr) -> str | None:
+    """Return the text that is written out as a node; None where it is something else."""
+    constant = node.const_expr
+    return constant.string_value if constant.HasField("string_value") else None

@@ -159,11 +159,12 @@ def is_written(node: Expr) -> bool:
 def _nodes(node: Expr) -> Iterator[Expr]:
     """Yield a node and all that stand in it."""
     yield node
-    for inside in _inside(node):
-        yield from _nodes(inside)
+    for one in inside(node):
+        yield from _nodes(one)
 
 
-def _inside(node: Expr) -> list[Expr]:
+def inside(node: Expr) -> list[Expr]:
+    """Return the nodes that stand in a node."""
     kind = node.WhichOneof("expr_kind")
     if kind == "select_expr":
         return [node.select_expr.operand]

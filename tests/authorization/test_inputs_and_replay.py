@@ -16,7 +16,6 @@ from extproc.core.principal import Principal
 from extproc.core.values import MalformedRequest, Request
 from extproc.expressions.conditions import Context, condition
 from extproc.expressions.inputs import Inputs
-from extproc.expressions.reads import keys_read
 
 
 def request(target: str = "/a?x=1&y=2", **headers: str) -> Request:
@@ -57,13 +56,15 @@ def inputs(
         ("size(principal.claims) == 0", None),
         ("request.method == 'principal.claims.quoted'", ()),
         ("'principal.claims.a' == 'b' && size(principal.claims) == 1", None),
-        ("principal.claims['a\\'b'] == 1", None),
+        ("principal.claims['a\\'b'] == 1", ("a'b",)),
+        ("'a' + 'b' in principal.claims", None),
+        ("principal.subject + '-admin' in principal.claims", None),
         ("// isn't principal.claims.b\nprincipal\n.claims.c == 1", ("c",)),
     ],
 )
 def test_which_keys_of_a_map_are_read(source: str, keys: tuple[str, ...] | None) -> None:
     """Those written out; any, where it can't be told."""
-    found = keys_read(source, "principal.claims")
+    found = condition(source).expression.reads.keys("principal.claims")
     assert found == keys or (found is not None and keys is not None and set(found) == set(keys))
 
 

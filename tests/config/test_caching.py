@@ -67,6 +67,12 @@ ASSERTED = [
         ("upstream: up, identity: none, cache: {shared: true}", USER, "keys", []),
         (
             "upstream: up, cache: {}",
+            """x: '{principal.subject + "-admin" in principal.claims}'""",
+            "keys",
+            ["principal.subject", "principal.claims", *COOKIE],
+        ),
+        (
+            "upstream: up, cache: {}",
             "x: '{principal.claims.a}'",
             "keys",
             ["principal.claims.a", *COOKIE],

@@ -33,6 +33,17 @@ READ = [
     "b.a == 1 // b.c",
     "b.a.exists(x, x == b.c)",
     "b.c in b.a",
+    "b['\\x61'] == 1",
+    "('a') in b && ('c') in (b)",
+    "b[''] == 1 || '' in b",
+    "b.a == 1 && has(.b.c)",
+    "'a' in b ['c']",
+    "b.`a` == 1",
+    "b.`a//c` == 1 || has(b.c) || b.a == 2",
+    """'\\'' == "x" || has(b.c) || b.a == 'z'""",
+    """'''a\\'''' == 'x' || has(b.c) || b.a == 'z'""",
+    "R'\\d' == 'x' || b'\\'' == b'x' || has(b.c) || b.a == 'z'",
+    "[{'a': 1}].exists(b, b.a == 1) && .b.c == 1",
 ]
 ANY = [
     "b",
@@ -45,12 +56,15 @@ ANY = [
     "b.map(k, k).size() == 1",
     "b[b.a] == 1",
     "{'x': b}.x.a == 1",
-    "b['\\x61'] == 1",
     "b[b'a'] == 1",
     "b[0] == 1",
-    "('a') in b && ('c') in (b)",
+    "'a' + 'b' in b",
+    "b.a + 'b' in b",
+    "b['a' + 'b'] == 1",
+    "(true ? b : b).a == 1",
+    "'a' in [b, b][0]",
 ]
-NAMES = st.sampled_from(["a", "b", "c", "d"])
+NAMES = st.sampled_from(["a", "b", "c", "ab", "", "a//c"])
 VALUES = st.recursive(
     st.sampled_from([1, 2, "x", "a", True, None, 1.5]),
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(NAMES, inside, max_size=4),

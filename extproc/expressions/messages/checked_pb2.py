@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*extproc/expressions/messages/checked.proto\x12\x16\x65xtproc.expressions.v1\"9\n\x0b\x43heckedExpr\x12*\n\x04\x65xpr\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xb1\x03\n\x04\x45xpr\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x36\n\nconst_expr\x18\x03 \x01(\x0b\x32 .extproc.expressions.v1.ConstantH\x00\x12\x33\n\nident_expr\x18\x04 \x01(\x0b\x32\x1d.extproc.expressions.v1.IdentH\x00\x12\x35\n\x0bselect_expr\x18\x05 \x01(\x0b\x32\x1e.extproc.expressions.v1.SelectH\x00\x12\x31\n\tcall_expr\x18\x06 \x01(\x0b\x32\x1c.extproc.expressions.v1.CallH\x00\x12\x37\n\tlist_expr\x18\x07 \x01(\x0b\x32\".extproc.expressions.v1.CreateListH\x00\x12;\n\x0bstruct_expr\x18\x08 \x01(\x0b\x32$.extproc.expressions.v1.CreateStructH\x00\x12\x43\n\x12\x63omprehension_expr\x18\t \x01(\x0b\x32%.extproc.expressions.v1.ComprehensionH\x00\x42\x0b\n\texpr_kind\"J\n\x08\x43onstant\x12\x15\n\x0bint64_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x42\x0f\n\rconstant_kind\"\x15\n\x05Ident\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x06Select\x12-\n\x07operand\x18\x01 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\"r\n\x04\x43\x61ll\x12,\n\x06target\x18\x01 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12*\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x1c.extproc.expressions.v1.Expr\"<\n\nCreateList\x12.\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xb0\x01\n\x0c\x43reateStruct\x12;\n\x07\x65ntries\x18\x02 \x03(\x0b\x32*.extproc.expressions.v1.CreateStruct.Entry\x1a\x63\n\x05\x45ntry\x12-\n\x07map_key\x18\x03 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12+\n\x05value\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xab\x02\n\rComprehension\x12\x10\n\x08iter_var\x18\x01 \x01(\t\x12\x30\n\niter_range\x18\x02 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x10\n\x08\x61\x63\x63u_var\x18\x03 \x01(\t\x12/\n\taccu_init\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x34\n\x0eloop_condition\x18\x05 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12/\n\tloop_step\x18\x06 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12,\n\x06result\x18\x07 \x01(\x0b\x32\x1c.extproc.expressions.v1.Exprb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*extproc/expressions/messages/checked.proto\x12\x16\x65xtproc.expressions.v1\"9\n\x0b\x43heckedExpr\x12*\n\x04\x65xpr\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xb1\x03\n\x04\x45xpr\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x36\n\nconst_expr\x18\x03 \x01(\x0b\x32 .extproc.expressions.v1.ConstantH\x00\x12\x33\n\nident_expr\x18\x04 \x01(\x0b\x32\x1d.extproc.expressions.v1.IdentH\x00\x12\x35\n\x0bselect_expr\x18\x05 \x01(\x0b\x32\x1e.extproc.expressions.v1.SelectH\x00\x12\x31\n\tcall_expr\x18\x06 \x01(\x0b\x32\x1c.extproc.expressions.v1.CallH\x00\x12\x37\n\tlist_expr\x18\x07 \x01(\x0b\x32\".extproc.expressions.v1.CreateListH\x00\x12;\n\x0bstruct_expr\x18\x08 \x01(\x0b\x32$.extproc.expressions.v1.CreateStructH\x00\x12\x43\n\x12\x63omprehension_expr\x18\t \x01(\x0b\x32%.extproc.expressions.v1.ComprehensionH\x00\x42\x0b\n\texpr_kind\"J\n\x08\x43onstant\x12\x15\n\x0bint64_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x42\x0f\n\rconstant_kind\"\x15\n\x05Ident\x12\x0c\n\x04name\x18\x01 \x01(\t\"Y\n\x06Select\x12-\n\x07operand\x18\x01 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x11\n\ttest_only\x18\x03 \x01(\x08\"r\n\x04\x43\x61ll\x12,\n\x06target\x18\x01 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12*\n\x04\x61rgs\x18\x03 \x03(\x0b\x32\x1c.extproc.expressions.v1.Expr\"<\n\nCreateList\x12.\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xb0\x01\n\x0c\x43reateStruct\x12;\n\x07\x65ntries\x18\x02 \x03(\x0b\x32*.extproc.expressions.v1.CreateStruct.Entry\x1a\x63\n\x05\x45ntry\x12-\n\x07map_key\x18\x03 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12+\n\x05value\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\"\xab\x02\n\rComprehension\x12\x10\n\x08iter_var\x18\x01 \x01(\t\x12\x30\n\niter_range\x18\x02 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x10\n\x08\x61\x63\x63u_var\x18\x03 \x01(\t\x12/\n\taccu_init\x18\x04 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12\x34\n\x0eloop_condition\x18\x05 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12/\n\tloop_step\x18\x06 \x01(\x0b\x32\x1c.extproc.expressions.v1.Expr\x12,\n\x06result\x18\x07 \x01(\x0b\x32\x1c.extproc.expressions.v1.Exprb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENT']._serialized_start=641
   _globals['_IDENT']._serialized_end=662
   _globals['_SELECT']._serialized_start=664
-  _globals['_SELECT']._serialized_end=719
-  _globals['_CALL']._serialized_start=721
-  _globals['_CALL']._serialized_end=835
-  _globals['_CREATELIST']._serialized_start=837
-  _globals['_CREATELIST']._serialized_end=897
-  _globals['_CREATESTRUCT']._serialized_start=900
-  _globals['_CREATESTRUCT']._serialized_end=1076
-  _globals['_CREATESTRUCT_ENTRY']._serialized_start=977
-  _globals['_CREATESTRUCT_ENTRY']._serialized_end=1076
-  _globals['_COMPREHENSION']._serialized_start=1079
-  _globals['_COMPREHENSION']._serialized_end=1378
+  _globals['_SELECT']._serialized_end=753
+  _globals['_CALL']._serialized_start=755
+  _globals['_CALL']._serialized_end=869
+  _globals['_CREATELIST']._serialized_start=871
+  _globals['_CREATELIST']._serialized_end=931
+  _globals['_CREATESTRUCT']._serialized_start=934
+  _globals['_CREATESTRUCT']._serialized_end=1110
+  _globals['_CREATESTRUCT_ENTRY']._serialized_start=1011
+  _globals['_CREATESTRUCT_ENTRY']._serialized_end=1110
+  _globals['_COMPREHENSION']._serialized_start=1113
+  _globals['_COMPREHENSION']._serialized_end=1412
 # @@protoc_insertion_point(module_scope)

@@ -47,10 +47,14 @@ class Ident(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Select(_message.Message):
-    __slots__ = ("operand",)
+    __slots__ = ("operand", "field", "test_only")
     OPERAND_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    TEST_ONLY_FIELD_NUMBER: _ClassVar[int]
     operand: Expr
-    def __init__(self, operand: _Optional[_Union[Expr, _Mapping]] = ...) -> None: ...
+    field: str
+    test_only: bool
+    def __init__(self, operand: _Optional[_Union[Expr, _Mapping]] = ..., field: _Optional[str] = ..., test_only: _Optional[bool] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("target", "function", "args")
