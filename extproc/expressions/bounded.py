@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from extproc.expressions.messages.checked_pb2 import CreateStruct, Expr
 from extproc.expressions.metered import meter
 from extproc.expressions.rewriting import Tree, is_written
+from extproc.expressions.zones import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,13 +59,14 @@ def bounded(
     """Return an expression of which no list that it builds has more than `most` elements.
 
     Nor has a text more than `MOST_LETTERS`, or a list more than `most` that is gone through for
-    each element of another; and what it looks through is paid for, see `metered`.
+    each element of another; what it looks through is paid for, see `metered`, and a time zone that
+    isn't written out is looked up, see `zones`.
 
     Args:
         environment: `cel.Env` that it was compiled in.
         compiled: `cel.Expression`.
         most: elements; where there would be more, the list is an error.
-        paying: gives the same one with `metered.functions()`.
+        paying: gives the same one with `metered.functions()` and `zones.function()`.
     """
     tree = Tree(compiled)
     builds = False
@@ -77,7 +79,8 @@ def bounded(
             builds = True
         elif node.id in tree.again and _seeks(node):
             _found(tree, node, most)
-    metered = meter(tree)
+    looked_up = look_up(tree)
+    metered = meter(tree) or looked_up
     written = tree.written(paying if metered else lambda: environment)
     return Bounded(written or compiled, builds, metered)
 

@@ -38,21 +38,26 @@ TOO_MUCH = "it looks through too much text"
 _SEEKING = frozenset({"contains", "indexOf", "lastIndexOf"})
 _THROUGH = frozenset(
     {
-        *("charAt", "lowerAscii", "matches", "replace", "reverse", "split", "strings.quote"),
+        *("charAt", "lowerAscii", "matches", "replace", "reverse", "strings.quote"),
         *("substring", "trim", "upperAscii"),
         *_SEEKING,
     }
 )
 _SIZE = "size"
-_OF_ANY = frozenset({"bytes", "join", _SIZE, "string"})
+# A number of half a million digits is read to its end, whatever comes of it.
+_READING = frozenset({"double", "duration", "int", "timestamp", "uint"})
+_OF_ANY = frozenset({"bytes", "join", _SIZE, "string"}) | _READING
 _BOTH = "_+_"
 _IN = "@in"
 _COMPARING = frozenset({"_==_", "_!=_", _IN})
 _FORMAT = "format"
 _MATCHES = "matches"
 _BY, _FOR = f"{_MATCHES} by", " for"
+_SPLIT = "split"
+_GATHERED = "gathered"
 _GOING = "@going"
-_ELEMENT = 32  # letters; what a number in a list costs, for one
+_ELEMENT = 32  # letters; what a number in a list costs, for one, and a piece of a text
+_APPENDED = 8  # for each element of the list, as the runtime copies it; not what they hold
 # Where both are unknown, a place of one is compared with as much of the other as agrees.
 _TOGETHER = 64  # letters that are compared in the time in which one is looked at
 _COMPILED = 1 << 13  # letters of the budget for one of a pattern: it may be a class like `\pL`
@@ -128,6 +133,16 @@ def _sought_in(_one: object, many: Any) -> bool:
     return _pay(_weight(many))
 
 
+def _split(text: str, by: str) -> bool:
+    """Pay for the pieces of a text, each of which is kept until the evaluation's end."""
+    return _pay(len(text) + _ELEMENT * (text.count(by) + 1))
+
+
+def _appended(elements: int) -> bool:
+    """Pay for a copy of a list that is gathered."""
+    return _pay(elements * _APPENDED)
+
+
 def _tried(pattern: str) -> bool:
     """Pay for compiling a pattern."""
     return _pay(len(pattern) * _COMPILED + (_REPEATED if _REPEATS.search(pattern) else 0))
@@ -162,6 +177,8 @@ def functions() -> list[Any]:
     made += [_function(f"{name}{_FOR}", _sought, [text * 2]) for name in _SEEKING]
     made.append(_function(_IN, _sought_in, [[one, many] for one in holding for many in holding]))
     made.append(_function(_BY, _tried, [text]))
+    made.append(_function(_SPLIT, _split, [text * 2]))
+    made.append(_function(_GATHERED, _appended, [[kinds.INT]]))
     going = cel.Overload(_GOING, kinds.BOOL, [], False, _going)  # noqa: FBT003 - it has no names
     return [*made, cel.FunctionDecl(_GOING, [going])]
 
@@ -211,7 +228,10 @@ def _meters(tree: Tree, node: Expr) -> bool:
     paying = _paid_by(node, looped=node.id in tree.again)
     for number, (name, those) in enumerate(paying):
         held = {f"@paid{node.id}.{number}.{place}": one for place, one in enumerate(those)}
-        fits = tree.make.call(_paying(name), *map(tree.make.ident, held))
+        of = list(map(tree.make.ident, held))
+        if name == _GATHERED:
+            of = [tree.make.call(_SIZE, *of)]
+        fits = tree.make.call(_paying(name), *of)
         free = _free(name, tree.make, next(iter(held)))
         if free is not None:
             fits = tree.make.call("_||_", free, fits)
@@ -229,17 +249,28 @@ def _paid_by(node: Expr, *, looped: bool) -> list[tuple[str, list[Expr]]]:
     paying = []
     if function == _MATCHES and by_unknown:
         paying.append((_BY, of[1:2]))
-    if function in _SEEKING and by_unknown:
+    few = all(map(_is_plain, of[2:3])) and len(of) > 2  # noqa: PLR2004 - pieces at most
+    if function == _SPLIT and (looped or not few) and not _is_plain(of[0]):
+        paying.append((_SPLIT, of[:2]))
+    elif function in _SEEKING and by_unknown:
         paying.append((f"{function}{_FOR}", of[:2]))
     elif looped and function in _THROUGH | _OF_ANY and not _is_plain(of[0]):
         paying.append((function, of[:1]))
     elif looped and function == _FORMAT:
         paying.append((function, of[1:2]))
+    elif looped and function == _BOTH and _gathers(node):
+        paying.append((_GATHERED, of[:1]))
     elif looped and function == _BOTH:
         paying += [(function, [one]) for one in unknown]
     elif looped and function in _COMPARING and unknown == of:
         paying.append((function, of if function == _IN else of[:1]))
     return paying
+
+
+def _gathers(node: Expr) -> bool:
+    """Say whether a call is how `map` and `filter` append an element: no source can write it."""
+    first, second = node.call_expr.args
+    return first.ident_expr.name.startswith("@") and second.HasField("list_expr")
 
 
 def _free(function: str, make: Maker, name: str) -> Expr | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from extproc.core.near import near
 from extproc.expressions.bounded import TOO_LONG, TOO_MANY, TOO_MANY_LETTERS
 from extproc.expressions.metered import TOO_MUCH
+from extproc.expressions.zones import NO_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +122,7 @@ def said(error: str) -> str:
     """Translate what the runtime says of an expression that has no value."""
     text = _STATUS.sub("", error.strip())
     lacks = _LACKS.match(text)
-    for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS, TOO_MUCH):
+    for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS, TOO_MUCH, NO_ZONE):
         if bound in text:
             return bound
     text = _PAYING.sub(r"\1", text)

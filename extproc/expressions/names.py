@@ -9,6 +9,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
 from extproc.expressions.metered import functions
+from extproc.expressions.zones import function
 
 _TYPES = cel.Type
 _TEXTS = _TYPES.Map(_TYPES.STRING, _TYPES.STRING)
@@ -72,5 +73,8 @@ def environment(
     if body:
         variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
-    called = functions() if paying else []
-    return cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()], functions=called)
+    called = [*functions(), function()] if paying else []
+    made = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()], functions=called)
+    # Until it has compiled something it takes no moment for the value of a name.
+    made.compile("true")
+    return made

@@ -20,6 +20,7 @@ from extproc.expressions.conditions import (
     compile_expression,
 )
 from extproc.expressions.metered import BUDGET, TOO_MUCH, functions
+from extproc.expressions.names import environment
 
 ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()])
 PAYING = cel.NewEnv(
@@ -54,6 +55,11 @@ AGAIN = [
     "b.l.all(x, b.l != b.m && x != '')",
     "b.l.exists(x, (b.l + b.l).size() == 1)",
     "b.l.exists(x, b.l in [b.m, []])",
+    "b.l.exists(x, double(b.d) == 2.5)",
+    "b.l.exists(x, duration(b.u) == duration('2s'))",
+    "b.l.exists(x, b.t.split('').size() == 3)",
+    "b.l.exists(x, b.t.split('b', 3).size() == 3)",
+    "b.l.exists(x, b.t.split(x).size() == 3)",
     "b.l.exists(x, [b.l] in [[b.m], []])",
     "b.l.exists(x, [b.l] in [[b.m], []] || x == 'z')",
     "b.l.all(x, !b.t.contains(x))",
@@ -71,6 +77,8 @@ ONCE = [
     "b.t.lastIndexOf(b.n) == 1",
     "b.t.matches(b.p)",
     "'a'.matches(b.p)",
+    "b.h.split('').size() == 3",
+    "b.h.split(b.e).size() == 3",
 ]
 
 
@@ -83,6 +91,10 @@ def body(size: int, elements: int) -> dict[str, Any]:
         "t": "z" * size,
         "n": "z" * (size // 2) + "b",
         "p": "z" * (size // 8),
+        "d": "1" * size,
+        "u": "1h" * (size // 2),
+        "h": "1" * (size * 2),
+        "e": "",
     }
 
 
@@ -131,6 +143,13 @@ def test_an_error_that_is_no_matter_does_not_hide_it() -> None:
         ("!b.t.contains('b')", body(1_000_000, 1)),
         ("b.t.reverse() == b.t", body(1_000_000, 1)),
         ("b.l != b.m", body(1, 100_000)),
+        ("b.h.split('2')[0] == b.h", body(500_000, 1)),
+        ("b.h.split('1', 3).size() == 3", body(2_000_000, 1)),
+        ("b.l.map(x, b.t).size() == 900", body(3000, 900)),
+        ("b.l.filter(x, b.t != x).size() == 900", body(3000, 900)),
+        ("b.l.map(x, {'t': b.t}).map(y, y.t).size() == 900", body(3000, 900)),
+        ("[1, 2, 3, 4].all(n, b.l.map(x, x).size() == 990)", body(10, 990)),
+        ("b.l.all(x, b.t.split(',').size() == 1)", body(1000, 5000)),
     ],
 )
 def test_what_costs_little_is_free(source: str, b: Any) -> None:
@@ -151,6 +170,10 @@ BODIES = st.fixed_dictionaries(
         "t": TEXTS | VALUES,
         "n": TEXTS | VALUES,
         "p": TEXTS | VALUES,
+        "d": st.sampled_from(["2.5", "x"]) | VALUES,
+        "u": st.sampled_from(["2s", "x"]) | VALUES,
+        "h": TEXTS | VALUES,
+        "e": TEXTS | VALUES,
     },
 )
 
@@ -191,6 +214,29 @@ def test_nobody_else_can_call_them(name: str) -> None:
     """The names are none that an expression may have."""
     with pytest.raises(NotAnExpression):
         compile_expression(f"{name}('a')")
+
+
+def test_many_lists_that_are_gathered_have_a_bound() -> None:
+    """The runtime keeps all copies of each: ten of a thousand elements take 160 MB."""
+    with pytest.raises(EvaluationFailed) as caught:
+        value("[1, 2, 3, 4, 5].all(n, b.map(x, x).size() == 990)", [1] * 990)
+    assert caught.value.problem == TOO_MUCH
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "request.time == timestamp('1970-01-01T00:00:07Z') && b.exists(x, x.lowerAscii() == 'a')",
+        "b.exists(x, x.lowerAscii() == 'a' && string(request.time) == '1970-01-01T00:00:07Z')",
+        "request.time.getSeconds('UTC') == 7 && b.all(x, x.split('').size() == 1)",
+    ],
+)
+@pytest.mark.parametrize("taken", [None, {}])
+def test_a_moment_may_be_read_beside(source: str, taken: Any) -> None:
+    """The time of a request is a value for what is metered as well."""
+    environment.cache_clear()  # whatever was compiled before
+    context = Context(Request(), 7.0, parts={"b": ["A"]}, taken=taken)
+    assert compile_expression(source, parts=("b",)).value(context) is True
 
 
 @pytest.mark.parametrize(
