@@ -144,6 +144,8 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
         yield f"{_CREDENTIALS}{name}", keys.header(name)
     for expression in expressions(plan):
         yield from _of_expression(expression)
+    for each in [call.each for call in calls if call.each is not None]:
+        yield from _of_parameters(each.parameters)
     if any(call.send_identity for call in calls):
         for expression in expressions(plugin.identity):
             yield from _of_expression(expression)
@@ -196,13 +198,18 @@ def _of_expression(expression: Expression) -> Iterator[Part]:
         elif name == "request.headers":
             yield from _of_headers(expression)
         elif name in _QUERIES:
-            parameters = expression.reads.keys(name)
-            if not parameters:
-                yield _WHOLE_QUERY, lambda request: request.query
-            else:
-                yield from map(_of_parameter, parameters)
+            yield from _of_parameters(expression.reads.keys(name) or ("*",))
         elif name in keys.INPUTS:
             yield name, keys.INPUTS[name]
+
+
+def _of_parameters(names: Iterable[str]) -> Iterator[Part]:
+    """Yield what reads parameters of the query; `*` is all of it."""
+    for name in names:
+        if name == "*":
+            yield _WHOLE_QUERY, lambda request: request.query
+        else:
+            yield _of_parameter(name)
 
 
 def _of_parameter(name: str) -> Part:

@@ -25,7 +25,7 @@ class NotJson(ValueError):
     """The bytes aren't JSON (RFC 8259), or nest too deep."""
 
 
-REQUEST = "request"
+REQUEST, QUERIES = "request", "queries"
 """No part has this name: where keys come from it, it is what a client sent."""
 DEEPEST = 200  # levels; `orjson` writes 254, and an answer puts some around what it takes
 
@@ -193,6 +193,7 @@ class Projection:
         lookups: the parts that `lookup` is called with.
         fields: the names that are read from the value itself; `*` where it may be any.
         of_request: the members of `request` that are read; `*` where it may be any.
+        parameters: the members of `request.queries` that are read; `*` where it may be any.
     """
 
     def __init__(self, source: str, tree: Mapping[str, Any] | None = None) -> None:
@@ -206,6 +207,7 @@ class Projection:
         self.lookups = frozenset(_lookups(tree))
         self.fields = frozenset(_first_fields(tree)) | self.lookups
         self.of_request = frozenset(_members(tree, REQUEST))
+        self.parameters = frozenset(_parameters(tree))
         try:
             self._shape = shape_of(tree, key_text)
         except Unknown as error:
@@ -354,13 +356,23 @@ def _members(node: Mapping[str, Any], name: str) -> Iterator[str]:
         return
     first, *behind = node["children"] or [{}]
     if node["type"] in _CHAINS and first.get("value") == name and behind:
-        second = behind[0]
-        while second["type"] != "field" and second["children"]:
-            second = second["children"][0]  # of an index, or of what is gone through
-        yield second["value"] if second["type"] == "field" else "*"
+        yield from set(_first_fields(behind[0])) or {"*"}  # none are read of an index
         return
     for child in _applied(node):
         yield from _members(child, name)
+
+
+def _parameters(node: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parameters that are read; `*` where it may be any."""
+    names = [child.get("value") for child in node["children"] if isinstance(child, dict)]
+    if node["type"] == "subexpression" and names[:2] == [REQUEST, QUERIES]:
+        behind = node["children"][2:3]
+        yield from set(_first_fields(behind[0]) if behind else ()) or {"*"}
+    elif names[:1] != [REQUEST]:
+        for child in _applied(node):
+            yield from _parameters(child)
+    elif QUERIES in _members(node, REQUEST):
+        yield "*"
 
 
 def _first_fields(node: Mapping[str, Any]) -> Iterator[str]:

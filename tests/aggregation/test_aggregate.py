@@ -222,6 +222,10 @@ def keyed(each: str, **more: Any) -> Plan:
         ("split(request.queries.ids[0], ',')", "/x?ids=1,2", b""),
         ("[request.params.one, request.params.two]", "/x/1/2", b""),
         ("request.body.ids", "/x", b'{"ids": [1, "2", null, {}, 1.0]}'),
+        ("request.[queries.one, params.two][]", "/x/1/2?one=1", b""),
+        ("request.not_null(body.a, queries.id)", "/x?id=1&id=2", b"{}"),
+        ("request | (queries.a || body.ids)", "/x", b'{"ids": [1, 2]}'),
+        ("request.{a: queries.id, b: body.b}.*[]", "/x?id=1", b'{"b": 2}'),
         ("request.body[?n > `0`].n", "/x", b'[{"n": 1}, {"n": 0}, {"n": 2}]'),
     ],
 )

@@ -138,6 +138,14 @@ PARAMETERS = [
         "aggregate: {calls: {a: {upstream: up, path: '/x?s={request.query.sort}'}}, response: a, views: {small: a}, view: {query: view}, fields: fields}",
         ["fields", "sort", "view"],
     ),
+    (
+        "aggregate: {calls: {a: {upstream: up, each: 'request.queries.sort', path: '/x/{key}'}}, response: a}",
+        ["sort"],
+    ),
+    (
+        "aggregate: {calls: {a: {upstream: up, each: 'split(request.queries.sort[0], `0`) || request.queries.[id, sort][]', path: '/x/{key}'}}, response: a}",
+        ["id", "sort"],
+    ),
 ]
 
 
@@ -183,6 +191,10 @@ def test_what_is_read_makes_a_difference(one: str, two: str, same: bool, tmp_pat
         "upstream: up, rewrite: {path: '/x/{request.query[request.method]}'}",
         "upstream: up, response: {headers: {set: {x: '{string(size(request.queries))}'}}}",
         "aggregate: {calls: {a: {upstream: up, path: /x, when: 'request.query.all(k, true)'}}, response: a}",
+        "aggregate: {calls: {a: {upstream: up, each: 'keys(request.queries)', path: '/x/{key}'}}, response: a}",
+        "aggregate: {calls: {a: {upstream: up, each: 'request.queries.*[]', path: '/x/{key}'}}, response: a}",
+        "aggregate: {calls: {a: {upstream: up, each: 'request | queries.a', path: '/x/{key}'}}, response: a}",
+        "aggregate: {calls: {a: {upstream: up, each: 'request.[queries.a, params.b][]', path: '/x/{key}'}}, response: a}",
     ],
 )
 def test_a_query_that_is_read_as_a_whole_is_refused(route: str, tmp_path: Path) -> None:
