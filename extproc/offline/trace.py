@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.plugin import Aggregate, AggregateBody
+from extproc.core import strict_json
 from extproc.core.guard import Answer, Guard, Limits
 from extproc.core.values import MalformedRequest, Request, Response
 from extproc.offline.explaining import explained
@@ -105,6 +106,7 @@ class TracingGuard(Guard):
         self, step: Step, plugin: Aggregate, request: Request, body: bytes = b""
     ) -> Answer:
         """Say which calls would be made; an answer of nothing stands in for theirs."""
+        sent = None
         if isinstance(plugin, AggregateBody):
             judged = plugin.on_request_body(request, body)
             if isinstance(judged, Response):  # the body can't be read
@@ -112,8 +114,9 @@ class TracingGuard(Guard):
                 return judged
             if isinstance(judged, Coroutine):
                 judged.close()  # it would make the calls
+            sent = strict_json.read(body) if body else None
         try:
-            step.why += list(planned(plugin, request, self.trace.now))
+            step.why += list(planned(plugin, request, self.trace.now, sent))
         except MalformedRequest as error:
             refused = self._raised(step.phase, error)  # as where it is raised in a hook
             step.outcome = _outcome(refused)

@@ -97,6 +97,14 @@ routes:
     authorization: small
     body: json
     aggregate: {calls: {one: {upstream: users, path: /one}}, response: one}
+  - name: sent
+    match: {path: /sent, methods: [POST]}
+    authentication: none
+    aggregate:
+      calls:
+        one: {upstream: users, path: "/one/{request.body.id}"}
+        two: {upstream: users, path: /two, when: request.body.full}
+      response: "[one, two]"
   - name: own
     match: {path: /own/*}
     upstream: orders

@@ -174,6 +174,25 @@ async def test_a_body_is_judged_before_calls(
     assert (verdict["status"], verdict["reason"]) == (status, reason)
 
 
+@pytest.mark.parametrize(
+    ("body", "one", "two"),
+    [
+        ('{"id": 7, "full": true}', "GET users /one/7", "GET users /two"),
+        (
+            '{"full": false}',
+            "GET users /one/{request.body.id} (a part of it has no value, so the call fails)",
+            "not made, as its `when` isn't true: request.body.full",
+        ),
+    ],
+)
+async def test_calls_that_read_the_body(tmp_path: Path, body: str, one: str, two: str) -> None:
+    """They are told with what is in it."""
+    raw = f"POST /sent HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    steps = (await told(tmp_path, raw.encode()))["steps"]
+    (calls,) = [s["why"] for s in steps if s["phase"] == "request_body"]
+    assert calls == [f"one: {one}", f"two: {two}"]
+
+
 async def test_what_no_route_takes(tmp_path: Path) -> None:
     """404 and 405 with the reason, and every route that was passed over."""
     absent = await told(tmp_path, get("/nowhere"))
