@@ -11,6 +11,7 @@ from extproc.core.plugin import Plugin
 from extproc.core.values import MalformedRequest, Response
 from extproc.expressions.conditions import Condition, Context, together
 from extproc.expressions.memory import Memory
+from extproc.expressions.metered import Allowance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,7 @@ class _Judge(Plugin):
         if made is None:
             context = Context(request, self._services.clock.now(), body=body)
             context.taken = None if body is None else {}
+            context.allowance = Allowance()
             made = self._judgement(context)
         facts = request.facts
         if facts.inputs is None:
