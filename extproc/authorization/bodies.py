@@ -36,23 +36,25 @@ class Read:
     """Which members of a body conditions read, as far as that stands in them.
 
     What stands behind a dot, or as text in brackets or before `in`, may name one. Where a name is
-    computed, it may be any.
+    computed, it may be any. Where the body isn't read by members alone, what a list that it is
+    holds is read as well.
     """
 
     def __init__(self, conditions: Iterable[Condition] = ()) -> None:
         self._names: set[str] = set()
-        self._any = False
+        self._any = self._itself = False
         for condition in conditions:
             if _BODY in condition.expression.names:
                 reads = condition.expression.reads
                 self._names |= reads.members
                 self._any |= reads.computes
+                self._itself |= reads.keys(_BODY) is None
         self._folded = {name.casefold() for name in self._names}
 
     @property
     def anything(self) -> bool:
         """Say whether they read any; else nothing is to be checked."""
-        return self._any or bool(self._names)
+        return self._any or self._itself or bool(self._names)
 
     def check(self, value: Any) -> None:
         """Refuse what other readers of the body may take for another value of such a member.
@@ -67,7 +69,7 @@ class Read:
         """
         names, folded, every = self._names, self._folded, self._any
         # Lists and maps, each with whether what it holds is read.
-        waiting = [(value, False)] if type(value) in _HOLDING else []
+        waiting = [([value], self._itself)]
         while waiting:
             value, read = waiting.pop()
             if type(value) is list:
