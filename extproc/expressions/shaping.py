@@ -372,8 +372,6 @@ class _Maker:
             made = call(name, given)
             if isinstance(made, str):
                 run.spend(len(made) // _LETTERS)
-            elif name == "split":
-                run.spend(len(made))
             elif isinstance(made, int | float) and not math.isfinite(made):
                 raise NotFinite(name)
             return made
@@ -451,6 +449,8 @@ def _spend_on_arguments(name: str, given: list[Any], run: Shaping) -> None:
             run.spend(len(argument) // _LETTERS)
     if name == "join":
         run.spend(_joined_letters(*given) // _LETTERS)
+    elif name == "split" and [type(one) for one in given] == [str, str]:
+        run.spend(given[0].count(given[1]))
     elif name == "contains" and isinstance(given[-1], list | dict):
         run.spend_on(given[0])
 

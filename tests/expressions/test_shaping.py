@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -183,6 +184,18 @@ def test_nothing_but_a_text_is_cut(value: Any) -> None:
     """As every function refuses what it doesn't take."""
     with pytest.raises(ShapeFailed):
         Projection("split(a, b)").of(value)
+
+
+@pytest.mark.parametrize(("text", "separator"), [("漢" * 5_000_000, ""), ("漢," * 2_000_000, ",")])
+def test_b9_what_has_many_pieces_is_not_cut_first(text: str, separator: str) -> None:
+    """They would take many times the memory of the text; what they are is known before."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooMuch):
+            Projection("split(a, b)").of({"a": text, "b": separator})
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("separator", ["", ",", "x"])
