@@ -382,6 +382,7 @@ def compile_expression(
     try:
         place = environment(response, parts, body)
         plain = place.compile(source)
+        plain.return_type()  # not every type that compiles is one
         paying = partial(environment, response, parts, body, paying=True)
         compiled, builds, metered = bounded(place, plain, paying=paying)
     except (RuntimeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
+from extproc.expressions import nulls
 from extproc.expressions.metered import functions
 from extproc.expressions.zones import function
 
@@ -67,6 +68,7 @@ def environment(
 
     The runtime makes everything that can be called anew for each expression.
     """
+    nulls.hold()
     variables = dict(REQUEST_NAMES)
     if response:
         variables |= RESPONSE_NAMES

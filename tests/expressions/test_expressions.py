@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -328,6 +330,26 @@ def test_b1_depth_is_known_without_a_look_at_each_value(around: int) -> None:
     assert calls_of(projections, lambda: parsed(large)) == calls_of(
         projections, lambda: parsed(small)
     )
+
+
+MANY_NULLS = """
+from extproc.core.values import Request
+from extproc.expressions.conditions import Context, compile_expression
+context = Context(Request(), parts={"part": {"list": [None] * 300_000}})
+for _ in range(3):
+    assert compile_expression("part.list + []", parts=("part",)).value(context)[-1] is None
+"""
+
+
+def test_b9_many_nulls_end_no_process() -> None:
+    """The runtime takes a reference to None away with each that it gives."""
+    subprocess.run([sys.executable, "-c", MANY_NULLS], check=True, timeout=60)
+
+
+def test_a_type_that_is_none_does_not_compile() -> None:
+    """It is told as other mistakes are."""
+    with pytest.raises(NotAnExpression, match="map key type"):
+        compile_expression("{request.time: 1}")
 
 
 @pytest.mark.parametrize(
