@@ -66,7 +66,7 @@ def bounded(
         environment: `cel.Env` that it was compiled in.
         compiled: `cel.Expression`.
         most: elements; where there would be more, the list is an error.
-        paying: gives the same one with `metered.functions()` and `zones.function()`.
+        paying: gives the same one with `metered.functions()`.
     """
     tree = Tree(compiled)
     builds = False
@@ -79,8 +79,8 @@ def bounded(
             builds = True
         elif node.id in tree.again and _seeks(node):
             _found(tree, node, most)
-    looked_up = look_up(tree)
-    metered = meter(tree) or looked_up
+    look_up(tree)
+    metered = meter(tree)
     written = tree.written(paying if metered else lambda: environment)
     return Bounded(written or compiled, builds, metered)
 

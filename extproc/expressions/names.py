@@ -10,7 +10,6 @@ from cel_expr_python.ext import ext_strings
 
 from extproc.expressions import nulls
 from extproc.expressions.metered import functions
-from extproc.expressions.zones import function
 
 _TYPES = cel.Type
 _TEXTS = _TYPES.Map(_TYPES.STRING, _TYPES.STRING)
@@ -75,7 +74,7 @@ def environment(
     if body:
         variables |= BODY_NAMES
     variables |= dict.fromkeys(parts, _TYPES.DYN)
-    called = [*functions(), function()] if paying else []
+    called = functions() if paying else []
     made = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings()], functions=called)
     # Until it has compiled something it takes no moment for the value of a name.
     made.compile("true")
