@@ -7,20 +7,20 @@ budget is spent, each further call is an error, loops end at their next step, an
 no value: in a policy that denies.
 
 Paid for is what a loop does to values that aren't written out, and what seeks one unknown text in
-another, or by an unknown pattern, wherever it stands. The runtime calls the functions here, by
-names that no expression can write.
+another, or by an unknown pattern, wherever it stands. What it costs the runtime works out itself,
+see `costs`; to pay it calls functions here, by names that no expression can write.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cel_expr_python import cel
 
-from extproc.expressions.messages.checked_pb2 import CreateList, CreateStruct, Expr
+from extproc.expressions.costs import Costs
+from extproc.expressions.messages.checked_pb2 import Expr
 from extproc.expressions.rewriting import operands, repeated
 
 if TYPE_CHECKING:
@@ -46,23 +46,14 @@ _THROUGH = frozenset(
 _SIZE = "size"
 # A number of half a million digits is read to its end, whatever comes of it.
 _READING = frozenset({"double", "duration", "int", "timestamp", "uint"})
-_OF_ANY = frozenset({"bytes", "join", _SIZE, "string"}) | _READING
-_BOTH = "_+_"
-_IN = "@in"
-_COMPARING = frozenset({"_==_", "_!=_", _IN})
-_FORMAT = "format"
-_MATCHES = "matches"
-_BY, _FOR = f"{_MATCHES} by", " for"
-_SPLIT = "split"
-_GATHERED = "gathered"
+_OF_TEXT = _THROUGH | _READING | {_SIZE}  # the size of a list or map is known
+_OF_ANY = frozenset({"bytes", "join", "string"})
+_BOTH, _FORMAT, _IN, _MATCHES, _SPLIT = "_+_", "format", "@in", "matches", "split"
+_COMPARING = frozenset({"_==_", "_!=_", _IN})  # texts are compared in no time
 _GOING = "@going"
-_ELEMENT = 32  # letters; what a number in a list costs, for one, and a piece of a text
-_APPENDED = 8  # for each element of the list, as the runtime copies it; not what they hold
-# Where both are unknown, a place of one is compared with as much of the other as agrees.
-_TOGETHER = 64  # letters that are compared in the time in which one is looked at
-_COMPILED = 1 << 13  # letters of the budget for one of a pattern: it may be a class like `\pL`
-_REPEATED = 1 << 21  # for a pattern of which a part stands for as many as a thousand
-_REPEATS = re.compile(r"\{\d")
+# What is paid is one of few sums: a function that takes a number would keep each.
+_UP_TO = tuple(4**power for power in range(2, 13))
+_MOST = len(_UP_TO)
 
 
 class _Meter(threading.local):
@@ -118,88 +109,20 @@ def _going() -> bool:
     return _meter.left >= 0
 
 
-def _through(value: Any) -> bool:
-    """Pay for looking through a value."""
-    return _pay(_weight(value))
-
-
-def _sought(text: str, needle: str) -> bool:
-    """Pay for seeking one text in another."""
-    return _pay(len(text) + len(text) * len(needle) // _TOGETHER)
-
-
-def _sought_in(_one: object, many: Any) -> bool:
-    """Pay for comparing a list or map with each element of another one."""
-    return _pay(_weight(many))
-
-
-def _split(text: str, by: str) -> bool:
-    """Pay for the pieces of a text, each of which is kept until the evaluation's end."""
-    return _pay(len(text) + _ELEMENT * (text.count(by) + 1))
-
-
-def _appended(elements: int) -> bool:
-    """Pay for a copy of a list that is gathered."""
-    return _pay(elements * _APPENDED)
-
-
-def _tried(pattern: str) -> bool:
-    """Pay for compiling a pattern."""
-    return _pay(len(pattern) * _COMPILED + (_REPEATED if _REPEATS.search(pattern) else 0))
-
-
-def _weight(value: Any) -> int:
-    weight, waiting = 0, [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str | bytearray):
-            weight += len(one)
-        elif isinstance(one, dict):
-            waiting += one
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
-        weight += _ELEMENT
-    return weight
-
-
 def functions() -> list[Any]:
-    """Return the functions that metered expressions call, for a `cel.Env`.
-
-    Each is named after what it pays for, so that an error of the runtime's tells of that.
-    """
-    kinds = cel.Type
-    text, holding = [kinds.STRING], (kinds.LIST, kinds.MAP)
-    any_kind = [[kind] for kind in (*_flat_kinds(), *holding)]
-    made = [_function(name, _through, [text]) for name in _THROUGH]
-    of_any = (*_OF_ANY, *_COMPARING - {_IN}, _BOTH, _FORMAT)
-    made += [_function(name, _through, any_kind) for name in of_any]
-    made += [_function(f"{name}{_FOR}", _sought, [text * 2]) for name in _SEEKING]
-    made.append(_function(_IN, _sought_in, [[one, many] for one in holding for many in holding]))
-    made.append(_function(_BY, _tried, [text]))
-    made.append(_function(_SPLIT, _split, [text * 2]))
-    made.append(_function(_GATHERED, _appended, [[kinds.INT]]))
-    going = cel.Overload(_GOING, kinds.BOOL, [], False, _going)  # noqa: FBT003 - it has no names
-    return [*made, cel.FunctionDecl(_GOING, [going])]
+    """Return the functions that metered expressions call, for a `cel.Env`."""
+    sums = [most // 2 for most in _UP_TO] + [BUDGET + 1]
+    made = [_function(_paying(number), partial(_pay, one)) for number, one in enumerate(sums)]
+    return [*made, _function(_GOING, _going)]
 
 
-def _flat_kinds() -> tuple[Any, ...]:
-    """Return the kinds of values that hold no others."""
-    kinds = cel.Type
-    texts, times = (kinds.STRING, kinds.BYTES), (kinds.TIMESTAMP, kinds.DURATION)
-    return (*texts, kinds.INT, kinds.UINT, kinds.DOUBLE, kinds.BOOL, kinds.NULL, *times, kinds.TYPE)
+def _function(name: str, called: Callable[[], bool]) -> Any:
+    overload = cel.Overload(name, cel.Type.BOOL, [], False, called)  # noqa: FBT003 - it has no names
+    return cel.FunctionDecl(name, [overload])
 
 
-def _function(name: str, paying: Callable[..., bool], parameters: list[list[Any]]) -> Any:
-    overloads = [
-        cel.Overload(f"@{name} {number}", cel.Type.BOOL, kinds, False, paying)  # noqa: FBT003 - as above
-        for number, kinds in enumerate(parameters)
-    ]
-    return cel.FunctionDecl(_paying(name), overloads)
-
-
-def _paying(function: str) -> str:
-    return f"@{function}"
+def _paying(number: int) -> str:
+    return f"@pay{number}"
 
 
 def meter(tree: Tree) -> bool:
@@ -225,68 +148,69 @@ def _while_going(make: Maker, loop: Comprehension) -> None:
 
 def _meters(tree: Tree, node: Expr) -> bool:
     """Have a call paid for; return whether it has to be."""
-    paying = _paid_by(node, looped=node.id in tree.again)
-    for number, (name, those) in enumerate(paying):
+    paying = _paid_by(node, Costs(tree.make), looped=node.id in tree.again)
+    for number, (cost, those) in enumerate(paying):
         held = {f"@paid{node.id}.{number}.{place}": one for place, one in enumerate(those)}
-        of = list(map(tree.make.ident, held))
-        if name == _GATHERED:
-            of = [tree.make.call(_SIZE, *of)]
-        fits = tree.make.call(_paying(name), *of)
-        free = _free(name, tree.make, next(iter(held)))
-        if free is not None:
-            fits = tree.make.call("_||_", free, fits)
+        fits = _paid(tree.make, f"@cost{node.id}.{number}", cost(*held))
         tree.guard(node, held, fits, TOO_MUCH)
     return bool(paying)
 
 
-def _paid_by(node: Expr, *, looped: bool) -> list[tuple[str, list[Expr]]]:
-    """Return what is called to pay for a call, each with the operands that it needs for that."""
+def _paid(make: Maker, name: str, cost: Expr) -> Expr:
+    """Make what pays a cost, about: `cost <= 0 || (cost <= 16 ? @pay0() : …)`."""
+
+    def at_most(letters: int) -> Expr:
+        return make.call("_<=_", make.ident(name), make.constant(letters))
+
+    paid = make.call(_paying(_MOST))
+    for number, most in reversed(tuple(enumerate(_UP_TO))):
+        paid = make.call("_?_:_", at_most(most), make.call(_paying(number)), paid)
+    return make.named(name, cost, make.call("_||_", at_most(0), paid))
+
+
+_Paying = tuple["Callable[..., Expr]", "list[Expr]"]
+
+
+def _paid_by(node: Expr, costs: Costs, *, looped: bool) -> list[_Paying]:
+    """Return what a call costs, each cost with the operands that it depends on."""
     function, of = node.call_expr.function, operands(node)
-    unknown = [one for one in of if not _is_plain(one)]
-    if not unknown:
+    if all(map(_is_plain, of)):
         return []
+    paying: list[_Paying] = []
     by_unknown = len(of) > 1 and not _is_plain(of[1])
-    paying = []
     if function == _MATCHES and by_unknown:
-        paying.append((_BY, of[1:2]))
+        paying.append((costs.pattern, of[1:2]))
     few = all(map(_is_plain, of[2:3])) and len(of) > 2  # noqa: PLR2004 - pieces at most
     if function == _SPLIT and (looped or not few) and not _is_plain(of[0]):
-        paying.append((_SPLIT, of[:2]))
+        paying.append((costs.pieces, of[:2]))
     elif function in _SEEKING and by_unknown:
-        paying.append((f"{function}{_FOR}", of[:2]))
-    elif looped and function in _THROUGH | _OF_ANY and not _is_plain(of[0]):
-        paying.append((function, of[:1]))
-    elif looped and function == _FORMAT:
-        paying.append((function, of[1:2]))
-    elif looped and function == _BOTH and _gathers(node):
-        paying.append((_GATHERED, of[:1]))
-    elif looped and function == _BOTH:
-        paying += [(function, [one]) for one in unknown]
-    elif looped and function in _COMPARING and unknown == of:
-        paying.append((function, of if function == _IN else of[:1]))
+        paying.append((costs.sought, of[:2]))
+    elif looped:
+        paying += _paid_each_time(node, costs)
     return paying
+
+
+def _paid_each_time(node: Expr, costs: Costs) -> list[_Paying]:
+    """Return what a call costs in a loop."""
+    function, of = node.call_expr.function, operands(node)
+    unknown = [one for one in of if not _is_plain(one)]
+    if function in _OF_TEXT | _OF_ANY and not _is_plain(of[0]):
+        return [(costs.text if function in _OF_TEXT else costs.anything, of[:1])]
+    if function == _FORMAT:
+        return [(costs.anything, of[1:2])]
+    if function == _BOTH:
+        if _gathers(node):
+            return [(costs.appended, of[:1])]
+        return [(costs.anything, [one]) for one in unknown]
+    if function in _COMPARING and unknown == of:
+        return [(costs.sought_in, of) if function == _IN else (costs.holding, of[:1])]
+    return []
 
 
 def _gathers(node: Expr) -> bool:
     """Say whether a call is how `map` and `filter` append an element: no source can write it."""
     first, second = node.call_expr.args
     return first.ident_expr.name.startswith("@") and second.HasField("list_expr")
-
-
-def _free(function: str, make: Maker, name: str) -> Expr | None:
-    """Return when nothing has to be paid; to take a value over for that costs more than the call.
-
-    The size of a list or map is known, and texts are compared in no time.
-    """
-    if function not in _COMPARING and function != _SIZE:
-        return None
-    plain = [make.make(list_expr=CreateList()), make.make(struct_expr=CreateStruct())]
-    kind = [
-        make.call("_==_", make.call("type", make.ident(name)), make.call("type", one))
-        for one in plain
-    ]
-    holds = make.call("_||_", *kind)
-    return holds if function == _SIZE else make.call("!_", holds)
 
 
 def _is_plain(node: Expr) -> bool:

@@ -18,7 +18,6 @@ _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
 _UNFIT = re.compile(r"found no matching overload for '(\w+)' applied to '\((list\()?")
 
 _STATUS = re.compile(r"\A[A-Z_]+: ")
-_PAYING = re.compile(r"@(@?[^\s(]+)(?: for| by)?(?=\()")  # see `metered`
 _LACKS = re.compile(r"Key not found in map : (.{1,200})\Z", re.DOTALL)
 
 FUNCTIONS = {
@@ -125,7 +124,6 @@ def said(error: str) -> str:
     for bound in (TOO_LONG, TOO_MANY, TOO_MANY_LETTERS, TOO_MUCH, NO_ZONE):
         if bound in text:
             return bound
-    text = _PAYING.sub(r"\1", text)
     if lacks is not None:
         return f"{lacks[1]} isn't there"
     if "budget" in text:
