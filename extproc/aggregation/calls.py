@@ -110,12 +110,6 @@ class Call:
         return own or (self.fallback is not None and self.fallback.may_change)
 
     @property
-    def key_names(self) -> frozenset[str]:
-        """Return the names of the request that keys come from."""
-        read = self.each.of_request if self.each is not None else ()
-        return frozenset(f"{REQUEST}.{name}" for name in read)
-
-    @property
     def keys_of_client(self) -> bool:
         """Say whether keys come from the request alone, so that too many are the client's."""
         return self.each is not None and self.each.fields == {REQUEST}
@@ -130,11 +124,12 @@ class Call:
         Raises:
             Unusable: a part, or what the client sent, has another shape.
         """
-        each, sought_in = self.each, {**(context.parts or {})}
+        each, sought_in = self.each, context.parts or {}
         if each is None:
             return None
         if each.of_request:
-            sought_in[REQUEST] = {name: OF_REQUEST[name](context) for name in each.of_request}
+            sent = {name: OF_REQUEST[name](context) for name in each.of_request}
+            sought_in = {**sought_in, REQUEST: sent}
         try:
             return each.of(sought_in, lookup)
         except ShapeFailed as error:
@@ -169,7 +164,7 @@ class Call:
             yield from self.body.names
         if self.each is not None:
             yield from self.each.fields - {REQUEST}
-            yield from self.key_names
+            yield from [f"{REQUEST}.{name}" for name in self.each.of_request]
         if self.when is not None:
             yield from self.when.expression.names
         if self.fallback is not None:

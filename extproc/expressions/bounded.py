@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extproc.expressions.messages.checked_pb2 import CreateStruct, Expr
 from extproc.expressions.metered import meter
-from extproc.expressions.rewriting import Tree, is_written
+from extproc.expressions.rewriting import is_written
 from extproc.expressions.zones import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from extproc.expressions.messages.checked_pb2 import Comprehension
-    from extproc.expressions.rewriting import Maker
+    from extproc.expressions.rewriting import Maker, Tree
 
 MOST = 1000
 """Elements of a list that `map` or `filter` gives: 16 MB of memory until the expression's end."""
@@ -54,7 +54,7 @@ class Bounded(NamedTuple):
 
 
 def bounded(
-    environment: Any, compiled: Any, most: int = MOST, *, paying: Callable[[], Any]
+    environment: Any, tree: Tree, most: int = MOST, *, paying: Callable[[], Any]
 ) -> Bounded:
     """Return an expression of which no list that it builds has more than `most` elements.
 
@@ -64,11 +64,10 @@ def bounded(
 
     Args:
         environment: `cel.Env` that it was compiled in.
-        compiled: `cel.Expression`.
+        tree: its nodes, which are changed.
         most: elements; where there would be more, the list is an error.
         paying: gives the same one with `metered.functions()`.
     """
-    tree = Tree(compiled)
     builds = False
     for node in tree.nodes:
         if _builds(node):
@@ -82,7 +81,7 @@ def bounded(
     look_up(tree)
     metered = meter(tree)
     written = tree.written(paying if metered else lambda: environment)
-    return Bounded(written or compiled, builds, metered)
+    return Bounded(written or tree.compiled, builds, metered)
 
 
 def _builds(node: Expr) -> bool:
@@ -123,8 +122,7 @@ def _found(tree: Tree, node: Expr, most: int) -> None:
     In a map a key is found at once.
     """
     name, make = f"@in{node.id}", tree.make
-    a_map = make.make(struct_expr=CreateStruct())
-    keyed = make.call("_==_", make.call("type", make.ident(name)), make.call("type", a_map))
+    keyed = make.is_like(name, make.make(struct_expr=CreateStruct()))
     few = make.call("_<=_", make.call("size", make.ident(name)), make.constant(most))
     tree.guard(node, {name: node.call_expr.args[1]}, make.call("_||_", keyed, few), TOO_MANY)
 

@@ -20,6 +20,7 @@ from extproc.expressions.metered import OverBudget, paid
 from extproc.expressions.mistakes import explained, said
 from extproc.expressions.names import REQUEST_NAMES, declared, environment
 from extproc.expressions.reads import Reads
+from extproc.expressions.rewriting import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -384,10 +385,11 @@ def compile_expression(
         plain = place.compile(source)
         plain.return_type()  # not every type that compiles is one
         paying = partial(environment, response, parts, body, paying=True)
-        compiled, builds, metered = bounded(place, plain, paying=paying)
+        tree = Tree(plain)
+        reads = Reads(tree)  # before it is changed
+        compiled, builds, metered = bounded(place, tree, paying=paying)
     except (RuntimeError, ValueError) as error:
         raise NotAnExpression(*explained(str(error), source, names)) from error
-    reads = Reads(plain)
     _patterns_compile(reads)
     _headers_are_lower_case(reads)
     # What it makes is kept with what it is given, and lists that it builds may be large.

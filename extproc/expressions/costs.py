@@ -101,13 +101,9 @@ class Costs:
         return self._make.constant(value)
 
     def _is_text(self, name: str) -> Expr:
-        return self._is_like(name, self._make.text(""))
+        return self._make.is_like(name, self._make.text(""))
 
     def _holds(self, name: str) -> Expr:
         make = self._make
         a_list, a_map = make.make(list_expr=CreateList()), make.make(struct_expr=CreateStruct())
-        return make.call("_||_", self._is_like(name, a_list), self._is_like(name, a_map))
-
-    def _is_like(self, name: str, other: Expr) -> Expr:
-        kinds = [self._make.call("type", one) for one in (self._make.ident(name), other)]
-        return self._make.call("_==_", *kinds)
+        return make.call("_||_", make.is_like(name, a_list), make.is_like(name, a_map))

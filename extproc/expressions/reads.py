@@ -6,14 +6,15 @@ there for what it isn't.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from extproc.expressions.rewriting import Tree, inside, operands
+from extproc.expressions.rewriting import inside, operands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from extproc.expressions.messages.checked_pb2 import Expr
+    from extproc.expressions.rewriting import Tree
 
 _INDEX, _IN, _MATCHES = "_[_]", "@in", "matches"
 _PLACES = {_INDEX: (0, 1), _IN: (1, 0)}
@@ -38,7 +39,7 @@ class Reads:
     """What one expression reads.
 
     Args:
-        compiled: `cel.Expression`.
+        tree: its nodes, as they were compiled.
 
     Attributes:
         patterns: texts that stand as a pattern of `matches`.
@@ -47,12 +48,11 @@ class Reads:
         computes: there are brackets with neither a text nor a number in them.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._uses: dict[str, list[Use]] = {}
         self.patterns: list[str] = []
         self.members: set[str] = set()
         self.computes = False
-        tree = Tree(compiled)
         self._visit(tree.nodes[0], Use(), frozenset())
         for node in tree.nodes:
             self._note(node)

@@ -32,12 +32,14 @@ class Tree:
         compiled: `cel.Expression`.
 
     Attributes:
+        compiled: the same.
         nodes: each of them; what stands in another one comes behind it.
         again: the numbers of those that are evaluated for each element of something.
         make: makes further ones.
     """
 
     def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
         self._whole = any_pb2.Any.FromString(compiled.serialize())
         self._checked = CheckedExpr.FromString(self._whole.value)
         self.nodes = list(_nodes(self._checked.expr))
@@ -126,6 +128,11 @@ class Maker:
     def text(self, value: str) -> Expr:
         """Return a text."""
         return self.make(const_expr=Constant(string_value=value))
+
+    def is_like(self, name: str, other: Expr) -> Expr:
+        """Return whether what stands under a name is of another value's type."""
+        kinds = [self.call("type", one) for one in (self.ident(name), other)]
+        return self.call("_==_", *kinds)
 
     def error(self, text: str) -> Expr:
         """Return what is an error that says this: it isn't there."""

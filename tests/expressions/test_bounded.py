@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_strings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +15,6 @@ from extproc.expressions.bounded import (
     TOO_LONG,
     TOO_MANY,
     TOO_MANY_LETTERS,
-    bounded,
 )
 from extproc.expressions.conditions import (
     Condition,
@@ -27,12 +24,8 @@ from extproc.expressions.conditions import (
     condition,
     together,
 )
-from extproc.expressions.metered import functions
+from tests.support.expressions import ENVIRONMENT, value, with_bounds
 
-ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()])
-PAYING = cel.NewEnv(
-    variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()], functions=functions()
-)
 BUILDING = [
     "b.map(i, i)",
     "b.filter(i, i == i)",
@@ -49,11 +42,6 @@ BUILDING = [
     "{'a': b.map(i, i)}.a",
     "b.filter(i, string(i) != 'x' && i != 1.5 && i != b'y')",
 ]
-
-
-def value(source: str, b: Any) -> Any:
-    """Return what an expression gives."""
-    return compile_expression(source, parts=("b",)).value(Context(Request(), parts={"b": b}))
 
 
 @pytest.mark.parametrize("source", BUILDING)
@@ -144,7 +132,7 @@ def test_what_builds_no_long_list_has_none(source: str, expected: object) -> Non
 def test_below_it_nothing_differs(source: str, b: list[Any]) -> None:
     """The value, its type, and whether there is one."""
     plain = ENVIRONMENT.compile(source)
-    ours = bounded(ENVIRONMENT, plain, paying=lambda: PAYING).compiled
+    ours = with_bounds(plain).compiled
     assert ours is not plain
     assert ours.return_type().name() == plain.return_type().name()
     assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
@@ -177,7 +165,7 @@ def test_b9_a_text_that_is_put_in_often_has_a_bound(source: str) -> None:
 def test_shorter_texts_are_as_they_were(source: str, b: list[Any]) -> None:
     """The value, its type, and whether there is one; each text is evaluated once."""
     plain = ENVIRONMENT.compile(source)
-    ours = bounded(ENVIRONMENT, plain, paying=lambda: PAYING).compiled
+    ours = with_bounds(plain).compiled
     assert ours is not plain
     assert ours.return_type().name() == plain.return_type().name()
     assert str(ours.eval(data={"b": b})) == str(plain.eval(data={"b": b}))
@@ -201,7 +189,7 @@ def test_what_is_written_out_multiplies_nothing(source: str, size: int) -> None:
 def test_what_builds_nothing_is_left_as_it_is() -> None:
     """There is nothing to bound."""
     plain = ENVIRONMENT.compile("b.all(i, i == 1) && {'a': [1]}.a == b")
-    assert bounded(ENVIRONMENT, plain, paying=lambda: PAYING) == (plain, False, False)
+    assert with_bounds(plain) == (plain, False, False)
 
 
 BODY = {"a": 1, "l": [1, 2], "big": [[]] * 100}

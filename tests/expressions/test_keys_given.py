@@ -94,32 +94,34 @@ def test_what_is_known_to_be_read(source: str, keys: bool) -> None:  # noqa: FBT
     assert (known is not None) == keys
 
 
-def test_what_nobody_reads_is_no_matter() -> None:
-    """CEL refuses a whole that holds what it doesn't have; each in turn gets what all read."""
-    unfit: Any = {"a": 1, "c": 2, "d": "\ud800", "e": [[]] * 9}
-    sharing = [
-        condition("request.body.a == 1", body=True),
-        condition("request.body.c == 2 && request.body.a == 1", body=True),
-        condition("'a' in request.body", body=True),
-    ]
-    together(one.expression for one in sharing)
-    context = Context(Request(), body=unfit, taken={})
-    assert all(one.holds(context) for one in sharing)
-    assert context.taken is not None
-    [(given, _)] = context.taken.values()
-    assert given == [{"a": 1, "c": 2}]
+_UNFIT: Any = {"a": 1, "c": 2, "d": "\ud800", "e": [[]] * 9}  # CEL refuses the whole of it
+_FIT: Any = {"a": 1, "c": 2}
 
 
-def test_one_that_reads_any_key_has_the_others_given_all() -> None:
-    """They share what CEL makes of it."""
-    body = {"a": 1, "c": 2}
-    sharing = [
-        condition("request.body.a == 1", body=True),
-        condition("request.body.size() == 2", body=True),
-    ]
+@pytest.mark.parametrize(
+    ("sources", "body", "given"),
+    [
+        (
+            [
+                "request.body.a == 1",
+                "request.body.c == 2 && request.body.a == 1",
+                "'a' in request.body",
+            ],
+            _UNFIT,
+            {"a": 1, "c": 2},
+        ),
+        (["request.body.a == 1", "request.body.size() == 2"], _FIT, _FIT),
+    ],
+    ids=["some", "any"],
+)
+def test_those_that_share_are_given_what_any_reads(
+    sources: list[str], body: Any, given: Any
+) -> None:
+    """What nobody reads is no matter; where one may read any key, all get the whole."""
+    sharing = [condition(source, body=True) for source in sources]
     together(one.expression for one in sharing)
     context = Context(Request(), body=body, taken={})
     assert all(one.holds(context) for one in sharing)
     assert context.taken is not None
-    [(given, _)] = context.taken.values()
-    assert given == [body]
+    [(values, _)] = context.taken.values()
+    assert values == [given]

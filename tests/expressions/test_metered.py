@@ -6,27 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_strings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.core.values import Request
 from extproc.expressions import metered
-from extproc.expressions.bounded import bounded
 from extproc.expressions.conditions import (
     Context,
     EvaluationFailed,
     NotAnExpression,
     compile_expression,
 )
-from extproc.expressions.metered import BUDGET, TOO_MUCH, functions
+from extproc.expressions.metered import BUDGET, TOO_MUCH
 from extproc.expressions.names import environment
-
-ENVIRONMENT = cel.NewEnv(variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()])
-PAYING = cel.NewEnv(
-    variables={"b": cel.Type.DYN}, extensions=[ext_strings.ExtStrings()], functions=functions()
-)
+from tests.support.expressions import ENVIRONMENT, value, with_bounds
 
 # Of a text, a list and what else a client sends: each took from one second to more than a minute.
 AGAIN = [
@@ -97,11 +90,6 @@ def body(size: int, elements: int) -> dict[str, Any]:
         "h": "1" * (size * 2),
         "e": "",
     }
-
-
-def value(source: str, b: Any) -> Any:
-    """Return what an expression gives."""
-    return compile_expression(source, parts=("b",)).value(Context(Request(), parts={"b": b}))
 
 
 @pytest.mark.parametrize("source", AGAIN + ONCE)
@@ -205,7 +193,7 @@ BODIES = st.fixed_dictionaries(
 def test_within_it_nothing_differs(source: str, b: dict[str, Any]) -> None:
     """The value, its type, and whether there is one, whatever kind the values are of."""
     plain = ENVIRONMENT.compile(source)
-    ours = bounded(ENVIRONMENT, plain, paying=lambda: PAYING)
+    ours = with_bounds(plain)
     assert ours.metered
     assert ours.compiled.return_type().name() == plain.return_type().name()
     found = metered.paid(lambda: ours.compiled.eval(data={"b": b}))
@@ -229,7 +217,7 @@ def test_within_it_nothing_differs(source: str, b: dict[str, Any]) -> None:
 def test_what_looks_through_little_is_left_as_it_is(source: str) -> None:
     """There is nothing to pay for."""
     plain = ENVIRONMENT.compile(source)
-    assert bounded(ENVIRONMENT, plain, paying=lambda: PAYING) == (plain, False, False)
+    assert with_bounds(plain) == (plain, False, False)
 
 
 @pytest.mark.parametrize("name", ["@contains", "@going", "@size", "contains for", "@@in"])
