@@ -104,10 +104,14 @@ class Call:
     credentials: tuple[str, ...] = ()
 
     @property
+    def changes(self) -> bool:
+        """Whether it may change something at its upstream."""
+        return self.method not in SAFE and not self.only_reads
+
+    @property
     def may_change(self) -> bool:
         """Whether it, or what is made in its place, may change something at its upstream."""
-        own = self.method not in SAFE and not self.only_reads
-        return own or (self.fallback is not None and self.fallback.may_change)
+        return self.changes or (self.fallback is not None and self.fallback.may_change)
 
     @property
     def keys_of_client(self) -> bool:

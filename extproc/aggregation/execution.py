@@ -19,6 +19,7 @@ from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, context_of, outcome_of
 from extproc.aggregation.underway import UnderWay
+from extproc.aggregation.waking import Waking
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.templates import NoValue
 
@@ -64,18 +65,15 @@ class Execution:
         self._freshness = freshness
         self._gates = gates
         self._budget = Budget(plan.bounds)
-        self._loop = asyncio.get_running_loop()
         self._cached, self._monotonic = services.cached, services.clock.monotonic
         self._ends = self._monotonic() + plan.deadline
+        self._waking = Waking(asyncio.get_running_loop(), self._ends, self._monotonic)
         self._waits = dict(shape.waits)
         self._states: dict[str, PartState] = {}
         self._left_out: set[str] = set()
         self._queue: deque[Leg] = deque()
         self._under = UnderWay()
         self._arrived: list[asyncio.Future[Answered]] = []
-        self._wake: asyncio.Future[None] | None = None
-        self._late = False
-        self._timer: asyncio.TimerHandle | None = None
         self.parts: dict[str, Any] = {}
         self._context = context_of(request, services.clock.now(), self.parts, body)
         self.missing: set[str] = set()
@@ -93,13 +91,11 @@ class Execution:
                     self._begin(part)
             self._pump()
             while len(self.parts) < len(self._shape.calls):
-                if not self._arrived and not self._late:
-                    self._wake = self._loop.create_future()
-                    await self._wake
+                if not self._arrived and not self._waking.late:
+                    await self._waking.wait()
                 self._take_all()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._waking.stop()
             self._give_up()
 
     def composed(self) -> Any:
@@ -117,13 +113,7 @@ class Execution:
         state = self._states.get(part)
         return {} if state is None else state.items
 
-    # ---- what wakes the exchange
-
-    def _arm(self) -> None:
-        """Watch the deadline where what is waited for doesn't: a plain call does."""
-        if self._timer is None:
-            left = self._ends - self._services.clock.monotonic()
-            self._timer = self._loop.call_later(max(left, 0.0), self._time_is_over)
+    # ---- what arrives
 
     def _came(self, future: asyncio.Future[Answered]) -> None:
         """Take a part for which nothing waits where it arrives; go on with everything else."""
@@ -133,7 +123,7 @@ class Execution:
         if not taken:
             self._arrived.append(future)
         if not (taken and self._under.flying):
-            self._woken()
+            self._waking.wake()
 
     def _taken(self, future: asyncio.Future[Answered]) -> bool:
         """Take an answer that is its part, if nothing can begin or end by it."""
@@ -159,19 +149,11 @@ class Execution:
         self._done(state, value)
         return True
 
-    def _time_is_over(self) -> None:
-        self._late = True
-        self._woken()
-
-    def _woken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
     def _take_all(self) -> None:
         arrived, self._arrived = self._arrived, []
         for future in arrived:
             self._take(future)
-        if self._late:
+        if self._waking.late:
             self._too_late()
         self._pump()
 
@@ -192,9 +174,16 @@ class Execution:
         except Unusable as failure:
             self._failed(Leg(state, call, None), failure)
             return
+        if call.changes and call.required and not all(map(self._is_ready, legs)):
+            return
         self._queued(state, legs)
         if not legs:
             self._each_done(state)
+
+    def _is_ready(self, leg: Leg) -> bool:
+        """Make what one sends before the first is sent: one that can't be made fails them all."""
+        leg.ready = self._sent_for(leg)
+        return leg.ready is not None
 
     def _queued(self, state: PartState, legs: list[Leg]) -> None:
         state.open = len(legs)
@@ -231,27 +220,31 @@ class Execution:
     def _start(self, leg: Leg) -> None:
         if leg.part.call.part in self.parts:
             return  # something stands in already
-        call = leg.call
-        context = leg.context(self._context, self.parts)
-        try:
-            given = None if call.method in SAFE else self._telling.idempotency
-            key = given and idempotency.key_of(given, self._plan.calls.values(), call, leg.keys)
-            outgoing = self._telling.outgoing(call, context, key)
-            if self._joins_equal(leg, outgoing):
-                return
-            self._budget.call()
-        except NoValue as error:
-            self._without_value(leg, error)
+        outgoing = leg.ready or self._sent_for(leg)
+        if outgoing is None:
             return
-        except Unusable as failure:
-            failure.unfit |= leg.call.keys_of_client
-            self._failed(leg, failure)
-            return
-        gate = self._gates.get(call.upstream)
+        gate = self._gates.get(leg.call.upstream)
         if gate is not None:
             self._at_gate(leg, gate, outgoing)
         else:
             self._make(leg, outgoing)
+
+    def _sent_for(self, leg: Leg) -> Outgoing | None:
+        """Return what a call sends; None where it ended by that, or joined an equal one."""
+        call = leg.call
+        try:
+            given = None if call.method in SAFE else self._telling.idempotency
+            key = given and idempotency.key_of(given, self._plan.calls.values(), call, leg.keys)
+            outgoing = self._telling.outgoing(call, leg.context(self._context, self.parts), key)
+            if not self._joins_equal(leg, outgoing):
+                self._budget.call()
+                return outgoing
+        except NoValue as error:
+            self._without_value(leg, error)
+        except Unusable as failure:
+            failure.unfit |= call.keys_of_client
+            self._failed(leg, failure)
+        return None
 
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
         """Take part in an equal call's answer, if there is one; what failed is asked for again."""
@@ -282,7 +275,7 @@ class Execution:
         else:
             self._under.waits(leg, gate, later)
             self._under.may_be_joined(leg.call, outgoing, equal)
-            self._arm()
+            self._waking.watch()
 
     def _make(self, leg: Leg, outgoing: Outgoing, equal: Sequence[Leg] = ()) -> None:
         call = leg.call
@@ -317,14 +310,14 @@ class Execution:
             promptly(self._came)
         else:
             future.add_done_callback(self._came)
-            self._arm()
+            self._waking.watch()
 
     def _no_time_for(self, leg: Leg) -> None:
         """Begin nothing at the deadline: it may change something, and nobody would know."""
         if leg.gate is not None:
             leg.gate.leave()
             leg.gate = None
-        self._time_is_over()
+        self._waking.time_is_over()
 
     def _take(self, future: asyncio.Future[Answered]) -> None:
         legs = self._under.flying.pop(future)
@@ -407,7 +400,7 @@ class Execution:
         """
         state, call = leg.part, leg.part.call
         state.outcome = failure.reason
-        if leg.call is call and call.fallback is not None and not self._late:
+        if leg.call is call and call.fallback is not None and not self._waking.late:
             state.failure = failure
             self._queue.append(Leg(state, call.fallback, None))
             return

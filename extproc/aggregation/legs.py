@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
     from extproc.aggregation.joins import Items, Key
+    from extproc.aggregation.requests import Outgoing
     from extproc.core.ports import Answered
     from extproc.core.values import Request
     from extproc.expressions.templates import NoValue
@@ -50,11 +51,17 @@ class PartState:
         Args:
             value: a list, or one key.
             calls: how many may be made; of more, the one that is too many is the last.
+
+        Raises:
+            Unusable: there are more, and the answer fails without them: none is made.
         """
         call = self.call
         size = 1 if call.batch is None else call.batch.size
         self.keys = keys_of(value, calls * size + 1)
-        return [Leg(self, call, keys) for keys in chunks(self.keys, size)]
+        legs = [Leg(self, call, keys) for keys in chunks(self.keys, size)]
+        if len(legs) > calls and call.required:
+            raise Unusable("too_many_calls", unfit=call.keys_of_client)
+        return legs
 
     def gather(self, keys: list[Key], value: Any) -> None:
         """Take what came for keys.
@@ -87,13 +94,14 @@ class PartState:
 class Leg:
     """One call of a part: the only one, or that of a chunk of keys."""
 
-    __slots__ = ("call", "gate", "keys", "part")
+    __slots__ = ("call", "gate", "keys", "part", "ready")
 
     def __init__(self, part: PartState, call: Call, keys: list[Key] | None) -> None:
         self.part = part
         self.call = call
         self.keys = keys
         self.gate: Gate | None = None
+        self.ready: Outgoing | None = None  # what it sends, where that was made ahead
 
     def context(self, known: Context, parts: Mapping[str, Any]) -> Context:
         """Return what its templates are filled in from: with the keys, where it is for some."""

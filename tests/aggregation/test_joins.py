@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.aggregation.calls import Batch, Call
+from extproc.aggregation.failures import Unusable
 from extproc.aggregation.joins import NotJoinable, chunks, joined, keys_of
 from extproc.aggregation.legs import Leg, PartState
 from extproc.core.values import Request
@@ -39,14 +40,27 @@ def test_keys_are_scalars_each_once(value: Any, keys: list[Any]) -> None:
 def test_keys_are_looked_for_as_long_as_they_count() -> None:
     """An upstream may send a million of them."""
     assert keys_of([1, 1, 2, {}, 3, 4], 3) == [1, 2, 3]
-    batch = Call("p", "u", template("/{keys}", parts=("keys",)), batch=Batch(key=None, size=2))
+    by_two = Batch(key=None, size=2)
+    batch = Call("p", "u", template("/{keys}", parts=("keys",)), batch=by_two, required=False)
     assert [leg.keys for leg in PartState(batch, None).cut(list(range(9)), 2)] == [
         [0, 1],
         [2, 3],
         [4],
     ]
-    single = Call("p", "u", template("/{key}", parts=("key",)))
+    single = Call("p", "u", template("/{key}", parts=("key",)), required=False)
     assert [leg.keys for leg in PartState(single, None).cut(list(range(9)), 2)] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_as_many_calls_as_may_be_made(*, required: bool) -> None:
+    """One more, and a call that is required fails before any is made."""
+    single = Call("p", "u", template("/{key}", parts=("key",)), required=required)
+    assert len(PartState(single, None).cut([1, 2], 2)) == 2
+    if not required:
+        assert len(PartState(single, None).cut([1, 2, 3], 2)) == 3
+        return
+    with pytest.raises(Unusable, match="too_many_calls"):
+        PartState(single, None).cut([1, 2, 3], 2)
 
 
 @given(st.lists(KEYS, max_size=40), st.integers(1, 12))

@@ -60,6 +60,9 @@ routes:
       calls:
         products: {upstream: shop, each: "request.body.ids || split(request.queries.ids[0], ',')", batch: {path: "/products?ids={keys}", size: 2, key: id}}
       response: "products[].title"
+  - name: once
+    match: {path: /once}
+    aggregate: {calls: {a: {upstream: shop, path: /ads}}, response: "a"}
   - name: twice
     match: {path: /twice}
     aggregate:
@@ -132,6 +135,17 @@ routes:
   - name: odd-changes
     match: {path: /odd-changes}
     aggregate: {calls: {item: {upstream: shop, method: PUT, each: '`[1, ".."]`', path: "/slow/{key}"}}, response: "item"}
+  - name: many-changes
+    match: {path: /many-changes}
+    aggregate:
+      calls: {item: {upstream: shop, method: PUT, each: '`[1, 2, 3, 4]`', path: "/slow/{key}"}}
+      max_calls: 3
+      response: "item"
+  - name: odd-optional
+    match: {path: /odd-optional}
+    aggregate:
+      calls: {item: {upstream: shop, method: PUT, each: '`[1, ".."]`', path: "/slow/{key}", required: false}}
+      response: "item"
   - name: post
     match: {path: /post, methods: [POST]}
     aggregate:
@@ -267,7 +281,8 @@ def running(upstream: Counting) -> Iterator[Gateway]:
 
 @pytest.fixture
 def place(running: Gateway, upstream: Counting) -> Gateway:
-    """Return the gateway; counting begins anew."""
+    """Return the gateway; counting begins anew, once what was given up before has arrived."""
+    assert running.ask("/once").status == 200
     upstream.forget()
     return running
 
@@ -314,6 +329,8 @@ class TestHowManyCalls:
         many = json.dumps({"ids": [*range(300)]}).encode()
         reply = place.ask("/chosen", method="POST", body=many)
         assert (reply.status, b"products" in reply.body) == (400, True)
+        assert place.ask("/once").status == 200
+        assert upstream.paths() == ["/ads"]
 
     def test_250_keys_in_chunks_of_50(self, place: Gateway, upstream: Counting) -> None:
         """Five bulk calls, whatever their order; each key once, order kept."""
@@ -383,7 +400,20 @@ class TestHowManyCalls:
         reply = place.ask("/odd-keys")
         assert reply.json == [{"key": 1}, None, None, {"key": 2}]  # "" is no key
         assert sorted(upstream.paths()) == ["/slow/1", "/slow/2"]
-        assert place.ask("/odd-changes").status == 502
+
+    @pytest.mark.parametrize("route", ["/odd-changes", "/many-changes"])
+    def test_all_changes_or_none(self, place: Gateway, upstream: Counting, route: str) -> None:
+        """What shows before the first of them that the last can't be made: none is."""
+        assert place.ask(route).status == 502
+        assert place.ask("/once").status == 200  # a call that had left would be there by now
+        assert "PUT" not in [got.method for got in upstream.got]
+
+    def test_changes_that_are_not_required(self, place: Gateway, upstream: Counting) -> None:
+        """Those that can be made are."""
+        reply = place.ask("/odd-optional")
+        assert reply.json == [{"key": 1}, None]
+        assert reply.headers["x-gateway-partial"] == "item"
+        assert upstream.paths() == ["/slow/1"]
 
     def test_bound_on_calls(self, place: Gateway, upstream: Counting) -> None:
         """The fourth of three isn't made; the answer says that a part is missing."""
