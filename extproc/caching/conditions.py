@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from extproc.caching.dates import moment
+from extproc.core.entity_tags import tags_of
 
 if TYPE_CHECKING:
     from extproc.caching.entry import Entry, Pairs
     from extproc.core.headers import Headers
 
-_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_TAGS = re.compile(
-    rf"(?:[ \t]*,)*[ \t]*{_TAG.pattern}(?:[ \t]*,(?:[ \t]*{_TAG.pattern})?)*[ \t]*\Z"
-)
 _OK = range(200, 300)
 # What a 304 leaves out: all that describes a content it doesn't have (section 15.4.5).
 _OF_CONTENT = frozenset(
     {"content-encoding", "content-language", "content-range", "content-type", "content-md5"}
 )
-
-
-def tags_of(value: str) -> list[str]:
-    """Return the entity tags of a list; what is no list of them is one that is compared as text."""
-    return _TAG.findall(value) if _TAGS.match(value) else [value.strip()]
 
 
 def weakly_equal(one: str, two: str) -> bool:

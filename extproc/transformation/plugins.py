@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from extproc.core.content import DIGESTS
+from extproc.core.entity_tags import marked, tags_of, unmarked
 from extproc.core.further import UNSEEN, alone, vary
 from extproc.core.headers import Written
 from extproc.core.plugin import Plugin
@@ -15,6 +17,8 @@ from extproc.expressions.projections import NotJson, ShapeFailed, parsed, writte
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from extproc.core.headers import Headers
     from extproc.core.ports import Services
     from extproc.expressions.projections import Projection
@@ -171,10 +175,42 @@ class ResponseBody(Plugin):
     views: dict[str, Projection]
     varies: frozenset[str] = frozenset()
 
+    def on_start(self, services: Services) -> None:  # noqa: ARG002 - as the port has it
+        """Give each view a mark for its entity tags, unless there is one shape for all.
+
+        Without marks a client that changes its consumer, or meets other views after a reload, would
+        be told that what it has is still right: it sends the tags of all that it has of a URL
+        (RFC 9111 section 4.3.1).
+        """
+        self._marks = {name: _mark(shape) for name, shape in self.views.items()}
+        self._mark = _mark(self.shape) if self.views else ""
+
     def on_request(self, request: Request) -> None:
         """Ask for a whole, uncompressed answer: a part or an encoding can't be shaped."""
+        headers = request.headers
         for name in ("accept-encoding", "range", "if-range"):
-            del request.headers[name]
+            del headers[name]
+        if self._mark:
+            self._unmark(request)
+
+    def _unmark(self, request: Request) -> None:
+        """Give the upstream the tags that it knows: of this view, or of any where one must hold."""
+        headers, mine = request.headers, self._mark_for(request)
+        known = headers.get("if-none-match")
+        if known is not None and known.strip() != "*":
+            tags = [tag for each in tags_of(known) if (tag := unmarked(each, mine)) is not None]
+            if tags:
+                headers["if-none-match"] = ", ".join(tags)
+            else:
+                del headers["if-none-match"]
+                del headers["if-modified-since"]  # it doesn't count beside tags (9110 13.1.3)
+        held = headers.get("if-match")
+        if held is not None:
+            marks = {self._mark, *self._marks.values()}
+            headers["if-match"] = ", ".join([_without(each, marks) for each in tags_of(held)])
+
+    def _mark_for(self, request: Request) -> str:
+        return self._marks.get(request.consumer, self._mark)
 
     def on_response(self, request: Request, response: Response) -> None:
         """Say of what kind the answer will be, before a cache in front takes its headers."""
@@ -183,6 +219,8 @@ class ResponseBody(Plugin):
             return
         for name in DIGESTS:
             del headers[name]
+        if self._mark and (tag := headers.get("etag")) is not None:
+            headers["etag"] = marked(tag, self._mark_for(request))
         if response.status == _NOT_MODIFIED:
             # What is named replaces what a cache has; what isn't stays (RFC 9111 section 4.3.4).
             vary(headers, self.varies if "vary" in headers else ())
@@ -208,6 +246,16 @@ class ResponseBody(Plugin):
         except ShapeFailed:
             return _broken("The upstream's answer has another shape.")
         return shaped
+
+
+def _mark(shape: Projection) -> str:
+    """Return what is the same in all workers and on all replicas, and in no other shape."""
+    return sha256(shape.source.encode()).hexdigest()[:8]
+
+
+def _without(tag: str, marks: Iterable[str]) -> str:
+    """Return a tag without whichever of some marks it has."""
+    return next((plain for mark in marks if (plain := unmarked(tag, mark)) is not None), tag)
 
 
 def _broken(detail: str) -> Response:

@@ -41,6 +41,19 @@ routes:
     match: {path: /direct}
     upstream: a
     response: {body: "{v: v}", views: {mobile: "{m: v}"}}
+  - name: tagged
+    match: {path: /tagged}
+    upstream: a
+    response: {body: "{v: v}", views: {mobile: "{m: v}"}}
+  - name: tagged-cached
+    match: {path: /tagged-cached}
+    upstream: a
+    cache: {}
+    response: {body: "{v: v}", views: {mobile: "{m: v}"}}
+  - name: one-shape
+    match: {path: /tagged-once}
+    upstream: a
+    response: {body: "{v: v}"}
   - name: both
     match: {path: /both}
     cache: {}
@@ -82,6 +95,7 @@ routes:
     cache: {}
     aggregate: {calls: {one: {upstream: a, path: /nothing}}, response: "{v: one.v}"}
 """
+TAG = '"1,a"'
 PHONE = {"user-agent": "App/1"}
 CONDITIONS = {
     "agents": 'request.headers["user-agent"].contains("App/")',
@@ -94,6 +108,10 @@ def says(got: Got) -> Say:
     headers = {"cache-control": "max-age=60", "content-type": "application/vnd.v+json"}
     if got.path == "/plain":
         headers |= {"cache-control": "public, max-age=60", "vary": "accept"}
+    if got.path.startswith("/tagged"):
+        headers["etag"] = TAG
+        if TAG in got.headers.get("if-none-match", ""):
+            return Say(status=304, headers=headers, body=b"")
     return Say({"v": 1}, headers={} if got.path == "/nothing" else headers)
 
 
@@ -165,6 +183,52 @@ def test_without_a_cache_views_are_told(places: dict[str, Gateway]) -> None:
         varies, control, kind = told(reply)
         assert (varies, kind) == ({"user-agent"}, "application/json")
         assert ("private" in control) is (path == "/bare")  # of an aggregate, for a consumer
+
+
+@pytest.mark.parametrize("path", ["/tagged", "/tagged-cached"])
+def test_each_view_has_its_own_tag(places: dict[str, Gateway], path: str) -> None:
+    """A client whose consumer changes isn't told that it has what it asks for."""
+    place = places["agents"]
+    tags: list[str] = []
+    for agent, body in (("App/1", {"m": 1}), ("Browser/1", {"v": 1})):
+        headers = {"user-agent": agent}
+        reply = place.ask(path, headers=headers | {"if-none-match": ", ".join([TAG, *tags])})
+        assert (reply.status, reply.json) == (200, body)
+        tags.append(reply.headers["etag"])
+        for known in (tags[-1], ", ".join(tags), f"W/{tags[-1]}", "*"):
+            again = place.ask(path, headers=headers | {"if-none-match": known})
+            if path == "/tagged" and known == "*":
+                continue  # the upstream's to judge
+            assert (again.status, again.headers["etag"]) == (304, tags[-1])
+    assert len({TAG, *tags}) == 3
+
+
+def test_what_upstreams_are_asked_by_is_their_own_tag(
+    places: dict[str, Gateway], upstream: Counting
+) -> None:
+    """As If-None-Match that of this view, as If-Match that of any; dates don't take its place."""
+    place = places["agents"]
+    mobile, other = (place.ask("/tagged", headers=agent).headers["etag"] for agent in (PHONE, {}))
+    since = {"if-modified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    for sent, got in (
+        ({"if-none-match": f"{other}, W/{mobile}"}, {"if-none-match": f"W/{TAG}"}),
+        ({"if-none-match": other} | since, {}),
+        ({"if-none-match": "*"} | since, {"if-none-match": "*"} | since),
+        (since, since),
+        ({"if-match": f"{other},{mobile}, {TAG}"}, {"if-match": f"{TAG}, {TAG}, {TAG}"}),
+        ({"if-match": "*"}, {"if-match": "*"}),
+        ({"if-match": "odd"}, {"if-match": "odd"}),
+    ):
+        place.ask("/tagged", headers=PHONE | sent)
+        came = upstream.got[-1].headers
+        assert {
+            name: came[name] for name in (*since, "if-none-match", "if-match") if name in came
+        } == got
+
+
+def test_one_shape_keeps_the_tag(places: dict[str, Gateway]) -> None:
+    """What a client sends as If-Match, on whatever route, is what the upstream knows."""
+    assert places["agents"].ask("/tagged-once").headers["etag"] == TAG
 
 
 @pytest.mark.parametrize("path", ["/plain", "/direct", "/both", "/bare"])
