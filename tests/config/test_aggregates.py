@@ -105,6 +105,24 @@ def test_errors_have_a_place(
     assert "Traceback" not in str(caught.value)
 
 
+def test_a_deadline_that_would_be_cut_short(tmp_path: Path) -> None:
+    """Envoy ends what is silent for longer than five minutes."""
+    file = written(tmp_path, "one: {upstream: a, path: /x}", response="one")
+    text = file.read_text()
+    for deadline, told in (
+        ("5m", ""),
+        ("301s", "aggregate.deadline: is '301s', expected at most 300s"),
+    ):
+        file.write_text(text.replace("aggregate:", f"aggregate:\n      deadline: {deadline}"))
+        assert f"deadline: {deadline}" in file.read_text()
+        if not told:
+            assemble(load(file, {}))
+            continue
+        with pytest.raises(ConfigError) as caught:
+            load(file, {})
+        assert told in str(caught.value)
+
+
 def test_a_message_has_the_bound_that_grpc_has(tmp_path: Path) -> None:
     """Unless the call has one of its own; other answers have that of all together."""
     method = "grpc: {method: shop.inventory.v1.Inventory/GetStock}"

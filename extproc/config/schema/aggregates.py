@@ -244,7 +244,9 @@ class Selecting(Strict):
 class Aggregate(Strict):
     """One answer out of many calls."""
 
-    deadline: Duration = Field(1.0, description="For all calls together.")
+    deadline: Duration = Field(
+        1.0, le=300, description="For all calls together; five minutes at most."
+    )
     calls: dict[PartName, AggregateCall] = Field(
         min_length=1, description="By the name of the part."
     )
