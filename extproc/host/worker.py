@@ -150,9 +150,13 @@ class Worker:
 
     async def run(self) -> None:
         """Load the gateway file, serve, and stop when told or when the supervisor is gone."""
-        await self._load_all(self._options.gateways)
-        self._server.listen(self._options.listen)
-        await self._server.start()
+        try:
+            await self._load_all(self._options.gateways)
+            self._server.listen(self._options.listen)
+            await self._server.start()
+        except BaseException:
+            await self._let_go()
+            raise
         beside_it = [beside.begin(work, self.log) for work in (self._flush, self._sweep)]
         if self._options.control is not None:
             obey = partial(self._obey, self._options.control)
@@ -323,6 +327,10 @@ class Worker:
 
     async def _stop(self) -> None:
         await self._server.stop(GRACE)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """End what versions run in the background, and close what leads elsewhere."""
         await self._versions.stop()
         await self._caller.close()
         await self._fetcher.close()

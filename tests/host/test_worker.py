@@ -7,12 +7,14 @@ import gc
 import os
 import sys
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from extproc.adapters.metrics import use_folder
 from extproc.adapters.wire_authz import decode
+from extproc.config.errors import ConfigError
 from extproc.config.load import load
 from extproc.core.exchange import Exchange
 from extproc.core.messages import Continue, RequestHeaders
@@ -66,7 +68,7 @@ class Given:
         options = WorkerOptions(0, (), "unix:/none", "127.0.0.1:1", decisions=folder / "records")
         self.worker = Worker(options)
 
-    def file(self, name: str, waits: float = 0.0) -> Path:
+    def file(self, name: str, waits: float | str = 0.0) -> Path:
         """Write a gateway file whose only route has this name."""
         (self.folder / "plugins.py").write_text(
             PLUGINS.replace("BEGUN", str(self.folder / "begun"))
@@ -189,6 +191,17 @@ async def test_a_plugin_that_does_not_start_is_named(given: Given) -> None:
     answer = await given.worker._answer("load", asked)
     problem = "Starts of the route first didn't start: ValueError: no database (plugins.py:8)"
     assert answer == {"ok": False, "error": problem}
+
+
+async def test_a_worker_that_does_not_start_leaves_nothing_open(given: Given) -> None:
+    """What an operator reads is why; not, besides, of connections that nobody closed."""
+    good, bad = given.file("good"), given.file("bad", "`no number`")
+    options = replace(given.worker._options, gateways=(good, bad))
+    worker = Worker(options)
+    with pytest.raises(ConfigError):
+        await worker.run()
+    assert worker._fetcher._session.closed
+    assert (given.folder / "stopped").read_text() == "x"  # the older version's plugin
 
 
 async def test_what_a_dropped_version_was_made_of_is_freed(given: Given) -> None:
