@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from extproc.adapters.envoy_process import binary
+from extproc.adapters.envoy_binary import binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

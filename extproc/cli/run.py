@@ -30,7 +30,7 @@ def run(
 ) -> None:
     """Run Envoy and the service, supervised, reloading when the gateway file changes."""
     pollable(busy_poll, known_server(server))
-    from extproc.adapters.envoy_process import EnvoyNotFound
+    from extproc.adapters.envoy_binary import EnvoyNotFound
     from extproc.core.errors import ConfigFault
     from extproc.host.crew import LoadRefused
     from extproc.host.proxy import EnvoyFailed

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import beside, envoy_process
+from extproc.adapters import beside, envoy_binary
 from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
@@ -80,7 +80,7 @@ class Supervisor(Operated):
     def _put_together(self, path: Path) -> None:
         folder, options, loaded = self._folder, self._options, self._assembly.loaded
         refuse_what_is_taken(loaded)
-        binary = envoy_process.binary(options.envoy)
+        binary = envoy_binary.binary(options.envoy)
         addresses = [f"unix:{folder}/w{number}" for number in range(options.workers)]
         egress, roots = f"unix:{folder}/egress", system_roots()
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.adapters.envoy_process import binary
+from extproc.adapters.envoy_binary import binary
 from extproc.config.build import assemble
 from extproc.config.load import load
 from extproc.core.routes import PathPattern

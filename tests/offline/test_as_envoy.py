@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from extproc.adapters.envoy_process import binary
+from extproc.adapters.envoy_binary import binary
 from extproc.host.trying import through_envoy
 from extproc.offline.comparing import elsewhere
 from extproc.offline.gate import Gate

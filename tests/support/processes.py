@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from extproc.adapters.envoy_process import binary
+from extproc.adapters.envoy_binary import binary
 from tests.support.client import Reply, ask
 from tests.support.places import free_port, short_folder
 from tests.support.waiting import until
