@@ -38,7 +38,11 @@ COUNTERS = (
         "Hooks that raised, hung, blocked or were refused.",
         ("plugin", "phase", "reason"),
     ),
-    Metric("extproc_decisions_total", "Policy decisions.", ("route", "decision", "reason")),
+    Metric(
+        "extproc_decisions_total",
+        "What policies decided, and what authentication refused.",
+        ("route", "decision", "reason"),
+    ),
     Metric(
         "extproc_candidate_differences_total",
         "Decisions that candidate policies would have made otherwise.",

@@ -35,6 +35,7 @@ class Authenticate(Plugin):
     def on_start(self, services: Services) -> None:
         """Prepare every scheme."""
         self._revoked = services.revocations.hold
+        self._metrics = services.metrics
         for scheme in self.schemes:
             scheme.start(services)
 
@@ -53,7 +54,7 @@ class Authenticate(Plugin):
         except Refused as error:
             return self._challenge(request, error.reason)
         except NotReady as error:
-            return _not_ready(error)
+            return self._not_ready(request, error)
         return self._waited(request, (found,))
 
     def challenges(self, *, refused: bool) -> tuple[str, ...]:
@@ -115,7 +116,7 @@ class Authenticate(Plugin):
         except Refused as error:
             return self._challenge(request, error.reason)
         except NotReady as error:
-            return _not_ready(error)
+            return self._not_ready(request, error)
         finally:
             _let_go(waiting)
         return None
@@ -131,6 +132,7 @@ class Authenticate(Plugin):
         """Answer 401 with one challenge for each kind; the reason is for the record alone."""
         request.principal = ANONYMOUS  # of several that are demanded, one may have been good
         request.consumer = ""
+        self._count(request, "deny", reason or "unauthenticated")
         response = Response.problem(
             401,
             "Authentication required" if not reason else "Credential not accepted",
@@ -142,17 +144,22 @@ class Authenticate(Plugin):
         request.facts.reason = reason
         return response
 
+    def _not_ready(self, request: Request, error: NotReady) -> Response:
+        self._count(request, "error", error.reason)
+        response = Response.problem(
+            503, "Authentication not ready", error.detail, reason=error.reason
+        )
+        response.headers["retry-after"] = "5"
+        return response
+
+    def _count(self, request: Request, decision: str, reason: str) -> None:
+        self._metrics.count("extproc_decisions_total", (request.route, decision, reason))
+
 
 def _let_go(left: Sequence[Principal | Awaitable[Principal]]) -> None:
     for one in left:
         if not isinstance(one, Principal):
             discard(one)
-
-
-def _not_ready(error: NotReady) -> Response:
-    response = Response.problem(503, "Authentication not ready", error.detail, reason=error.reason)
-    response.headers["retry-after"] = "5"
-    return response
 
 
 class HideCredentials(Plugin):

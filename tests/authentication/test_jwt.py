@@ -466,6 +466,33 @@ async def test_j27_f13_an_invalid_credential_is_never_anonymous(value: str) -> N
     assert (await subject.request(headers={"authorization": f"bearer {text}"})).status == 200
 
 
+async def test_what_is_refused_is_counted() -> None:
+    """By reason, so that somebody who tries tokens is noticed; who is let in is not."""
+    subject = trial(authenticator())
+    for headers, status in (
+        ({}, 401),
+        ({"authorization": f"Bearer {fresh()}"}, 200),
+        ({"authorization": f"Bearer {signed(CLAIMS, OTHER)}"}, 401),
+        ({"authorization": "Bearer x"}, 401),
+        ({"authorization": "Bearer x"}, 401),
+    ):
+        assert (await subject.request(headers=headers)).status == status
+    name = "extproc_decisions_total"
+    counted = {labels: n for (metric, labels), n in subject.counts.counts.items() if metric == name}
+    assert counted == {
+        ("trial", "deny", "unauthenticated"): 1,
+        ("trial", "deny", "signature"): 1,
+        ("trial", "deny", "malformed"): 2,
+    }
+
+
+async def test_what_cannot_be_judged_is_counted() -> None:
+    """As an error: it is the issuer's, not the caller's."""
+    subject = trial(remote())
+    assert (await subject.request(headers={"authorization": f"Bearer {fresh()}"})).status == 503
+    assert subject.counts.counts["extproc_decisions_total", ("trial", "error", "keys_missing")] == 1
+
+
 def remote(pace: Pace | None = None) -> JwtAuthenticator:
     """Return an authenticator that finds its keys by discovery."""
     source = KeySource(ISSUER, discovery_url(ISSUER), discovery=True, pace=pace or Pace())

@@ -23,6 +23,7 @@ from extproc.testing import Trial
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+METRICS = ROOT / "docs" / "metrics.md"
 _LINK = re.compile(r"\]\(([^)#]+)(?:#([^)]*))?\)")
 
 
@@ -75,6 +76,27 @@ def test_every_metric_is_documented_in_its_help() -> None:
     for metric in (*COUNTERS, *HISTOGRAMS):
         assert re.fullmatch(r"extproc_[a-z_]+_(total|seconds)", metric.name)
         assert metric.help.endswith(".")
+
+
+def test_every_metric_is_listed_with_its_labels() -> None:
+    """In the table, and no other."""
+    rows = re.findall(r"^\| `(extproc_\w+)` \| (.*?) \|", METRICS.read_text(), re.MULTILINE)
+    listed = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert listed == {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS)}
+
+
+def test_alerts_ask_for_what_there_is() -> None:
+    """Each metric of an expression, each label, and each reason or outcome that it names."""
+    text = METRICS.read_text()
+    metrics = {metric.name: metric for metric in (*COUNTERS, *HISTOGRAMS)}
+    sought = re.findall(r"\((extproc_\w+)(?:\{([^}]*)\})?\[5m\]", text)
+    assert len(sought) >= 6
+    told = "".join(path.read_text() for path in DOCUMENTS if path != METRICS)
+    for name, selectors in sought:
+        for label, values in re.findall(r'(\w+)!?=~?"([^"]*)"', selectors):
+            assert label in metrics[name].labels
+            for value in values.split("\\|"):
+                assert f"`{value}`" in told or f"`{value}`" in text, value
 
 
 def test_what_isnt_built_is_named() -> None:
