@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -32,19 +34,36 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-application.command()(run.run)
+# What `--help` lists is one line of 80 characters for each.
+application.command(short_help="Run Envoy and the service, supervised.")(run.run)
 application.command()(serve.serve)
-application.command()(check.check)
-application.command()(envoy.envoy)
+application.command(short_help="Validate a gateway file.")(check.check)
+application.command(short_help="Print what Envoy is configured with, as JSON.")(envoy.envoy)
 application.command()(schema.schema)
 application.command()(explain.explain)
-application.command("test")(policy_tests.run_tests)
+application.command("test", short_help="Run policy tests.")(policy_tests.run_tests)
 application.command()(replay.replay)
 application.command()(revoke.revoke)
 application.command()(purge.purge)
 application.add_typer(key.application, name="key")
-application.command()(token.token)
-application.command()(demo.demo)
+application.command(short_help="Print a signed token, to try things with.")(token.token)
+application.command(short_help="Run the shop example, and print what to try.")(demo.demo)
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - as the library calls it
+    if wanted:
+        typer.echo(f"extproc {version('extproc')}")
+        raise typer.Exit
+
+
+@application.callback()
+def _itself(
+    _version: Annotated[  # noqa: FBT002 - as above
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take what isn't of one command."""
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ def envoy(
     *,
     service: Annotated[
         list[str] | None,
-        typer.Option(help="Where `extproc serve` listens: unix:/path or host:port; repeatable."),
+        typer.Option(
+            help="Where `extproc serve` listens: unix:/path or host:port; repeatable.",
+            metavar="ADDRESS",
+        ),
     ] = None,
     target: Annotated[
         str, typer.Option("--for", help="Whose configuration: envoy.", metavar="envoy")

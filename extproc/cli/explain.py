@@ -28,7 +28,8 @@ def explain(
     ] = None,
     *,
     header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="'name: value'; repeat it.")
+        list[str] | None,
+        typer.Option("--header", "-H", help="'name: value'; repeat it.", metavar="HEADER"),
     ] = None,
     request: Annotated[
         Path | None, typer.Option(help="A file with a raw request, in place of METHOD and URL.")

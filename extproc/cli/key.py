@@ -26,7 +26,9 @@ def key() -> None:
 def new(
     *,
     consumer: Annotated[str, typer.Option(help="The class of client; empty for none.")],
-    scope: Annotated[list[str] | None, typer.Option(help="What the key grants; repeat it.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What the key grants; repeat it.", metavar="SCOPE")
+    ] = None,
     identifier: Annotated[
         str, typer.Option("--id", help="By default a random one.", show_default=False)
     ] = "",

@@ -14,7 +14,8 @@ from extproc.cli.options import Json, fail
 def purge(
     *,
     tag: Annotated[
-        list[str] | None, typer.Option(help="Everything with this tag; may be given again.")
+        list[str] | None,
+        typer.Option(help="Everything with this tag; may be given again.", metavar="TAG"),
     ] = None,
     url: Annotated[str, typer.Option(help="Every variant of a URL, whoever it was for.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="All there is.")] = False,

@@ -23,7 +23,8 @@ def serve(
     gateway: GatewayFile,
     *,
     listen: Annotated[
-        list[str], typer.Option(help="unix:/path or host:port; one worker for each.")
+        list[str],
+        typer.Option(help="unix:/path or host:port; one worker for each.", metavar="ADDRESS"),
     ],
     server: Annotated[
         str | None,

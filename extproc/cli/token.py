@@ -21,7 +21,9 @@ def token(
     ],
     claim: Annotated[
         list[str] | None,
-        typer.Option(help="name=value; the value is JSON if it can be read as such; repeat it."),
+        typer.Option(
+            help="The value is JSON if it can be read as such; repeat it.", metavar="NAME=VALUE"
+        ),
     ] = None,
     kid: Annotated[str, typer.Option(help="The key's id; by default that of the JWK.")] = "",
     alg: Annotated[str | None, typer.Option(help="By default the key's usual one.")] = None,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from extproc.cli import application
 
@@ -26,3 +29,18 @@ def test_every_option_is_documented(name: str) -> None:
     assert len(options) > 4
     for option in options:
         assert option in text, option
+
+
+def test_the_list_of_commands_is_readable() -> None:
+    """Each says what it does within a line of 80 characters."""
+    said = CliRunner().invoke(application, ["--help"], terminal_width=80).stdout
+    commands = said.partition("Commands:\n")[2].splitlines()
+    assert len(commands) >= 13
+    for line in commands:
+        assert re.fullmatch(r"  [a-z]+ +\S.*[^.]\.", line), line
+
+
+def test_the_version() -> None:
+    """That of the package; no command is needed."""
+    done = CliRunner().invoke(application, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"extproc {version('extproc')}\n")
