@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _OK = 200
 _SECONDS = 5.0
 _MOST_BYTES = 1 << 20
+_LOOK_EVERY = 0.5  # seconds
+_SAME = 0.1  # seconds between two readings of two clocks, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class KeySource:
         self._fetching: asyncio.Task[None] | None = None
         self._fetched = float("-inf")
         self._tried = float("-inf")
+        self._looked = float("-inf")
         self.problem = "not fetched yet"
         self.keys: KeySet | None = None
 
@@ -70,18 +73,22 @@ class KeySource:
             self._fetch()
 
     def _take_over(self, services: Services) -> None:
-        """Use the keys that an earlier version of the gateway file fetched, until fresh ones come.
+        """Use keys that were fetched here before, or by another worker, if they are newer.
 
         Without them a reload, or a worker that takes another's place, would refuse every token
-        while the issuer is away.
+        while the issuer is away; and one that has just asked in vain, or for a key that nobody
+        had yet, would go on refusing what the other workers accept.
         """
         kept = services.fetch.kept(self._location)
         try:
             if kept is not None and self._discovery:
                 kept = services.fetch.kept(_jwks_uri(kept.body, self._issuer))
-            if kept is not None:
+            if kept is None:
+                return
+            fetched = services.clock.monotonic() - kept.age
+            if fetched > self._fetched + _SAME:
                 self.keys = KeySet.read(kept.body)
-                self._fetched = services.clock.monotonic() - kept.age
+                self._fetched, self.problem = fetched, ""
         except NotAKeySet as error:
             self.problem = str(error)
 
@@ -95,9 +102,12 @@ class KeySource:
         return self.keys if age <= self._pace.max_stale else None
 
     async def refreshed(self, now: float) -> KeySet | None:
-        """Fetch because a key is missing, unless that was done within the cooldown."""
+        """Fetch because a key is missing; within the cooldown see what other workers have."""
         if self._location and now - self._tried > self._pace.cooldown:
             self._fetch()
+        elif self._services is not None and self._location and now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            self._take_over(self._services)
         if self._fetching is not None:
             await asyncio.shield(self._fetching)
         return self.keys if not self._location or self._age() <= self._pace.max_stale else None

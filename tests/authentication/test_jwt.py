@@ -553,6 +553,31 @@ async def test_a_reload_keeps_the_keys() -> None:
     assert (await after.request(headers=bearer)).status == 200
 
 
+async def test_what_another_worker_fetched_counts_within_the_cooldown() -> None:
+    """J30: a key that is new, and keys that were not to be had a moment ago."""
+    one, two, three = trial(remote()), trial(remote()), trial(remote())
+    one.outside = two.outside
+    assert (await one.request(headers={"authorization": f"Bearer {fresh()}"})).status == 503
+    published(one, {"keys": [jwk(RSA, "rsa")]})
+    bearer = {"authorization": f"Bearer {fresh()}"}
+    assert (await one.request(headers=bearer)).status == 503  # it has just asked
+    assert (await two.request(headers=bearer)).status == 200
+    one.clock.move(1)
+    asked = len(one.outside.calls)
+    assert (await one.request(headers=bearer)).status == 200
+
+    new = {"authorization": f"Bearer {signed(CLAIMS, OTHER, kid='new')}"}
+    assert (await one.request(headers=new)).status == 401
+    published(one, {"keys": [jwk(RSA, "rsa"), jwk(OTHER, "new")]})
+    assert len(one.outside.calls) == asked
+    three.outside = one.outside
+    assert (await three.request(headers=new)).status == 200
+    one.clock.move(1)
+    asked = len(one.outside.calls)
+    assert (await one.request(headers=new)).status == 200
+    assert len(one.outside.calls) == asked
+
+
 @pytest.mark.parametrize(
     "document", [b"<html>", b"{}", b'{"keys":[]}', b'{"keys":', b'{"keys":{}}', b"[]", b"null"]
 )
