@@ -176,11 +176,12 @@ class Scripted:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
         shared_for: float = 0.0,
+        sound: Callable[[bytes], object] | None = None,
     ) -> Answered:
         """Answer a fetch."""
         del seconds, max_bytes, method, body
         answer = self._answer(url, list(headers))
-        if shared_for:
+        if shared_for and (sound is None or sound(answer.body)):
             self._got[url] = answer
         return answer
 

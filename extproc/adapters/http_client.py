@@ -12,7 +12,7 @@ from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _HEADERS = 32 << 10
 
@@ -33,9 +33,10 @@ class HttpFetcher:
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
         shared_for: float = 0.0,
+        sound: Callable[[bytes], object] | None = None,
     ) -> Answered:
         """Ask; see `Fetcher.fetch`. Nothing is shared here; see `SharedFetcher`."""
-        del shared_for
+        del shared_for, sound
         return await _exchange(self._session, method, url, list(headers), body, seconds, max_bytes)
 
     def kept(self, url: str) -> Answered | None:

@@ -21,7 +21,7 @@ from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from extproc.core.ports import Fetcher
@@ -53,6 +53,7 @@ class SharedFetcher:
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
         shared_for: float = 0.0,
+        sound: Callable[[bytes], object] | None = None,
     ) -> Answered:
         """Ask; see `Fetcher.fetch`."""
         if not shared_for or method != "GET":
@@ -71,9 +72,9 @@ class SharedFetcher:
             except UpstreamFault as fault:
                 _write(place.with_suffix(".failed"), fault.reason.encode())
                 raise
-            place.with_suffix(".failed").unlink(missing_ok=True)
-            if answer.status == _OK:
+            if answer.status == _OK and (sound is None or sound(answer.body)):
                 _write(place, answer.body)
+                place.with_suffix(".failed").unlink(missing_ok=True)
             else:
                 _write(place.with_suffix(".failed"), b"%d" % answer.status)
             return answer

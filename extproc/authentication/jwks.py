@@ -13,6 +13,8 @@ from extproc.authentication.keys import KeySet, NotAKeySet
 from extproc.core.errors import UpstreamFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from extproc.core.ports import Services
 
 _OK = 200
@@ -146,13 +148,29 @@ class KeySource:
         """Return the key set as it came, and how old it is, seconds."""
         location = self._location
         if self._discovery:
-            metadata, _ = await self._get(services, location)
-            location = _jwks_uri(metadata, self._issuer)
-        return await self._get(services, location)
+            issuer = self._issuer
+            metadata, _ = await self._get(services, location, lambda body: _jwks_uri(body, issuer))
+            location = _jwks_uri(metadata, issuer)
+        return await self._get(services, location, KeySet.read)
 
-    async def _get(self, services: Services, url: str) -> tuple[bytes, float]:
+    async def _get(
+        self, services: Services, url: str, read: Callable[[bytes], object]
+    ) -> tuple[bytes, float]:
+        """Fetch; only what can be read replaces what was good before."""
+
+        def sound(body: bytes) -> bool:
+            try:
+                read(body)
+            except NotAKeySet:
+                return False
+            return True
+
         answer = await services.fetch.fetch(
-            url, seconds=_SECONDS, max_bytes=_MOST_BYTES, shared_for=self._pace.cooldown
+            url,
+            seconds=_SECONDS,
+            max_bytes=_MOST_BYTES,
+            shared_for=self._pace.cooldown,
+            sound=sound,
         )
         if answer.status != _OK:
             raise UpstreamFault("protocol", f"{url} answered {answer.status}")

@@ -409,6 +409,7 @@ class Fetcher(Protocol):
         headers: Sequence[tuple[str, str]] = (("accept", "application/json"),),
         body: bytes = b"",
         shared_for: float = 0.0,
+        sound: Callable[[bytes], object] | None = None,
     ) -> Answered:
         """Ask without following redirects.
 
@@ -421,6 +422,7 @@ class Fetcher(Protocol):
             body: bytes; empty for none.
             shared_for: seconds for which an answer, or a failure, is every worker's; see
                 `Answered.age`.
+            sound: says whether a body is what it must be; what isn't is given, and not kept.
 
         Raises:
             UpstreamFault: no usable answer.

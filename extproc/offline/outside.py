@@ -10,7 +10,7 @@ from extproc.core.errors import UpstreamFault
 from extproc.core.ports import Answered, Services, uncached
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.room import Room
@@ -51,9 +51,10 @@ class Nothing:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
         shared_for: float = 0.0,
+        sound: Callable[[bytes], object] | None = None,
     ) -> Answered:
         """Note a fetch and fail."""
-        del seconds, max_bytes, headers, body, shared_for
+        del seconds, max_bytes, headers, body, shared_for, sound
         self._trace.notes.append(f"would call {method} {url}")
         raise UpstreamFault("connect", "nothing is fetched offline")
 

@@ -89,6 +89,35 @@ async def test_J31_a_failure_counts_for_all_and_hides_nothing(
     assert one.kept("https://other.example") is None
 
 
+async def test_J31_what_is_not_sound_replaces_nothing(tmp_path: Path) -> None:
+    """J31: it counts as a failure, for every worker, and what was good before is kept."""
+    outside = Scripted({URL: answered(b"keys")})
+    one, two = SharedFetcher(outside, tmp_path), SharedFetcher(outside, tmp_path)
+
+    async def got(fetcher: SharedFetcher) -> tuple[int, bytes]:
+        answer = await fetcher.fetch(
+            URL, seconds=5, max_bytes=100, shared_for=10, sound=lambda body: body != b"<html>"
+        )
+        return answer.status, answer.body
+
+    assert await got(one) == (200, b"keys")
+    outside.answers[URL] = answered(b"<html>")
+    for place in tmp_path.iterdir():
+        os.utime(place, (0, time.time() - 60))
+    assert await got(one) == (200, b"<html>")
+    assert await got(two) == (200, b"")  # nothing of it: it has no use
+    assert len(outside.calls) == 2
+    kept = two.kept(URL)
+    assert kept is not None
+    assert (kept.body, kept.age > 50) == (b"keys", True)
+    outside.answers[URL] = answered(b"others")
+    [failed] = tmp_path.glob("*.failed")
+    os.utime(failed, (0, time.time() - 60))
+    assert await got(two) == (200, b"others")
+    assert not failed.exists()
+    assert await got(one) == (200, b"others")
+
+
 async def test_a_lock_that_nobody_gives_back_is_an_error_in_time(tmp_path: Path) -> None:
     """A worker that hangs while it asks holds up the others for one fetch's time, not for ever."""
 

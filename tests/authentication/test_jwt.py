@@ -553,6 +553,23 @@ async def test_a_reload_keeps_the_keys() -> None:
     assert (await after.request(headers=bearer)).status == 200
 
 
+@pytest.mark.parametrize("garbage", [b"<html>", b'{"keys": []}', b"{}"])
+async def test_a_reload_keeps_the_keys_through_garbage(garbage: bytes) -> None:
+    """J31: an outage may look like a page that says so, with status 200."""
+    for url in (f"{ISSUER}/jwks", discovery_url(ISSUER)):
+        before, after = trial(remote()), trial(remote())
+        published(before, {"keys": [jwk(RSA, "rsa")]})
+        bearer = {"authorization": f"Bearer {fresh()}"}
+        assert (await before.request(headers=bearer)).status == 200
+        before.outside.answers[url] = answered(garbage)
+        before.clock.move(11)
+        unknown = {"authorization": f"Bearer {signed(CLAIMS, OTHER, kid='new')}"}
+        assert (await before.request(headers=unknown)).status == 401
+        assert before.outside.calls[-1][0] == url
+        after.outside = before.outside
+        assert (await after.request(headers=bearer)).status == 200
+
+
 async def test_what_another_worker_fetched_counts_within_the_cooldown() -> None:
     """J30: a key that is new, and keys that were not to be had a moment ago."""
     one, two, three = trial(remote()), trial(remote()), trial(remote())
