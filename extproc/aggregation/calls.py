@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _TOO_MANY = 429
 
-KEY, KEYS = "key", "keys"
-"""Names in the templates of a call with `each`: the one key, or those of a chunk."""
-
 OF_REQUEST: Mapping[str, Callable[[Context], Any]] = {
     "body": lambda context: context.body,
     "params": lambda context: context.request.params,

@@ -390,7 +390,7 @@ class Execution:
         elif leg.leads_nowhere(error):
             self._leg_done(leg.part)
         else:
-            self._failed(leg, without(error))
+            self._failed(leg, without(error, of_client=leg.call.keys_of_client))
 
     def _failed(self, leg: Leg, failure: Unusable) -> None:
         """One call failed; another one may stand in, or what the file says.

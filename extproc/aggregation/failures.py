@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from extproc.aggregation.joins import OWN
 from extproc.core.values import Response
 
 if TYPE_CHECKING:
@@ -63,10 +64,17 @@ class Unusable(Exception):
         self.retry_after = retry_after
 
 
-def without(error: NoValue) -> Unusable:
-    """Return the failure of a call that can't be made for want of a value."""
+def without(error: NoValue, *, of_client: bool = False) -> Unusable:
+    """Return the failure of a call that can't be made for want of a value.
+
+    Args:
+        error: says which.
+        of_client: the call's keys come from the request.
+    """
     lacks = error.source if error.names and error.names <= OF_CLIENT else ""
-    return Unusable("no_value", lacks=lacks)
+    own = error.names & OWN
+    unfit = of_client and bool(own) and error.names <= own | OF_CLIENT
+    return Unusable("no_value", lacks=lacks, unfit=unfit)
 
 
 class CallFailed(Exception):

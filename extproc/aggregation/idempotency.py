@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEADER = "idempotency-key"
 _SHORT = re.compile(r"[A-Za-z0-9._~-]{1,64}\Z")
 _DIGITS = 24
+_HOLE = "\0"  # no path has one
 
 
 def key_of(given: str, calls: Iterable[Call], call: Call, keys: Sequence[Key] | None) -> str:
@@ -38,7 +39,7 @@ def key_of(given: str, calls: Iterable[Call], call: Call, keys: Sequence[Key] | 
     Returns:
         The client's own where only this call can go where it goes.
     """
-    alike = [one for one in _unsafe(calls) if _place(one) == _place(call)]
+    alike = [one for one in _unsafe(calls) if _may_meet(one, call)]
     if keys is None and len(alike) == 1:
         return given
     named = [given, call.part]
@@ -56,10 +57,20 @@ def _unsafe(calls: Iterable[Call]) -> Iterator[Call]:
                 yield one
 
 
-def _place(call: Call) -> tuple[str, ...]:
-    """Return what tells where a call goes, whatever its holes hold."""
-    path = [piece if isinstance(piece, str) else "{}" for piece in call.path.pieces]
-    return call.upstream, *"".join(path).partition("?")[:1]
+def _may_meet(one: Call, other: Call) -> bool:
+    """Say whether two calls may go to one place: a segment with a hole may be any."""
+    if one.upstream != other.upstream:
+        return False
+    ours, theirs = _segments(one), _segments(other)
+    return len(ours) == len(theirs) and all(
+        _HOLE in mine or _HOLE in its or mine == its for mine, its in zip(ours, theirs, strict=True)
+    )
+
+
+def _segments(call: Call) -> list[str]:
+    """Return those of the path; no hole holds a slash or a question mark."""
+    path = [piece if isinstance(piece, str) else _HOLE for piece in call.path.pieces]
+    return "".join(path).partition("?")[0].split("/")
 
 
 def _about(keys: Sequence[Key]) -> str:

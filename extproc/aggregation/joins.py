@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from extproc.expressions.projections import ShapeFailed, key_text
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 Key = str | int | float
 Items = dict[str, Any]
 """Items by the text of their key."""
+
+KEY, KEYS = "key", "keys"
+"""Names in the templates of a call with `each`: the one key, or those of a chunk."""
+
+OWN = frozenset({KEY, KEYS})
 
 
 class NotJoinable(ValueError):
@@ -31,11 +36,22 @@ def keys_of(value: Any, most: int) -> list[Key]:
     """
     found: dict[str, Key] = {}
     for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, str | int | float) and not isinstance(item, bool) and item != "":
+        if _is_key(item):
             found.setdefault(key_text(item), item)
             if len(found) >= most:
                 break
     return list(found.values())
+
+
+def all_are_keys(value: Any) -> bool:
+    """Say whether a list holds keys alone; null in place of a list holds none."""
+    if value is None:
+        return True
+    return all(map(_is_key, value if isinstance(value, list) else [value]))
+
+
+def _is_key(item: Any) -> TypeGuard[Key]:
+    return isinstance(item, str | int | float) and not isinstance(item, bool) and item != ""
 
 
 def chunks(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:

@@ -42,7 +42,15 @@ class Kind(Protocol):
 
 
 class Json:
-    """JSON both ways."""
+    """JSON both ways.
+
+    Args:
+        tells_nothing: a successful answer may have no body, as many of those have that say only
+            that something was changed.
+    """
+
+    def __init__(self, *, tells_nothing: bool = False) -> None:
+        self._tells_nothing = tells_nothing
 
     sends: tuple[tuple[str, str], ...] = (("accept", "application/json"),)
     sends_with_body: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
@@ -57,9 +65,10 @@ class Json:
     def read(self, answer: Answered) -> Any:
         """Read any JSON of a successful answer; nothing where the upstream says so."""
         succeeded(answer)
-        if answer.status == _NO_CONTENT and not answer.body:
-            return None
-        return parsed_json(answer.body)
+        return None if self._is_nothing(answer) else parsed_json(answer.body)
+
+    def _is_nothing(self, answer: Answered) -> bool:
+        return not answer.body and (self._tells_nothing or answer.status == _NO_CONTENT)
 
 
 class Xml(Json):
@@ -70,6 +79,8 @@ class Xml(Json):
     def read(self, answer: Answered) -> Any:
         """Convert the document; see `markup`."""
         succeeded(answer)
+        if self._is_nothing(answer):
+            return None
         try:
             return converted(answer.body)
         except NotConvertible as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from extproc.aggregation.calls import KEY, KEYS
 from extproc.aggregation.failures import Unusable
-from extproc.aggregation.joins import chunks, joined, keys_of
+from extproc.aggregation.joins import KEY, KEYS, OWN, all_are_keys, chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context
 from extproc.expressions.metered import Allowance
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 
 _OF_KEY = frozenset({KEY})
-_OWN = frozenset({KEY, KEYS})
 
 
 class PartState:
@@ -53,9 +51,12 @@ class PartState:
             calls: how many may be made; of more, the one that is too many is the last.
 
         Raises:
-            Unusable: there are more, and the answer fails without them: none is made.
+            Unusable: there are more, and the answer fails without them; or a client means
+                something to be changed that no key names. None is made.
         """
         call = self.call
+        if call.changes and call.keys_of_client and not all_are_keys(value):
+            raise Unusable("shape", unfit=True)
         size = 1 if call.batch is None else call.batch.size
         self.keys = keys_of(value, calls * size + 1)
         legs = [Leg(self, call, keys) for keys in chunks(self.keys, size)]
@@ -108,7 +109,7 @@ class Leg:
         if self.keys is None:
             return known
         with_keys = {**parts, KEYS: self.keys, KEY: self.keys[0]}
-        return replace(known, parts=with_keys, own=_OWN)
+        return replace(known, parts=with_keys, own=OWN)
 
     def is_given_by(self, ended: asyncio.Future[Answered]) -> bool:
         """Say whether an equal call that ended gave what this one is for."""

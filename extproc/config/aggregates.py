@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.bodies import Body, body
 from extproc.aggregation.budget import Bounds, Gate
-from extproc.aggregation.calls import KEY, KEYS, SAFE, Batch, Call
+from extproc.aggregation.calls import SAFE, Batch, Call
+from extproc.aggregation.joins import KEY, KEYS
 from extproc.aggregation.kinds import GraphQl, Json, Kind, Xml
 from extproc.aggregation.plan import Plan, PlanFault, plan
 from extproc.aggregation.procedures import Descriptors, Procedure, UnknownMethod
@@ -241,7 +242,9 @@ class Aggregates(Compiler):
             return GraphQl(), "POST"
         if model.grpc is not None:
             return self._procedure(model, key) or Json(), "POST"
-        return (Xml() if model.format == "xml" else Json()), model.method or "GET"
+        method = model.method or "GET"
+        read = Xml if model.format == "xml" else Json
+        return read(tells_nothing=method not in SAFE), method
 
     def _procedure(self, model: Asking, key: Key) -> Procedure | None:
         assert model.grpc is not None  # noqa: S101 - as above

@@ -259,6 +259,34 @@ async def test_a_request_that_holds_no_keys(each: str, path: str, status: int) -
     assert response.status == status
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        b'[1, {"id": 2}]',
+        b"[1, null]",
+        b"[1, true]",
+        b'[1, ""]',
+        b"[[1]]",
+        b'{"id": 1}',
+        b'["..", 1]',
+    ],
+)
+async def test_changes_that_no_key_names(ids: bytes) -> None:
+    """Nothing is left out of what a client wants changed: it is told, and nothing is called."""
+    subject = Trial(AggregateBody(plan=keyed("request.body.ids", method="PUT"), gates={}))
+    subject.outside.answers["profile/users/1"] = answered(b"{}")
+    response = await subject.request("POST", body=b'{"ids": %s}' % ids)
+    assert (response.status, subject.outside.calls) == (400, [])
+
+
+async def test_changes_of_nothing() -> None:
+    """None are named, so none are made."""
+    subject = Trial(AggregateBody(plan=keyed("request.body.ids", method="PUT"), gates={}))
+    for body in (b'{"ids": []}', b'{"ids": null}', b"{}"):
+        response = await subject.request("POST", body=body)
+        assert (response.status, response.body, subject.outside.calls) == (200, b"[]", [])
+
+
 async def test_b9_what_many_calls_look_through_is_bounded_together() -> None:
     """Each evaluation has a budget, and so have those of a hundred calls together."""
     text = "z" * 2_000_000

@@ -229,3 +229,18 @@ def test_descriptors_that_are_none(descriptors: bytes) -> None:
     for name in ("shop.inventory.v1.Inventory/Nothing", "Nothing/GetStock", "x"):
         with pytest.raises(UnknownMethod, match="has no method"):
             Descriptors(descriptors).method(name)
+
+
+@pytest.mark.parametrize("kind", [Json, Xml])
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 205])
+def test_a_change_may_be_answered_with_nothing(kind: type[Json], status: int) -> None:
+    """What was carried out didn't fail; what asks for something and gets nothing did."""
+    changes, asks = kind(tells_nothing=True), kind()
+    assert changes.read(answered(b"", status)) is None
+    with pytest.raises(Unusable):
+        changes.read(answered(b" ", status))
+    if status == 204:
+        assert asks.read(answered(b"", status)) is None
+        return
+    with pytest.raises(Unusable):
+        asks.read(answered(b"", status))

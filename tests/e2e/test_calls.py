@@ -146,6 +146,14 @@ routes:
     aggregate:
       calls: {item: {upstream: shop, method: PUT, each: '`[1, ".."]`', path: "/slow/{key}", required: false}}
       response: "item"
+  - name: silent-changes
+    match: {path: /silent-changes}
+    aggregate:
+      calls: {item: {upstream: shop, method: PUT, each: '`[200, 201, 202, 204, 205]`', path: "/silent/{key}"}}
+      response: "{item: item}"
+  - name: silent
+    match: {path: "/silent/{status}"}
+    aggregate: {calls: {item: {upstream: shop, path: "/silent/{request.params.status}"}}, response: "{item: item}"}
   - name: post
     match: {path: /post, methods: [POST]}
     aggregate:
@@ -242,6 +250,11 @@ def item(_got: Got, status: str) -> Say:
     return Say({}, status=int(status) if status.isdecimal() else 200, headers=told)
 
 
+def silent(_got: Got, status: str) -> Say:
+    """Answer with nothing, and name the coding that it would have."""
+    return Say(status=int(status), headers={"content-encoding": "gzip"}, body=b"")
+
+
 def fresh(got: Got, seconds: str) -> Say:
     """Name a lifetime."""
     return Say(got.path, headers={"cache-control": f"max-age={seconds}"})
@@ -257,6 +270,7 @@ ANSWERS: dict[str, Callable[[Got, str], Say]] = {
     "/brief": lambda _got, _rest: Say({"n": 1}, headers={"cache-control": "max-age=1"}),
     "/crowd": lambda _got, _rest: Say(1, headers={"cache-control": "max-age=60"}, after=0.3),
     "/items/": item,
+    "/silent/": silent,
     "/mails": placed,
     "/hang": lambda _got, _rest: Say(then="hang"),
     "/broken": lambda _got, _rest: Say(body=b"{", after=0.1),
@@ -414,6 +428,13 @@ class TestHowManyCalls:
         assert reply.json == [{"key": 1}, None]
         assert reply.headers["x-gateway-partial"] == "item"
         assert upstream.paths() == ["/slow/1"]
+
+    def test_changes_that_are_answered_with_nothing(self, place: Gateway) -> None:
+        """Each was carried out, so none failed; what is asked for is there, or has failed."""
+        reply = place.ask("/silent-changes")
+        assert (reply.status, reply.json) == (200, {"item": [None] * 5})
+        assert place.ask("/silent/204").json == {"item": None}
+        assert place.ask("/silent/200").status == 502
 
     def test_bound_on_calls(self, place: Gateway, upstream: Counting) -> None:
         """The fourth of three isn't made; the answer says that a part is missing."""

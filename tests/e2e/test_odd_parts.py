@@ -210,7 +210,7 @@ def test_an_upstream_knows_a_change_again(place: Gateway, upstream: Counting) ->
     assert first["/order{}"] == "k"
     assert first['/charge/x{"n":1}'] == "k-one"
     assert first['/charge/y{"n":2}'] == "k-two"
-    assert first['/charge/else{"n":3}'] == "k"
+    assert first['/charge/else{"n":3}'] == "k-two-fallback"  # to which the holes may lead too
     assert first["/ship/5{}"] == "k-items-5"
     assert first["/named{}"] == "mine"
     usual = SAYS["/order"]

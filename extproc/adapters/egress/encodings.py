@@ -21,7 +21,7 @@ def decoded(coding: str, body: bytes, most: int) -> bytes:
         UpstreamFault: another coding or more than one, a broken one, or too much.
     """
     name = coding.strip().lower()
-    if name in {"", "identity"}:
+    if name in {"", "identity"} or not body:  # a 204 and a 304 may name a coding too
         return body
     window = _WINDOWS.get(name)
     if window is None:
