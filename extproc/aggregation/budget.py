@@ -19,7 +19,7 @@ class Bounds:
 
     Attributes:
         calls: how many it may make.
-        bytes: of all its parts together.
+        bytes: of all its parts together, and of all that its calls send.
         at_once: how many calls may be under way.
         depth: how many aggregations may stand behind one another.
     """
@@ -37,11 +37,11 @@ class Budget:
         room: what all its calls together may read.
     """
 
-    __slots__ = ("_all", "_bytes", "_calls", "room")
+    __slots__ = ("_all", "_bytes", "_calls", "_sent", "room")
 
     def __init__(self, bounds: Bounds) -> None:
         self._calls = bounds.calls
-        self._all = self._bytes = bounds.bytes
+        self._all = self._bytes = self._sent = bounds.bytes
         self.room = Room(bounds.bytes)
 
     @property
@@ -49,15 +49,21 @@ class Budget:
         """How many bytes the answers had."""
         return self._all - self._bytes
 
-    def call(self) -> None:
+    def call(self, size: int) -> None:
         """Take note of one more call.
 
+        Args:
+            size: how much it sends, which is kept until it can leave.
+
         Raises:
-            Unusable: there were too many.
+            Unusable: there were too many, or they send too much.
         """
         if self._calls <= 0:
             raise Unusable("too_many_calls")
         self._calls -= 1
+        self._sent -= size
+        if self._sent < 0:
+            raise Unusable("too_large")
 
     def took(self, size: int) -> None:
         """Take note of an answer's size.

@@ -237,7 +237,7 @@ class Execution:
             key = given and idempotency.key_of(given, self._plan.calls.values(), call, leg.keys)
             outgoing = self._telling.outgoing(call, leg.context(self._context, self.parts), key)
             if not self._joins_equal(leg, outgoing):
-                self._budget.call()
+                self._budget.call(outgoing.size)
                 return outgoing
         except NoValue as error:
             self._without_value(leg, error)

@@ -47,6 +47,11 @@ class Outgoing(NamedTuple):
     body: bytes
     identity: str
 
+    @property
+    def size(self) -> int:
+        """Return how much is the call's own; what all calls tell alike is kept once."""
+        return len(self.target) + len(self.identity) + len(self.body)
+
 
 class Telling:
     """What the upstreams of one exchange are told of it; worked out once.

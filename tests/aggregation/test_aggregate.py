@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from extproc.aggregation.bodies import body
 from extproc.aggregation.budget import Bounds
 from extproc.aggregation.calls import Call
 from extproc.aggregation.plan import Plan, PlanFault, plan
@@ -20,7 +21,7 @@ from extproc.core.principal import Principal
 from extproc.core.values import Request
 from extproc.expressions.metered import BUDGET
 from extproc.expressions.projections import Projection
-from extproc.expressions.templates import template
+from extproc.expressions.templates import Template, template
 from extproc.testing import Trial, answered
 from tests.support.waiting import until_async
 
@@ -282,9 +283,34 @@ async def test_changes_that_no_key_names(ids: bytes) -> None:
 async def test_changes_of_nothing() -> None:
     """None are named, so none are made."""
     subject = Trial(AggregateBody(plan=keyed("request.body.ids", method="PUT"), gates={}))
-    for body in (b'{"ids": []}', b'{"ids": null}', b"{}"):
-        response = await subject.request("POST", body=body)
+    for empty in (b'{"ids": []}', b'{"ids": null}', b"{}"):
+        response = await subject.request("POST", body=empty)
         assert (response.status, response.body, subject.outside.calls) == (200, b"[]", [])
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "made"),
+    [({}, 400, 0), ({"required": False}, 200, 4), ({"required": False, "method": "POST"}, 200, 4)],
+)
+async def test_b9_what_calls_send_is_bounded_together(
+    more: dict[str, Any], status: int, made: int
+) -> None:
+    """B9: a body that goes along with each of a hundred calls is not kept a hundred times."""
+
+    def compiled(text: str, _place: object) -> Template:
+        return template(text, parts=("key",), body=True)
+
+    sent = body({"id": "{key}", "all": "{request.body}"}, compiled)
+    changing = keyed("request.body.ids", **{"method": "PUT", "body": sent} | more)
+    bounded = replace(changing, bounds=Bounds(bytes=10_000))
+    subject = Trial(AggregateBody(plan=bounded, gates={}))
+    subject.outside.answers |= {f"profile/users/{n}": answered(b"{}") for n in range(9)}
+    response = await subject.request(
+        "POST", body=b'{"ids": [0,1,2,3,4,5], "x": "%s"}' % (b"x" * 2000)
+    )
+    assert (response.status, len(subject.outside.calls)) == (status, made)
+    small = await subject.request("POST", body=b'{"ids": [0, 1], "x": ""}')
+    assert (small.status, "x-gateway-partial" in small.headers) == (200, False)
 
 
 async def test_b9_what_many_calls_look_through_is_bounded_together() -> None:

@@ -262,7 +262,7 @@ class Aggregate(Strict):
     max_calls: Count = Field(100, description="That one request may make.")
     max_bytes: Size = Field(
         16 << 20,
-        description="Of all parts of one request together, and of what is composed of them.",
+        description="Of all parts of one request, what is composed of them, and what is sent.",
     )
     at_once: Count = Field(32, description="Calls of one request that may be under way.")
     depth: Annotated[int, Field(ge=1, le=16)] = Field(
