@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from extproc.offline.coverage import Coverage
     from extproc.offline.running import FileResult, Live, Result
+    from extproc.offline.trace import Step
 
 _USAGE = 2
 
@@ -141,8 +142,15 @@ def _why(result: Result) -> Iterator[str]:
     elif isinstance(judgement.found, NotMatched):
         yield f"because {judgement.found.why}"
     elif judgement.steps:
-        step = judgement.steps[-1]
+        step = _telling(judgement.steps)
         yield f"because {step.plugin} {step.outcome}" + "".join(f"; {why}" for why in step.why)
+
+
+def _telling(steps: tuple[Step, ...]) -> Step:
+    """Return the step that says most of why a request ended as it did: not merely the last one."""
+    answered = [step for step in steps if "answer" in step.outcome]
+    judged = [step for step in steps if step.rules]
+    return (answered or judged or steps)[-1]
 
 
 def _covered(coverage: Coverage) -> str:

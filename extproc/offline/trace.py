@@ -14,7 +14,7 @@ from extproc.core import strict_json
 from extproc.core.guard import Answer, Guard, Limits
 from extproc.core.values import MalformedRequest, Request, Response
 from extproc.offline.explaining import explained
-from extproc.offline.planned import planned
+from extproc.offline.planned import Planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,10 @@ class TracingGuard(Guard):
     def _not_called(
         self, step: Step, plugin: Aggregate, request: Request, body: bytes = b""
     ) -> Answer:
-        """Say which calls would be made; an answer of nothing stands in for theirs."""
+        """Say which calls would be made; an answer of nothing stands in for theirs.
+
+        What the request alone decides is the answer: nothing can be called for what it holds.
+        """
         sent = None
         if isinstance(plugin, AggregateBody):
             judged = plugin.on_request_body(request, body)
@@ -116,9 +119,12 @@ class TracingGuard(Guard):
                 judged.close()  # it would make the calls
             sent = strict_json.read(body) if body else None
         try:
-            step.why += list(planned(plugin, request, self.trace.now, sent))
+            planned = Planned(plugin, request, self.trace.now, sent)
+            step.why += planned.lines()
+            refused: Answer = planned.refused()
         except MalformedRequest as error:
             refused = self._raised(step.phase, error)  # as where it is raised in a hook
+        if refused is not None:
             step.outcome = _outcome(refused)
             return refused
         step.outcome = "would answer from these calls"

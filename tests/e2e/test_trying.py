@@ -222,3 +222,29 @@ def test_token(tmp_path: Path, algorithm: str) -> None:
     wrong = extproc("token", "--issuer-key", str(pem), "--alg", "HS256")
     assert wrong.returncode == 2
     assert "doesn't sign HS256" in wrong.stderr
+
+
+def test_a_failed_test_tells_what_decided(tmp_path: Path) -> None:
+    """Plugins behind it went on, which says nothing."""
+    written(tmp_path)
+    (tmp_path / "some_test.yaml").write_text(
+        """
+gateway: gateway.yaml
+tokens: {alice: {iss: "https://id.example", aud: shop, sub: alice, scope: "orders:read"}}
+tests:
+  - name: read
+    request: "GET /orders/7 HTTP/1.1\\r\\nHost: shop\\r\\nAuthorization: Bearer {alice}\\r\\n\\r\\n"
+    expect: {decision: allow, rule: other}
+  - name: named
+    request: "GET /named/needs HTTP/1.1\\r\\nHost: shop\\r\\n\\r\\n"
+    expect: {decision: allow}
+"""
+    )
+    done = extproc("test", str(tmp_path))
+    assert done.returncode == 1, done.stdout
+    told = [line.strip() for line in done.stdout.splitlines() if "because" in line]
+    assert [line.partition(";")[0] for line in told] == [
+        "because authorize went on",
+        "because aggregate answered 400 (malformed)",
+    ]
+    assert "; decided by reader" in told[0]

@@ -1,5 +1,7 @@
 """A small gateway file with one of everything that matters offline, and ways to judge by it."""
 
+# ruff: noqa: E501 - a call of the gateway file below is one line
+
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
@@ -105,6 +107,25 @@ routes:
         one: {upstream: users, path: "/one/{request.body.id}"}
         two: {upstream: users, path: /two, when: request.body.full}
       response: "[one, two]"
+  - name: named
+    match: {path: "/named/{kind}"}
+    authentication: none
+    aggregate:
+      max_calls: 3
+      calls:
+        one: {upstream: users, path: "/one/{key}", each: "split(request.queries.ids[0], ',')", when: "request.params.kind == 'split'"}
+        two: {upstream: users, path: "/two/{key}", each: request.queries.id, required: false}
+        three: {upstream: users, path: "/three/{request.query.needed}", when: "request.params.kind == 'needs'"}
+        four: {upstream: users, path: "/{request.query.else}", when: "request.params.kind == 'else'", fallback: {upstream: users, path: "/4/{request.query.or}"}}
+        five: {upstream: users, path: "/five/{one[0].id}/{request.query.five}"}
+      response: "[one, two, three, four, five]"
+  - name: changed
+    match: {path: /changed, methods: [POST]}
+    authentication: none
+    aggregate:
+      max_calls: 3
+      calls: {all: {upstream: users, method: PUT, path: "/one/{key}", each: request.body.ids}}
+      response: all
   - name: own
     match: {path: /own/*}
     upstream: orders

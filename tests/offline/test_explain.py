@@ -156,6 +156,60 @@ async def test_nothing_is_called(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "status", "line"),
+    [
+        ("/named/split?ids=1,2", 200, "one: GET users /one/{key}, for each of split(%s) (2 calls)"),
+        (
+            "/named/split",
+            400,
+            "one: GET users /one/{key}, for each of split(%s) (that can't be: shape)",
+        ),
+        ("/named/split?ids=1,2,3,4", 400, "split(%s) (that can't be: too_many_calls)"),
+        ("/named/split?ids=..", 200, "split(%s) (1 call)"),  # of that there is nothing
+        (
+            "/named/any?id=1",
+            200,
+            "two: GET users /two/{key}, for each of request.queries.id (1 call)",
+        ),
+        ("/named/any?id=1&id=2&id=3&id=4", 200, "(4 calls), not required"),
+        ("/named/any?id=%FF", 400, ""),
+        ("/named/needs?needed=1", 200, "three: GET users /three/1"),
+        ("/named/needs", 400, "(a part of it has no value, so the call fails)"),
+        ("/named/else?or=1", 200, "else GET users /4/{request.query.or}"),
+        ("/named/else", 400, "else GET users /4/{request.query.or}"),
+    ],
+)
+async def test_what_the_request_alone_decides(
+    tmp_path: Path, path: str, status: int, line: str
+) -> None:
+    """Where no call can be made for what it holds, that is the verdict, as through the gateway."""
+    page = await told(tmp_path, get(path))
+    assert page["verdict"]["status"] == status
+    why = "\n".join(step(page, "aggregate")["why"])
+    assert line.replace("%s", "request.queries.ids[0], ','") in why
+    if status != 200:
+        assert page["verdict"]["reason"] == "malformed"
+        assert step(page, "aggregate")["outcome"] == "answered 400 (malformed)"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"ids": [1, 2]}', 200),
+        (b"{}", 200),
+        (b'{"ids": [1, null]}', 400),
+        (b'{"ids": [1, ".."]}', 400),
+        (b'{"ids": [1, 2, 3, 4]}', 400),
+    ],
+)
+async def test_what_the_body_alone_decides(tmp_path: Path, body: bytes, status: int) -> None:
+    """The same, of calls that change something."""
+    head = b"POST /changed HTTP/1.1\r\nHost: shop\r\nContent-Length: %d\r\n\r\n" % len(body)
+    page = await told(tmp_path, head + body)
+    assert page["verdict"]["status"] == status
+
+
+@pytest.mark.parametrize(
     ("kind", "body", "status", "reason"),
     [
         ("application/json", '{"n": 1}', 200, None),
