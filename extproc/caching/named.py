@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
     from extproc.expressions.templates import Template
 
+_MOST = 256  # of the tags that one text with several lists gives
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -53,8 +55,7 @@ def texts(tags: Iterable[Template], context: Context) -> list[str]:
     found: list[str] = []
     for template in tags:
         try:
-            text = template.text(context)
+            found += template.texts(context, _MOST)
         except (NoValue, MalformedRequest):
             continue
-        found += [tag for part in text.split(",") if (tag := part.strip())]
     return found

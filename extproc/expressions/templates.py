@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -90,6 +91,28 @@ class Template:
             MalformedRequest: see `Expression.value`.
         """
         return self._filled(context, str)
+
+    def texts(self, context: Context, most: int) -> list[str]:
+        """Fill in as it is, once for each value of a list: what stands around it is in each.
+
+        A text with commas is a list of what stands between them, without blanks at the ends, be it
+        what a hole gives or what is written out.
+
+        Args:
+            context: what it is filled in from.
+            most: of how many texts, where several holes give lists.
+
+        Raises:
+            NoValue: a hole has none.
+            MalformedRequest: see `Expression.value`.
+        """
+        choices = [
+            [piece] if isinstance(piece, str) else _listed(_text(piece, context))
+            for piece in self.pieces
+        ]
+        several = sum(len(values) > 1 for values in choices) > 1
+        filled = islice(product(*choices), most if several else None)
+        return [text for pieces in filled for text in _listed("".join(pieces)) if text]
 
     def value(self, context: Context) -> Any:
         """Fill in for JSON: a text that is one hole keeps its type, null where it has no value.
@@ -255,6 +278,11 @@ def _end_of_hole(source: str, start: int) -> int:
                 return place
         place += 1
     raise NotAnExpression("holds a { without its }", "write {{ for a brace", 1, start + 1)
+
+
+def _listed(text: str) -> list[str]:
+    """Return what stands between commas; of nothing else that is nothing, once."""
+    return [part for one in text.split(",") if (part := one.strip())] or [""]
 
 
 def _text(expression: Expression, context: Context) -> str:

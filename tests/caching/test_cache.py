@@ -471,6 +471,23 @@ async def test_purging_by_tag_and_all() -> None:
     assert upstream.asked == 5
 
 
+async def test_tags_of_a_list() -> None:
+    """What stands around the list is in each of them, so each is purged by its whole name."""
+    tags = (
+        template("id-{request.queries.id}"),
+        template('kind-{response.headers["x-tag"]}', response=True),
+    )
+    trial, upstream = Trial(cache(tags=tags)), Counting(x_tag="a, b")
+    await trial.start()
+    responses = trial.services.shared(Responses)
+    for number, tag in enumerate(("id-1", "id-2", "kind-a", "kind-b"), 1):
+        await bodies(trial, upstream, "/?id=1&id=2")
+        responses.mark([Mark(TAG, "2"), Mark(TAG, "b"), Mark(TAG, "id-1,2")])
+        await bodies(trial, upstream, "/?id=1&id=2")
+        assert upstream.asked == number
+        responses.mark([Mark(TAG, tag)])
+
+
 async def test_bypass() -> None:
     """Neither answered nor stored; a condition that can't be judged isn't true."""
     conditions = (condition('request.headers["x-preview"] == "1"'),)

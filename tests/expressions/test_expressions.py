@@ -33,6 +33,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ("a", ["a"]),
+        ("a, b", ["a", "b"]),
+        (",", []),
+        ("p-{request.queries.id}", ["p-1", "p-2"]),
+        ("{request.queries.id}-s", ["1-s", "2-s"]),
+        ("p-{request.query.of}-s", ["p-x-s", "p-y z-s"]),
+        ("{request.queries.id}{request.query.of}", ["1x", "1y z", "2x"]),
+        ("{request.query.none}", []),
+        ("p-{request.query.none}", ["p-"]),
+        ("q, p-{request.queries.id}", ["q", "p-1", "q", "p-2"]),
+    ],
+)
+def test_a_text_for_each_value_of_a_list(source: str, texts: list[str]) -> None:
+    """What stands around a hole stands around each; of many by many there is a bound."""
+    asked = context("/?id=1&id=2&of=x,%20y%20z,&none=")
+    assert template(source).texts(asked, 3) == texts
+
+
 def context(target: str = "/orders/7?a=1&b=x%20y", **claims: object) -> Context:
     """Return a request of Alice's."""
     request = Request(target=target, headers=Headers([("x-a", "1"), ("x-a", "2")]))
