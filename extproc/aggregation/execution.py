@@ -142,8 +142,7 @@ class Execution:
         except Exception:  # noqa: BLE001 - whatever it is, it is raised again where it is this
             return False  # exchange's alone: here it would be everybody's who shares the link
         del self._under.flying[future]
-        if answer.source and answer.source != "miss":
-            state.outcome = answer.source
+        state.came(answer.source)
         self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
         self._freshness.took(answer)
         self._done(state, value)
@@ -344,8 +343,7 @@ class Execution:
             self._failed(leg, Unusable(fault.reason))
             return
         answer = future.result()
-        if answer.source and answer.source != "miss":
-            leg.part.outcome = answer.source
+        leg.part.came(answer.source)
         try:
             self._came_of(leg, leg.call.kind.read(answer))
         except Unusable as failure:
@@ -399,7 +397,7 @@ class Execution:
             CallFailed: nothing does.
         """
         state, call = leg.part, leg.part.call
-        state.outcome = failure.reason
+        state.outcome, state.failed = failure.reason, True
         if leg.call is call and call.fallback is not None and not self._waking.late:
             state.failure = failure
             self._queue.append(Leg(state, call.fallback, None))
@@ -408,7 +406,6 @@ class Execution:
             self._note(state)
             raise CallFailed(call, failure)
         if leg.keys is not None:
-            state.failed = True
             self._leg_done(state)
             return
         self.missing.add(call.part)

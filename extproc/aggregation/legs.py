@@ -41,7 +41,7 @@ class PartState:
         self.made = 0
         self.failed = False
         self.failure: Unusable | None = None  # of the call for which its fallback stands in
-        self.outcome = "ok"
+        self.outcome = ""  # nothing has come of it yet
 
     def cut(self, value: Any, calls: int) -> list[Leg]:
         """Return the calls for the keys among a value: one for each key, or for each chunk.
@@ -64,6 +64,16 @@ class PartState:
             raise Unusable("too_many_calls", unfit=call.keys_of_client)
         return legs
 
+    def came(self, source: str) -> None:
+        """Take note of where an answer came from: of a list's, where it is the same for all.
+
+        Args:
+            source: as in `Answered`; empty for the upstream.
+        """
+        told = "ok" if source in {"", "miss"} else source
+        if not self.failed or self.keys is None:
+            self.outcome = told if self.outcome in {"", told} else "ok"
+
     def gather(self, keys: list[Key], value: Any) -> None:
         """Take what came for keys.
 
@@ -78,7 +88,7 @@ class PartState:
     def noted(self) -> dict[str, Any]:
         """Return what a decision record holds of the part."""
         call = self.call
-        note = {"part": call.part, "upstream": call.upstream, "outcome": self.outcome}
+        note = {"part": call.part, "upstream": call.upstream, "outcome": self.outcome or "ok"}
         return note if call.each is None else note | {"calls": self.made}
 
     def whole(self) -> Any:

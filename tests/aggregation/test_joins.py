@@ -133,3 +133,25 @@ def test_what_has_no_value_yet_may_have_one() -> None:
     made = expression.value(known)
     assert made == [1]
     assert expression.value(known) is not made
+
+
+@pytest.mark.parametrize(
+    ("sources", "outcome"),
+    [
+        ([], "ok"),
+        (["", "miss"], "ok"),
+        (["hit", "hit"], "hit"),
+        (["hit", "miss"], "ok"),
+        (["", "hit"], "ok"),
+        (["hit", "stale", "hit"], "ok"),
+    ],
+)
+def test_a_list_came_from_where_all_of_it_came_from(sources: list[str], outcome: str) -> None:
+    """One stored answer of a hundred is no hit."""
+    state = PartState(Call("p", "u", template("/{key}", parts=("key",))), [1, 2, 3])
+    for source in sources:
+        state.came(source)
+    assert state.noted()["outcome"] == outcome
+    state.outcome, state.failed = "status", True  # of another one
+    state.came("hit")
+    assert state.noted()["outcome"] == "status"

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,6 +147,11 @@ routes:
     aggregate:
       calls: {item: {upstream: shop, method: PUT, each: '`[1, ".."]`', path: "/slow/{key}", required: false}}
       response: "item"
+  - name: kept
+    match: {path: /kept}
+    aggregate:
+      calls: {item: {upstream: shop, each: request.queries.id, path: "/{key}/600", required: false}}
+      response: "{item: item}"
   - name: silent-changes
     match: {path: /silent-changes}
     aggregate:
@@ -435,6 +441,21 @@ class TestHowManyCalls:
         assert (reply.status, reply.json) == (200, {"item": [None] * 5})
         assert place.ask("/silent/204").json == {"item": None}
         assert place.ask("/silent/200").status == 502
+
+    @staticmethod
+    def _told_of(place: Gateway, request: str | None) -> list[dict[str, Any]]:
+        return [one for one in records(place) if one["request_id"] == request]
+
+    def test_the_record_of_a_list(self, place: Gateway) -> None:
+        """`hit` where all were stored, what went wrong where one failed, else `ok`."""
+        told = []
+        for query in ("id=fresh", "id=fresh", "id=fresh&id=broken", "id=fresh&id=404"):
+            reply = place.ask(f"/kept?{query}")
+            assert reply.status == 200
+            request = reply.headers["x-request-id"]
+            until(partial(self._told_of, place, request), "it is recorded")
+            told.append(self._told_of(place, request)[0]["calls"][0]["outcome"])
+        assert told == ["ok", "hit", "not_json", "ok"]
 
     def test_bound_on_calls(self, place: Gateway, upstream: Counting) -> None:
         """The fourth of three isn't made; the answer says that a part is missing."""
