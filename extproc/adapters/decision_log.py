@@ -9,6 +9,7 @@ is appended to keeps every write together, a pipe those of up to 4096 bytes.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -314,6 +315,7 @@ class Writer:
             with suppress(OSError):
                 self._reopen_if_moved()
             try:
+                self._check_kept()
                 self._write(lines)
             except _Torn as error:
                 self.failed += len(lines) - error.whole
@@ -346,6 +348,15 @@ class Writer:
             self._file = fresh
             if old != _NONE:
                 os.close(old)
+
+    def _check_kept(self) -> None:
+        """Refuse to write to a file that was deleted: nobody would ever read it.
+
+        Raises:
+            OSError: it was, and none could be opened under its name.
+        """
+        if self._path is not None and not os.fstat(self._file).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "it was deleted")
 
 
 class _Counted:

@@ -280,6 +280,23 @@ def test_records_that_could_not_be_written_are_counted() -> None:
     assert of_envoy.counts == {(name, ("written",)): 1, (name, ("failed",)): 3}
 
 
+def test_a_file_that_was_deleted_takes_no_records(tmp_path: Path) -> None:
+    """What is written to it is lost, and counted as that, until there is one again."""
+    path = tmp_path / "records"
+    writer = Writer(path)
+    writer.put([b"1\n"])
+    until(lambda: path.read_bytes() == b"1\n", "it is written")
+    path.unlink()
+    path.mkdir()
+    writer.put([b"2\n", b"3\n"])
+    until(lambda: writer.failed == 2, "they couldn't be written")
+    path.rmdir()
+    writer.put([b"4\n"])
+    until(path.exists, "it is there again")
+    writer.close()
+    assert (path.read_bytes(), writer.failed) == (b"4\n", 2)
+
+
 def test_a_file_that_can_not_be_opened_anew(tmp_path: Path) -> None:
     """The one that was moved away takes records, and nobody else's descriptor is closed."""
     folder, moved = tmp_path / "logs", tmp_path / "old"
