@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -48,5 +49,6 @@ def run(
 
 
 def announce(listener: str, admin: str) -> None:
-    """Say where everything is."""
-    typer.echo(f"serving on {listener}, admin on {admin}")
+    """Say where everything is, to people: elsewhere decision records go there, one a line."""
+    if sys.stdout.isatty():
+        typer.echo(f"serving on {listener}, admin on {admin}")

@@ -241,11 +241,9 @@ def unidentified(place: Place) -> list[dict[str, Any]]:
 
 
 def quiet(said: str) -> list[dict[str, Any]]:
-    """Return the events of a log, each one JSON line; only the greeting is for people."""
+    """Return the events of a log, each one JSON line."""
     events = []
     for line in said.splitlines():
-        if line.startswith("serving on "):
-            continue
         event = json.loads(line)
         known = event["source"] == "envoy" and event["event"].startswith(TOLD_BY_ENVOY)
         assert known or event["level"] not in {"error", "critical"}, event

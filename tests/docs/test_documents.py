@@ -99,6 +99,16 @@ def test_alerts_ask_for_what_there_is() -> None:
                 assert f"`{value}`" in told or f"`{value}`" in text, value
 
 
+def test_every_request_of_the_administration_is_documented() -> None:
+    """By method and path."""
+    page = (ROOT / "docs" / "operating.md").read_text()
+    source = (ROOT / "extproc" / "adapters" / "admin.py").read_text()
+    requests = re.findall(r'web\.(get|post)\("(/[a-z]+)"', source)
+    assert len(requests) > 6
+    for method, path in requests:
+        assert f"`{method.upper()} {path}`" in page
+
+
 def test_what_isnt_built_is_named() -> None:
     """Each refused key is one the schema doesn't have."""
     assert len(set(not_built.KEYS)) == len(not_built.KEYS)

@@ -347,6 +347,8 @@ def test_records_go_to_standard_output_by_default(shop: Shop) -> None:
         until(lambda: '"decision":"allow"' in running.said(), "the record")
         running.ask("/none")
         until(lambda: '"by":"envoy"' in running.said(), "Envoy's")
+        whole = running.said().rpartition("\n")[0]
+    assert all("time" in json.loads(line) for line in whole.splitlines())
 
 
 def test_a_token_in_the_query_is_not_recorded(echo: int) -> None:
