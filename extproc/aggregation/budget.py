@@ -37,11 +37,12 @@ class Budget:
         room: what all its calls together may read.
     """
 
-    __slots__ = ("_all", "_bytes", "_calls", "_sent", "room")
+    __slots__ = ("_all", "_bytes", "_calls", "_needed", "_sent", "room")
 
     def __init__(self, bounds: Bounds) -> None:
         self._calls = bounds.calls
         self._all = self._bytes = self._sent = bounds.bytes
+        self._needed: set[str] = set()
         self.room = Room(bounds.bytes)
 
     @property
@@ -49,16 +50,31 @@ class Budget:
         """How many bytes the answers had."""
         return self._all - self._bytes
 
-    def call(self, size: int) -> None:
+    def need(self, place: str) -> None:
+        """Take note of a call that will be made; equal ones are one.
+
+        Args:
+            place: where it goes.
+
+        Raises:
+            Unusable: with those that were made there will be too many.
+        """
+        self._needed.add(place)
+        if len(self._needed) > self._calls:
+            raise Unusable("too_many_calls")
+
+    def call(self, place: str, size: int) -> None:
         """Take note of one more call.
 
         Args:
+            place: where it goes; empty where no other can be equal.
             size: how much it sends, which is kept until it can leave.
 
         Raises:
-            Unusable: there were too many, or they send too much.
+            Unusable: there are too many, or they send too much.
         """
-        if self._calls <= 0:
+        self._needed.discard(place)
+        if len(self._needed) >= self._calls:
             raise Unusable("too_many_calls")
         self._calls -= 1
         self._sent -= size

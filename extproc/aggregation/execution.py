@@ -165,28 +165,25 @@ class Execution:
         if call.when is not None and not call.is_wanted(self._context):
             self._leave_out(state)
             return
-        if call.each is None:
-            self._queued(state, [Leg(state, call, None)])
-            return
+        legs = [Leg(state, call, None)]
         try:
-            legs = state.cut(call.keys(self._context, self.lookup), self._plan.bounds.calls)
+            if call.each is not None:
+                legs = state.cut(call.keys(self._context, self.lookup), self._plan.bounds.calls)
         except Unusable as failure:
-            self._failed(Leg(state, call, None), failure)
+            self._failed(legs[0], failure)
             return
-        if call.changes and call.required and not all(map(self._is_ready, legs)):
-            return
-        self._queued(state, legs)
+        state.open = len(legs)
+        if self._plan.changes and call.required:
+            self._queue.extend([leg for leg in legs if self._is_ready(leg)])
+        else:
+            self._queue.extend(legs)
         if not legs:
             self._each_done(state)
 
     def _is_ready(self, leg: Leg) -> bool:
-        """Make what one sends before the first is sent: one that can't be made fails them all."""
-        leg.ready = self._sent_for(leg)
+        """Make what one sends before anything is sent: of changes none is made, or all can be."""
+        leg.ready = self._filled(leg, ahead=True)
         return leg.ready is not None
-
-    def _queued(self, state: PartState, legs: list[Leg]) -> None:
-        state.open = len(legs)
-        self._queue.extend(legs)
 
     def _leave_out(self, state: PartState) -> None:
         """A call that isn't wanted: its part is null, and nothing is missing."""
@@ -199,7 +196,7 @@ class Execution:
         if part in self.parts:
             return
         self.parts[part] = value
-        self._note(state)
+        state.note(self._request)
         for other in self._shape.then[part]:
             self._waits[other] -= 1
             if not self._waits[other]:
@@ -219,8 +216,14 @@ class Execution:
     def _start(self, leg: Leg) -> None:
         if leg.part.call.part in self.parts:
             return  # something stands in already
-        outgoing = leg.ready or self._sent_for(leg)
-        if outgoing is None:
+        outgoing = leg.ready or self._filled(leg)
+        if outgoing is None or self._joins_equal(leg, outgoing):
+            return
+        try:
+            if outgoing.method in SAFE:  # others count as soon as they can be made
+                self._budget.call(leg.call.upstream + outgoing.target, outgoing.size)
+        except Unusable as failure:
+            self._unfit(leg, failure)
             return
         gate = self._gates.get(leg.call.upstream)
         if gate is not None:
@@ -228,22 +231,29 @@ class Execution:
         else:
             self._make(leg, outgoing)
 
-    def _sent_for(self, leg: Leg) -> Outgoing | None:
-        """Return what a call sends; None where it ended by that, or joined an equal one."""
+    def _filled(self, leg: Leg, *, ahead: bool = False) -> Outgoing | None:
+        """Return what a call sends, maybe ahead of its turn; None where it ended by that."""
         call = leg.call
         try:
             given = None if call.method in SAFE else self._telling.idempotency
             key = given and idempotency.key_of(given, self._plan.calls.values(), call, leg.keys)
             outgoing = self._telling.outgoing(call, leg.context(self._context, self.parts), key)
-            if not self._joins_equal(leg, outgoing):
-                self._budget.call(outgoing.size)
-                return outgoing
+            if outgoing.method not in SAFE:
+                self._budget.call("", outgoing.size)
+            elif ahead and self._under.equal(leg, outgoing) is None:
+                self._budget.need(call.upstream + outgoing.target)
         except NoValue as error:
             self._without_value(leg, error)
         except Unusable as failure:
-            failure.unfit |= call.keys_of_client
-            self._failed(leg, failure)
+            self._unfit(leg, failure)
+        else:
+            return outgoing
         return None
+
+    def _unfit(self, leg: Leg, failure: Unusable) -> None:
+        """A call can't be made; where the client chose its keys, that is the client's to mend."""
+        failure.unfit |= leg.call.keys_of_client
+        self._failed(leg, failure)
 
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:
         """Take part in an equal call's answer, if there is one; what failed is asked for again."""
@@ -400,10 +410,13 @@ class Execution:
         state.outcome, state.failed = failure.reason, True
         if leg.call is call and call.fallback is not None and not self._waking.late:
             state.failure = failure
-            self._queue.append(Leg(state, call.fallback, None))
+            fallback = Leg(state, call.fallback, None)
+            fallback.ready = self._filled(fallback)
+            if fallback.ready is not None:
+                self._queue.append(fallback)
             return
         if call.required:
-            self._note(state)
+            state.note(self._request)
             raise CallFailed(call, failure)
         if leg.keys is not None:
             self._leg_done(state)
@@ -424,23 +437,14 @@ class Execution:
             state = self._states.setdefault(part, PartState(call, None))
             state.outcome = "deadline"
             if call.required:
-                self._note(state)
+                state.note(self._request)
                 raise CallFailed(call, Unusable("deadline"))
             self.missing.add(part)
             state.failed = True
             self.parts[part] = call.default if state.keys is None else state.whole()
-            self._note(state)
+            state.note(self._request)
 
     def _give_up(self) -> None:
         """Nobody waits any more: what is under way is cancelled, there too."""
         for upstream in self._under.given_up(self._came):
             self._services.metrics.count("extproc_calls_total", (upstream, "cancelled"))
-
-    # ---- what is told
-
-    def _note(self, state: PartState) -> None:
-        """Put a part into the decision record."""
-        facts = self._request.facts
-        if facts.calls is None:
-            facts.calls = []
-        facts.calls.append(state.noted())

@@ -91,6 +91,13 @@ class PartState:
         note = {"part": call.part, "upstream": call.upstream, "outcome": self.outcome or "ok"}
         return note if call.each is None else note | {"calls": self.made}
 
+    def note(self, request: Request) -> None:
+        """Put the part into the decision record of a request."""
+        facts = request.facts
+        if facts.calls is None:
+            facts.calls = []
+        facts.calls.append(self.noted())
+
     def whole(self) -> Any:
         """Return the part once its calls have ended: the default where nothing at all came."""
         if self.failed and not self.items and self.call.default is not None:

@@ -66,6 +66,7 @@ class Plan:
         bounds: of one exchange.
         selection: how a request says which view it wants.
         warnings: what isn't wrong, but hardly meant: place and problem.
+        changes: a call may change something at its upstream.
     """
 
     calls: Mapping[str, Call]
@@ -77,6 +78,7 @@ class Plan:
     bounds: Bounds = field(default_factory=Bounds)
     selection: Selection = field(default_factory=lambda: Selection({}))
     warnings: tuple[tuple[tuple[str, ...], str], ...] = ()
+    changes: bool = False
 
     def pruned(self, shape: Shape, wanted: Wanted) -> Shape:
         """Return a shape with some members alone, and with the calls that those need.
@@ -133,6 +135,7 @@ def plan(
         bounds or Bounds(),
         selection or Selection({}),
         tuple(_warnings(by_part, needs, (whole, *shapes.values()))),
+        any(call.may_change for call in by_part.values()),
     )
 
 
