@@ -343,6 +343,7 @@ class _Builder(Compiler):
             where = (*key, "plugins", place)
             try:
                 plugin = own_plugins.make(self._loaded, own, where)
+                self._warnings += own_plugins.idle(self._loaded, plugin, where)
             except ConfigError as error:
                 self._troubles += error.troubles
                 continue

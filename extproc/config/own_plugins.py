@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import typing
 import weakref
@@ -13,16 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from extproc.config.errors import ConfigError
+from extproc.config.errors import ConfigError, Trouble
 from extproc.config.source import Key, below
 from extproc.config.translate import translated
+from extproc.core.near import near
 from extproc.core.plugin import Plugin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from extproc.config.load import Loaded
     from extproc.config.schema.routes import OwnPlugin
+
+_HOOKS = {
+    name: tuple(inspect.signature(hook).parameters)
+    for name, hook in vars(Plugin).items()
+    if name.startswith("on_")
+}
+"""Each hook with the names of what it takes, `self` included."""
 
 
 def make(loaded: Loaded, own: OwnPlugin, key: Key) -> Plugin:
@@ -37,7 +47,40 @@ def make(loaded: Loaded, own: OwnPlugin, key: Key) -> Plugin:
     if not (isinstance(kind, type) and issubclass(kind, Plugin)):
         problem = f"names {name}, which isn't a class made from extproc.Plugin"
         raise ConfigError([loaded.trouble((*key, "use"), problem)])
+    if wrong := [*_wrong_hooks(kind)]:
+        raise ConfigError([loaded.trouble((*key, "use"), *one) for one in wrong])
     return kind(**_configuration(loaded, kind, own.configuration, (*key, "with")))
+
+
+def idle(loaded: Loaded, plugin: Plugin, key: Key) -> list[Trouble]:
+    """Return a warning of a plugin without a hook: it does nothing."""
+    kind = type(plugin)
+    if any(map(kind.overrides, _HOOKS)):
+        return []
+    problem = f"names {kind.__name__}, which has no hook, so it does nothing"
+    return [loaded.trouble((*key, "use"), problem, f"expected one of {', '.join(_HOOKS)}")]
+
+
+def _wrong_hooks(kind: type[Plugin]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a plugin's hooks, and what was expected: it wouldn't run."""
+    for name in sorted(set(dir(kind)) - set(dir(Plugin))):
+        if name.startswith("on_"):
+            yield f"names {kind.__name__}, whose {name} is no hook", near(name, _HOOKS)
+    for hook, takes in _HOOKS.items():
+        if kind.overrides(hook) and not _takes(inspect.getattr_static(kind, hook), len(takes)):
+            expected = f"expected {hook}({', '.join(takes)})"
+            yield f"names {kind.__name__}, whose {hook} takes something else", expected
+
+
+def _takes(hook: object, many: int) -> bool:
+    """Say whether a hook can be called with so many arguments; what is no function isn't known."""
+    if not inspect.isfunction(hook):
+        return True
+    try:
+        inspect.signature(hook).bind(*range(many))
+    except TypeError:
+        return False
+    return True
 
 
 def _module(loaded: Loaded, source: str, key: Key) -> ModuleType:

@@ -267,6 +267,49 @@ def test_own_plugins_are_checked(tmp_path: Path) -> None:
     assert found.endswith("SyntaxError: '(' was never closed (mine.py, line 1)")
 
 
+@pytest.mark.parametrize(
+    ("hook", "found"),
+    [
+        (
+            "def on_requst(self, request): ...",
+            "whose on_requst is no hook, did you mean on_request?",
+        ),
+        ("def on_request(self): ...", "takes something else, expected on_request(self, request)"),
+        (
+            "async def on_response(self, a, b, c): ...",
+            "expected on_response(self, request, response)",
+        ),
+        ("def on_stop(self, *, services): ...", "expected on_stop(self)"),
+    ],
+)
+def test_hooks_that_would_never_run_are_no_hooks(tmp_path: Path, hook: str, found: str) -> None:
+    """A check that is misspelt must not be one that lets everybody through."""
+    written(tmp_path, f"from extproc import Plugin\nclass Mine(Plugin):\n    {hook}\n", "mine.py")
+    (trouble,) = troubles(written(tmp_path, GOOD + "    plugins: [{use: 'mine.py:Mine'}]\n"))
+    assert trouble.startswith("gateway.yaml:16:21: routes[0].plugins[0].use: names Mine, whose ")
+    assert found in trouble
+
+
+@pytest.mark.parametrize(
+    ("hook", "idle"),
+    [
+        ("def request(self, request): ...", True),
+        ("def on_request(self, request, more=1): ...", False),
+        ("def on_finish(self, *arguments): ...", False),
+        ("on_request = staticmethod(print)", False),
+        ("def on_start(self, services): ...", False),
+        ("def _on_own(self): ...\n    def on_stop(self): ...", False),
+    ],
+)
+def test_a_plugin_without_hooks_is_warned_about(tmp_path: Path, hook: str, *, idle: bool) -> None:
+    """It does nothing, which is hardly meant."""
+    written(tmp_path, f"from extproc import Plugin\nclass Mine(Plugin):\n    {hook}\n", "mine.py")
+    text = GOOD + "    plugins: [{use: 'mine.py:Mine'}]\n"
+    warned = [str(one) for one in assemble(loaded(tmp_path, text)).warnings if "Mine" in str(one)]
+    assert len(warned) == idle
+    assert all("which has no hook, so it does nothing" in one for one in warned)
+
+
 def test_plugins_of_one_name_in_two_folders(tmp_path: Path) -> None:
     """Each is its own file, though the class is called the same."""
     plugin = "from extproc import Plugin\nclass Mine(Plugin):\n    name = 'NAME'\n"
