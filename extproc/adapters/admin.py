@@ -146,7 +146,7 @@ class AdminServer:
                 return _problem(403, "Wrong host", detail)
             return await _handled(handler, request)
         if not self._has_token(request):
-            return _problem(401, "Token required", "Send Authorization: Bearer TOKEN.")
+            return _unknown(sent="Authorization" in request.headers)
         return await _handled(handler, request)
 
     def _is_named(self, host: str) -> bool:
@@ -243,6 +243,13 @@ async def _handled(
 def _json(value: Any, status: int = 200) -> web.Response:
     body = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str) + b"\n"
     return web.Response(body=body, status=status, content_type=_JSON)
+
+
+def _unknown(*, sent: bool) -> web.Response:
+    """Refuse who has no token, or another one."""
+    if sent:
+        return _problem(401, "Wrong token", "The token isn't this gateway's.")
+    return _problem(401, "Token required", "Send Authorization: Bearer TOKEN.")
 
 
 def _problem(status: int, title: str, detail: str) -> web.Response:

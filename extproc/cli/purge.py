@@ -35,7 +35,9 @@ def purge(
         fail("extproc purge: expected --tag, --url or --all", 2)
     said: dict[str, Any] = {"tags": tag or [], "all": everything, "soft": soft}
     answer = post(admin, token, "/purge", said | ({"url": url} if url else {}))
-    typer.echo(json.dumps(answer) if as_json else f"purged on {answer['workers']} workers")
+    workers = answer["workers"]
+    told = f"purged on {workers} worker{'' if workers == 1 else 's'}"
+    typer.echo(json.dumps(answer) if as_json else told)
     if answer.get("shared") is False:
         problem = "other replicas aren't told yet: Redis can't be used there"
         fail(

@@ -300,3 +300,9 @@ routes: [{{name: any, match: {{path: /*}}, upstream: echo}}]
         ):
             reply = ask(running.admin, "/reload", method="POST", headers=good | change, body=b"{}")
             assert reply.status == status_code, change
+            assert (b"isn't this gateway's" in reply.body) == (status_code == 401)
+        admin = f"127.0.0.1:{running.admin}"
+        done = extproc("purge", "--all", "--admin", admin)
+        assert (done.returncode, done.stdout) == (0, "purged on 2 workers\n")
+        done = extproc("purge", "--all", "--admin", admin, "--token", "wrong")
+        assert (done.returncode, done.stderr) == (1, "refused: The token isn't this gateway's.\n")
