@@ -108,6 +108,18 @@ class Behind:
         return response
 
 
+class _HeadersAgain(Headers):
+    """The headers as they came to the cache; what the client sent is still known beside."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], first: Headers) -> None:
+        super().__init__(pairs)
+        self._first = first
+
+    def received(self, name: str) -> str:
+        """Return a header's value as it came: what calls forward is the client's own."""
+        return self._first.received(name)
+
+
 def _again(request: Request, headers: Headers) -> Request:
     kept = [pair for pair in headers.items() if pair[0] not in _LEFT_OUT]
     again = Request(
@@ -115,7 +127,7 @@ def _again(request: Request, headers: Headers) -> Request:
         scheme=request.scheme,
         host=request.host,
         target=request.target,
-        headers=Headers([*kept, ("accept-encoding", "identity")]),
+        headers=_HeadersAgain([*kept, ("accept-encoding", "identity")], request.headers),
         request_id=request.id,
         address=request.address,
         route=request.route,

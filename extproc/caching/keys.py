@@ -79,8 +79,13 @@ def size(key: Hashable) -> int:
 
 
 def claim(name: str) -> Callable[[Request], Hashable]:
-    """Return what reads one claim."""
-    return lambda request: written(request.principal.claims.get(name))
+    """Return what reads one claim; one that is null is another than one that isn't there."""
+
+    def read(request: Request) -> Hashable:
+        claims = request.principal.claims
+        return written(claims[name]) if name in claims else None
+
+    return read
 
 
 def header(name: str) -> Callable[[Request], Hashable]:
@@ -91,6 +96,14 @@ def header(name: str) -> Callable[[Request], Hashable]:
         return None if value is None else digest(value)
 
     return read
+
+
+def forwarded(name: str) -> Callable[[Request], Hashable]:
+    """Return what reads a credential that calls forward, as a digest: as the client sent it.
+
+    That is what goes upstream, whatever a plugin wrote in its place.
+    """
+    return lambda request: digest(request.headers.received(name))
 
 
 def parameter(name: str) -> Callable[[Request], Hashable]:

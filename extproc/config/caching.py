@@ -141,7 +141,7 @@ def _of_aggregate(plugin: Aggregate) -> Iterator[Part]:
     for parameter in filter(None, (selection.query, selection.fields)):
         yield _of_parameter(parameter)
     for name in [name for call in calls for name in call.credentials]:
-        yield f"{_CREDENTIALS}{name}", keys.header(name)
+        yield f"{_CREDENTIALS}{name}", keys.forwarded(name)
     for expression in expressions(plan):
         yield from _of_expression(expression)
     for each in [call.each for call in calls if call.each is not None]:
