@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from extproc.authorization.bodies import Read, WrongBody, body_of
 from extproc.authorization.policies import Decision, Deny, Policy, consumer_of, judged
@@ -174,7 +174,12 @@ class Authorize(_Judge):
 
 
 class AuthorizeBody(_Judge):
-    """Lets through only JSON, and only if every policy that reads `request.body` allows it."""
+    """Lets through only JSON, and only if every policy that reads `request.body` allows it.
+
+    Nothing behind it answers, calls or changes anything before that.
+    """
+
+    judges_body: ClassVar[bool] = True
 
     def on_start(self, services: Services) -> None:
         """Take note of what the policies read of a body."""

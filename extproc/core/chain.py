@@ -59,8 +59,13 @@ class Chain:
 
     def __init__(self, guards: Sequence[Guard]) -> None:
         self.guards = tuple(guards)
-        self._request = self._hooks("on_request")
-        self._request_body = self._hooks("on_request_body")
+        self.modes = modes_of(guard.plugin for guard in self.guards)
+        requests, bodies = self._hooks("on_request"), self._hooks("on_request_body")
+        judge = self._judge()
+        self._request = tuple([hook for hook in requests if hook[0] <= judge])
+        self._judged = requests[len(self._request) :]  # wait until the body was judged
+        self._judging = tuple([hook for hook in bodies if hook[0] <= judge])
+        self._request_body = bodies[len(self._judging) :]
         self._response = self._hooks("on_response")[::-1]
         self._response_body = self._hooks("on_response_body")[::-1]
         self._finish = self._hooks("on_finish")
@@ -68,7 +73,12 @@ class Chain:
         seers = [place for place, _, _ in (*self._response, *self._response_body)]
         self._first_to_see = min(seers, default=len(self.guards))
         self.body_readers = frozenset(place for place, _, _ in self._response_body)
-        self.modes = modes_of(guard.plugin for guard in self.guards)
+
+    def _judge(self) -> int:
+        """Return the place of the last plugin that judges a whole body; else the last place."""
+        whole = self.modes.request_body is BodyMode.BUFFERED
+        judges = [n for n, guard in enumerate(self.guards) if whole and guard.plugin.judges_body]
+        return max(judges, default=len(self.guards) - 1)
 
     def _hooks(self, name: str) -> tuple[Hook, ...]:
         return tuple(
@@ -78,14 +88,18 @@ class Chain:
         )
 
     def request(
-        self, request: Request, first: int = 0
+        self, request: Request, hooks: Sequence[Hook] | None = None
     ) -> Stopped | Coroutine[Any, Any, Stopped | None] | None:
         """Run `on_request`; stop at the first plugin that answers.
+
+        Args:
+            request: the request.
+            hooks: which; by default those that needn't wait until the body was judged.
 
         Returns:
             The outcome; a coroutine for it from the first hook that waits.
         """
-        hooks = self._request if first == 0 else self._request[first:]
+        hooks = self._request if hooks is None else hooks
         for place, guard, hook in hooks:
             request.slot = place
             answer = guard.call("request", hook, request)
@@ -93,22 +107,34 @@ class Chain:
                 continue
             if isinstance(answer, Response):
                 return Stopped(place, guard.name, answer)
-            return self._request_waits(request, place, guard.name, answer)
+            return self._request_waits(hooks, request, place, guard.name, answer)
         return None
 
     async def _request_waits(
-        self, request: Request, place: int, name: str, waits: Any
+        self, hooks: Sequence[Hook], request: Request, place: int, name: str, waits: Any
     ) -> Stopped | None:
         answer = await _waited(waits)
         if isinstance(answer, Response):
             return Stopped(place, name, answer)
-        after = next((n for n, hook in enumerate(self._request) if hook[0] > place), None)
-        rest = self.request(request, after) if after is not None else None
+        rest = self.request(request, [hook for hook in hooks if hook[0] > place])
         return rest if rest is None or isinstance(rest, Stopped) else await rest
 
     async def request_body(self, request: Request, body: bytes) -> Stopped | bytes:
-        """Run `on_request_body`; return the body as the last plugin left it."""
-        for place, guard, hook in self._request_body:
+        """Run `on_request_body`; return the body as the last plugin left it.
+
+        Where a plugin judges the body, those behind it see the request only now.
+        """
+        judged = await self._bodied(self._judging, request, body)
+        if isinstance(judged, Stopped):
+            return judged
+        outcome = self.request(request, self._judged)
+        stopped = outcome if outcome is None or isinstance(outcome, Stopped) else await outcome
+        return stopped or await self._bodied(self._request_body, request, judged)
+
+    async def _bodied(
+        self, hooks: Sequence[Hook], request: Request, body: bytes
+    ) -> Stopped | bytes:
+        for place, guard, hook in hooks:
             request.slot = place
             answer = await _waited(guard.call("request_body", hook, request, body))
             if isinstance(answer, Response):

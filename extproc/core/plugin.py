@@ -31,6 +31,8 @@ class Plugin:
     # Response bodies are only watched, piece by piece, and only those that `on_response` didn't
     # release: the others don't come here at all, and every response keeps its content length.
     watching: ClassVar[bool] = False
+    # The plugins behind this one see the request once its `on_request_body` let the body pass.
+    judges_body: ClassVar[bool] = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Make the annotated fields the keyword arguments of the class."""

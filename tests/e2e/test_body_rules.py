@@ -41,13 +41,35 @@ routes:
   - {{name: shaped, match: {{path: /shaped}}, upstream: echo, body: json, authorization: small, request: {{body: '{{sum: total}}'}}}}
   - {{name: json, match: {{path: /json}}, upstream: echo, body: json}}
   - {{name: deny, match: {{path: /deny}}, upstream: echo, body: json, authorization: none-forbidden}}
+  - {{name: own, match: {{path: "/own/{{what}}"}}, upstream: echo, body: json, authorization: small, plugins: [{{use: "own.py:Own"}}]}}
+  - {{name: calls, match: {{path: /calls}}, body: json, authorization: small, aggregate: {{calls: {{a: {{upstream: echo, path: /a}}}}, response: a}}}}
+"""
+OWN = """
+from extproc import Plugin, Request, Response
+
+
+class Own(Plugin):
+    def on_start(self, services):
+        self.services = services
+
+    async def on_request(self, request: Request) -> Response | None:
+        what = request.params["what"]
+        if what == "calls":
+            await self.services.call("echo", "GET", "/called")
+        if what == "answers":
+            return Response.json({"secret": 1})
+        request.headers["x-own"] = request.body.decode()
+        request.rewrite("/moved")
+
+    def on_request_body(self, request: Request, body: bytes) -> bytes:
+        return body + b" "
 """
 
 
 @pytest.fixture(scope="module")
 def place(shop: Shop) -> Iterator[Gateway]:
     """Run a gateway."""
-    with gateway(REST.format(echo=shop.ports["echo"])) as running:
+    with gateway(REST.format(echo=shop.ports["echo"]), {"own.py": OWN}) as running:
         yield running
 
 
@@ -74,6 +96,28 @@ def test_no_body_is_null(place: Gateway) -> None:
     assert place.ask("/json").status == 200
     allowed = place.ask("/deny", method="POST", headers=JSON, body=b'{"forbidden": false}')
     assert allowed.status == 200
+
+
+@pytest.mark.parametrize("target", ["/own/answers", "/own/calls", "/own/passes", "/calls"])
+def test_nothing_is_done_before_the_body_was_judged(place: Gateway, echo: int, target: str) -> None:
+    """A plugin neither answers nor calls for a body that no policy allows, or for none."""
+    for body in (b'{"total": 101, "role": "user"}', None):
+        headers = JSON if body else {}
+        answer = place.ask(target, method="POST", headers=headers, body=body)
+        assert (answer.status, b"secret" in answer.body) == (401, False)
+    assert place.ask(target, method="POST", headers=JSON, body=b"{").status == 400
+    assert seen(echo) == 0
+
+
+def test_what_comes_after_the_judgement_counts(place: Gateway) -> None:
+    """Plugins answer, or change headers, path and body, of what a policy allows."""
+    good = b'{"total": 7, "role": "user"}'
+    answer = place.ask("/own/answers", method="POST", headers=JSON, body=good)
+    assert (answer.status, answer.json) == (200, {"secret": 1})
+    answer = place.ask("/own/passes", method="POST", headers=JSON, body=good)
+    assert (answer.json["path"], answer.sent["x-own"]) == ("/moved", good.decode())
+    assert answer.json["body"] == good.decode() + " "
+    assert place.ask("/calls", method="POST", headers=JSON, body=good).status == 200
 
 
 def test_the_body_is_shaped_after_it_was_judged(place: Gateway) -> None:
@@ -274,5 +318,5 @@ def test_what_a_file_can_not_say(shop: Shop, old: str, new: str, said: str) -> N
     """A rule over a body that nobody asked for, or that comes too late."""
     assert old in REST
     text = REST.replace(old, new, 1).format(echo=shop.ports["echo"])
-    with pytest.raises(AssertionError, match=said), gateway(text):
+    with pytest.raises(AssertionError, match=said), gateway(text, {"own.py": OWN}):
         pass
