@@ -124,6 +124,8 @@ class Authenticate(Plugin):
     def _take(self, request: Request, principal: Principal) -> None:
         if self._revoked(principal):
             raise Refused("revoked")
+        if request.principal is not ANONYMOUS:
+            request.beside += (request.principal,)
         request.principal = principal
         if principal.consumer:
             request.consumer = principal.consumer
@@ -131,6 +133,7 @@ class Authenticate(Plugin):
     def _challenge(self, request: Request, reason: str) -> Response:
         """Answer 401 with one challenge for each kind; the reason is for the record alone."""
         request.principal = ANONYMOUS  # of several that are demanded, one may have been good
+        request.beside = ()
         request.consumer = ""
         self._count(request, "deny", reason or "unauthenticated")
         response = Response.problem(

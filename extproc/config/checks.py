@@ -11,7 +11,7 @@ from extproc.core.near import near
 from extproc.core.routes import PathPattern, spelt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from extproc.config.schema import Accepted, Authenticator, Gateway, Match, Route
@@ -181,13 +181,21 @@ def _places(used: Mapping[str, Authenticator], accepted: Accepted, key: Key) -> 
             "looks for two kinds of credentials in one header",
             "expected one header for each",
         )
+    if accepted.every:
+        yield from _demanded_of_one(used, tokens, key)
+
+
+def _demanded_of_one(
+    used: Mapping[str, Authenticator], tokens: Sequence[tuple[str, str] | None], key: Key
+) -> Iterator[Found]:
+    """Find places of which several credentials are demanded, and one would do."""
     headers = [name for model in used.values() for name in model.headers]
-    if accepted.every and len(set(headers)) < len(headers):
-        yield (
-            key,
-            "demands two credentials of one header",
-            "expected a header for each",
-        )
+    if len(set(headers)) < len(headers):
+        yield key, "demands two credentials of one header", "expected a header for each"
+    elsewhere = [place for place in tokens if place is not None and place[0] != "header"]
+    for kind, name in sorted({place for place in elsewhere if elsewhere.count(place) > 1}):
+        what = {"cookie": "cookie", "query": "parameter"}[kind]
+        yield key, f"demands two credentials of the {what} {name}", f"expected a {what} for each"
 
 
 def _basic_beside(used: Mapping[str, Authenticator], keys: list[str]) -> bool:

@@ -32,11 +32,9 @@ class Lasting:
         return len(self._open)
 
     def add(self, request: Request) -> None:
-        """Watch an exchange until it ends."""
-        principal = request.principal
-        expires = principal.claims.get("exp") if principal.expires is None else principal.expires
-        known = isinstance(expires, int | float) and not isinstance(expires, bool)
-        self._open[request] = expires if known else None
+        """Watch an exchange until it ends; of several credentials the first to end counts."""
+        moments = [_end_of(principal) for principal in (request.principal, *request.beside)]
+        self._open[request] = min([one for one in moments if one is not None], default=None)
         request.at_end(lambda: self._open.pop(request, None))
 
     def sweep(self, now: float) -> int:
@@ -51,7 +49,8 @@ class Lasting:
         over = [
             request
             for request, expires in self._open.items()
-            if (expires is not None and expires <= now) or self._is_gone(request.principal)
+            if (expires is not None and expires <= now)
+            or any(map(self._is_gone, (request.principal, *request.beside)))
         ]
         for request in over:
             del self._open[request]
@@ -63,3 +62,11 @@ class Lasting:
         listed = self.listed.get(principal.authenticator)
         taken_out = listed is not None and principal.subject not in listed
         return taken_out or self._revoked(principal)
+
+
+def _end_of(principal: Principal) -> float | None:
+    """Return when a credential ends, seconds since the epoch; None where it doesn't say."""
+    expires = principal.claims.get("exp") if principal.expires is None else principal.expires
+    if isinstance(expires, bool) or not isinstance(expires, int | float):
+        return None
+    return expires

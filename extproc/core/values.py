@@ -78,6 +78,7 @@ class Request:
         headers: a recorder; changes go to the upstream.
         params: the path's parameters, decoded.
         principal: who is calling; anonymous until authentication says otherwise.
+        beside: whose credentials were demanded and good as well (`all:`), in order.
         consumer: the class of client; empty for none.
         body: the whole body once `on_request_body` was reached on this route, else None.
         bodied: whether it has a body.
@@ -90,6 +91,7 @@ class Request:
     # Most requests leave most of these as they are.
     route = ""
     principal: Principal = ANONYMOUS
+    beside: tuple[Principal, ...] = ()
     consumer = ""
     body: bytes | None = None
     bodied = False

@@ -563,3 +563,25 @@ def _encrypted(one: Made) -> str:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     ).decode()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("cookie: sid", "the cookie sid, expected a cookie for each"),
+        ("query: token", "the parameter token, expected a parameter for each"),
+        ("header: x-token", "one header, expected a header for each"),
+    ],
+)
+def test_of_one_place_two_credentials_are_never_demanded(
+    place: str, said: str, tmp_path: Path
+) -> None:
+    """There is one credential in it, and that of either would do for both."""
+    jwt = f"audiences: [shop], discovery: true, {place}"
+    one, other = (f"{{jwt: {{issuer: 'https://{name}.test', {jwt}}}}}" for name in "ab")
+    text = GOOD.replace("authentication:\n", f"authentication:\n  a: {one}\n  b: {other}\n", 1)
+    path = written(tmp_path, text.replace("{authentication: [shop]}", "{authentication: [a, b]}"))
+    assemble(load(path, {}))
+    text = text.replace("{authentication: [shop]}", "{authentication: {all: [a, b]}}")
+    [trouble] = troubles(written(tmp_path, text))
+    assert trouble.endswith(f"demands two credentials of {said}")

@@ -40,6 +40,7 @@ routes:
   - {{name: open, match: {{path: /open}}, upstream: origin, authentication: none, upgrade: [websocket]}}
   - {{name: private, match: {{path: /private, methods: any}}, upstream: origin, authentication: [shop], upgrade: [websocket]}}
   - {{name: listed, match: {{path: /listed}}, upstream: origin, authentication: [keys, ops], upgrade: [websocket]}}
+  - {{name: both, match: {{path: /both}}, upstream: origin, authentication: {{all: [shop, keys]}}, upgrade: [websocket]}}
 """
 
 
@@ -189,6 +190,23 @@ def test_J34_it_ends_when_its_key_does(place: Gateway) -> None:
         assert time.time() >= ends.timestamp() - 1
         assert echoes(held["kept"], b"hello")
         assert echoes(held["a"], b"hello")
+
+
+def test_J34_it_ends_when_one_of_both_does(place: Gateway) -> None:
+    """J34: of what `all` demands each counts, whether it says who is calling or not."""
+    partner = _key("partner")
+    _listed(place, [partner], {})
+    key = ("x-api-key", partner[0])
+    with (
+        opened(place, "/both", bearer(4), key) as short,
+        opened(place, "/both", bearer(300, jti="both"), key) as long,
+    ):
+        until(lambda: not echoes(short, b"x"), "the connection of the token that expired ends")
+        assert echoes(long, b"x")
+        command = [sys.executable, "-m", "extproc", "revoke", "--jti", "both"]
+        command += ["--admin", f"127.0.0.1:{place.admin}"]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        until(lambda: not echoes(long, b"x"), "the connection of the token that was revoked ends")
 
 
 def _key(identifier: str, **fields: str) -> tuple[str, dict[str, Any]]:
