@@ -21,7 +21,7 @@ from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
@@ -44,10 +44,16 @@ class CachedCalls:
 
     GET alone is stored. A key is upstream, target and identity, so no answer is given to another
     identity; Vary selects among the headers of the call.
+
+    Args:
+        services: by which calls are made and stored.
+        origins: of each upstream, what tells it from others that have its name: before a reload, or
+            in another gateway with the same Redis.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, origins: Mapping[str, str] | None = None) -> None:
         self._services = services
+        self._origins = {name: digest(text) for name, text in (origins or {}).items()}
         self._responses = services.shared(Responses)
         self._call = services.call
         self._now = services.clock.now
@@ -89,7 +95,8 @@ class CachedCalls:
             if method in SAFE:
                 return _through(made, self._told(self._now()))
             return self._changing(made, upstream, method, target)
-        key = ("call", upstream, target, digest(identity) if identity else "")
+        origin = self._origins.get(upstream, "")
+        key = ("call", upstream, origin, target, digest(identity) if identity else "")
         wanted = Wanted(
             key,
             upstream,

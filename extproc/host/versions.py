@@ -239,7 +239,9 @@ class Versions:
             others=outside.others,
             _shared=outside.shared,
         )
-        return replace(services, cached=CachedCalls(services).call)
+        upstreams = entry.assembly.loaded.gateway.upstreams
+        origins = {name: upstream.origin for name, upstream in upstreams.items()}
+        return replace(services, cached=CachedCalls(services, origins).call)
 
 
 async def _run(work: Awaitable[None], log: Log) -> None:

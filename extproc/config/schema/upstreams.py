@@ -84,6 +84,12 @@ class Upstream(Strict):
         return self
 
     @property
+    def origin(self) -> str:
+        """What tells whose answers these are: the endpoints, and how they are known to be them."""
+        tls = self.tls or UpstreamTls()
+        return " ".join([*sorted(self.endpoints), tls.sni or "", str(tls.verify)])
+
+    @property
     def speaks_grpc(self) -> bool:
         """Say whether the endpoints speak HTTP/2 from the start."""
         return urlsplit(self.endpoints[0]).scheme in {"grpc", "grpcs"}
