@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from extproc.authentication import tokens
+from extproc.authentication import tokens, uses
 from extproc.authentication.jwt import scopes_of
+from extproc.authentication.proofs import not_of_a_key
 from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.errors import UpstreamFault
 from extproc.core.principal import Principal
@@ -83,7 +84,7 @@ class Introspection:
         """Ask about a token, or remember what was said.
 
         Raises (at once, or from the awaitable):
-            Refused: `inactive`, `introspection`, `aud`, `iss`, `exp`, `nbf`, `sub`.
+            Refused: `inactive`, `introspection`, `typ`, `cnf`, `aud`, `iss`, `exp`, `nbf`, `sub`.
             NotReady: the server can't be asked.
         """
         if len(credential) > _LONGEST_TOKEN:
@@ -157,6 +158,8 @@ class Introspection:
         """Read the answer (RFC 7662 section 2.2): only the literal `true` is active."""
         if members.get("active") is not True:
             raise Refused("inactive" if members.get("active") is False else "introspection")
+        uses.check_claims(members)
+        not_of_a_key(members)
         server = self._server
         if server.audiences and server.audiences.isdisjoint(tokens.audiences(members.get("aud"))):
             raise Refused("aud")

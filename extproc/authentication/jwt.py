@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from extproc.authentication import tokens
+from extproc.authentication import tokens, uses
+from extproc.authentication.proofs import ByDpop, not_of_a_key
 from extproc.authentication.tokens import NotReady, Refused, Token
 from extproc.core.principal import Principal
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from extproc.core.values import Request
 
 _MOST_REMEMBERED = 10_000
-# Tokens for another use: RFC 9068 section 4, OpenID Connect Back-Channel Logout section 2.4.
-_OTHER_TYPES = frozenset({"logout+jwt", "dpop+jwt", "secevent+jwt", "id_token+jwt"})
-_OTHER_USES = frozenset({"id", "refresh"})
 
 
 def _keys_missing() -> NotReady:
@@ -87,12 +85,15 @@ class JwtAuthenticator:
         """Verify a token that was read.
 
         Raises (at once, or from the awaitable):
-            Refused: see `tokens` and `bound`; also `alg`, `kid`, `signature`, `typ`.
+            Refused: see `tokens`, `uses` and `bound`; also `alg`, `kid`, `signature`, `cnf`.
             NotReady: the issuer's keys aren't there.
         """
         if token.algorithm not in self._algorithms:
             raise Refused("alg")
-        _right_kind(token, profile=self.rules.profile)
+        uses.check_header(token.header, profile=self.rules.profile)
+        uses.check_claims(token.claims)
+        if not isinstance(self.proof, ByDpop):
+            not_of_a_key(token.claims)
         keys = self.source.current(monotonic)
         if keys is None or not self._can_judge(keys, token):
             return self._with_fresh_keys(text, token, request, now, monotonic)
@@ -139,16 +140,6 @@ def _fitting(keys: KeySet, token: Token) -> Key | None:
     algorithm, signed, signature = token.algorithm, token.signed, token.signature
     candidates = keys.candidates(token.key_id)
     return next((key for key in candidates if key.verifies(algorithm, signed, signature)), None)
-
-
-def _right_kind(token: Token, *, profile: bool) -> None:
-    """Refuse tokens made for another use (RFC 8725 section 3.11, RFC 9068 section 4)."""
-    kind = str(token.header.get("typ", "JWT")).lower().removeprefix("application/")
-    use = token.claims.get("token_use")
-    if kind in _OTHER_TYPES or (isinstance(use, str) and use in _OTHER_USES):
-        raise Refused("typ")
-    if profile and kind != "at+jwt":
-        raise Refused("typ")
 
 
 def _principal(authenticator: str, claims: dict[str, Any], ahead: float) -> Principal:

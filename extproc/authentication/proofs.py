@@ -142,6 +142,16 @@ def confirmed(claims: Mapping[str, Any], member: str) -> object:
     return confirmation.get(member) if isinstance(confirmation, dict) else None
 
 
+def not_of_a_key(claims: Mapping[str, Any]) -> None:
+    """Refuse a token that is good only with a proof, where none is asked for (RFC 9449 7.2).
+
+    Raises:
+        Refused: `cnf`.
+    """
+    if confirmed(claims, "jkt") is not None or str(claims.get("token_type", "")).lower() == "dpop":
+        raise Refused("cnf")
+
+
 def _same(value: object, wanted: str) -> bool:
     return isinstance(value, str) and hmac.compare_digest(value.encode(), wanted.encode())
 

@@ -13,6 +13,7 @@ from extproc.authentication.tokens import Refused
 from extproc.core.headers import Headers
 from extproc.core.ports import Answered
 from extproc.testing import Trial
+from tests.authentication.test_jwt import OTHERS
 
 if TYPE_CHECKING:
     from extproc.core.principal import Principal
@@ -98,3 +99,21 @@ async def test_a_refusal_is_remembered_shortly() -> None:
     place.says({"active": True, "sub": "alice"})
     place.trial.clock.move(6)
     assert (await place.verify("t")).subject == "alice"
+
+
+@pytest.mark.parametrize("members", OTHERS)
+async def test_j21_what_is_active_may_be_for_something_else(members: dict[str, object]) -> None:
+    """J21: servers are asked about any token, and say of a refresh token that it is active."""
+    place = Place()
+    place.says({"active": True, "sub": "alice", **members})
+    with pytest.raises(Refused, match="typ"):
+        await place.verify("t")
+
+
+@pytest.mark.parametrize("members", [{"cnf": {"jkt": "x" * 43}}, {"token_type": "DPoP"}])
+async def test_a_token_of_a_key_is_no_bearer_token(members: dict[str, object]) -> None:
+    """The server says that it is good with a proof alone (RFC 9449 section 6.2)."""
+    place = Place()
+    place.says({"active": True, "sub": "alice", **members})
+    with pytest.raises(Refused, match="cnf"):
+        await place.verify("t")

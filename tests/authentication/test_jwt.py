@@ -362,6 +362,31 @@ def test_j21_tokens_for_something_else(kind: str) -> None:
     assert reason(signed(CLAIMS | {"token_use": "id"})) == "typ"
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"token_use": "refresh_token"},
+    {"token_type": "refresh"},
+    {"typ": "ID"},
+    {"typ": "Refresh"},
+    {"typ": "Offline"},
+    {"type": "refresh"},
+    {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+]
+
+
+@pytest.mark.parametrize("claims", OTHERS)
+def test_j21_issuers_say_it_in_many_ways(claims: dict[str, Any]) -> None:
+    """J21: an access token of the same issuers says another thing in the same place."""
+    assert reason(signed(CLAIMS | claims)) == "typ"
+    usual = {"token_use": "access", "token_type": "Bearer", "typ": "Bearer", "type": "access"}
+    assert verify(signed(CLAIMS | {name: usual.get(name, {}) for name in claims})).subject
+
+
+def test_a_token_of_a_key_is_no_bearer_token() -> None:
+    """Who stole it can't present it in the other way (RFC 9449 section 7.2)."""
+    assert reason(signed(CLAIMS | {"cnf": {"jkt": "x" * 43}})) == "cnf"
+    assert verify(signed(CLAIMS | {"cnf": {"kid": "x"}})).subject
+
+
 def test_j22_other_serialisations() -> None:
     """J22: nested, encrypted and JSON forms."""
     assert reason(signed(cty="JWT")) == "malformed"
