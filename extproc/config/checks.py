@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Found = tuple[Key, str, str]
 
-ANONYMOUS = "anonymous"
+ANONYMOUS, NOBODY = "anonymous", "none"
 _PARAMETER = re.compile(r"\{[a-z_][a-z0-9_]*\}\Z")
 _LITERAL = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%]*\Z")
 _RESERVED_IDENTITY = frozenset(
@@ -41,7 +41,6 @@ _RESERVED_IDENTITY = frozenset(
         "x-request-id",
     }
 )
-_RESERVED_AUTHENTICATORS = (ANONYMOUS, "none")
 
 
 def check(gateway: Gateway, folder: Path) -> tuple[list[Path], list[Found]]:
@@ -86,7 +85,7 @@ def _identity(gateway: Gateway) -> Iterator[Found]:
 
 
 def _reserved(gateway: Gateway) -> Iterator[Found]:
-    for name in _RESERVED_AUTHENTICATORS:
+    for name in (ANONYMOUS, NOBODY):
         if name in gateway.authentication:
             yield ("authentication", name), f"can't be called {name}", "expected another name"
 
@@ -139,7 +138,10 @@ def _authenticators(gateway: Gateway, accepted: Accepted, key: Key) -> Iterator[
     names = accepted.names
     where = (*key, "all") if accepted.every else key
     for number, name in enumerate(names):
-        if name != ANONYMOUS:
+        if name == NOBODY:
+            wanted = "expected `none` alone, or `anonymous` where a credential is optional"
+            yield (*where, number), "is none in a list", wanted
+        elif name != ANONYMOUS:
             yield from _known(name, gateway.authentication, "an authenticator", (*where, number))
     if names == [ANONYMOUS]:
         yield key, "is anonymous alone", "expected `none`"

@@ -67,17 +67,24 @@ class Credentials:
             self._schemes[name] = ClientCertificates(name, tuple(model.mtls.trust_domains))
 
     def warnings(self) -> Iterator[Trouble]:
-        """Yield what isn't wrong where another proxy ends TLS, and can't work with `run`."""
-        if self._loaded.gateway.listener.tls is not None:
-            return
+        """Yield what isn't wrong where another proxy is before the service, and can't work here."""
+        ends_tls = self._loaded.gateway.listener.tls is not None
         for name, model in self._models.items():
-            if model.reads_certificates:
+            if model.reads_certificates and not ends_tls:
                 yield self._loaded.trouble(
                     ("authentication", name),
                     "reads client certificates, and the listener has no TLS",
                     "expected listener.tls.client_ca, unless `extproc serve` is behind a proxy "
                     "that asks for them",
                 )
+            for header in model.headers:
+                if "_" in header:
+                    yield self._loaded.trouble(
+                        ("authentication", name),
+                        f"looks in {header}, and requests with `_` in a header's name are refused",
+                        "expected another name, unless `extproc serve` is behind a proxy that "
+                        "takes it",
+                    )
 
     @property
     def places(self) -> frozenset[str]:

@@ -585,3 +585,17 @@ def test_of_one_place_two_credentials_are_never_demanded(
     text = text.replace("{authentication: [shop]}", "{authentication: {all: [a, b]}}")
     [trouble] = troubles(written(tmp_path, text))
     assert trouble.endswith(f"demands two credentials of {said}")
+
+
+def test_none_stands_alone(tmp_path: Path) -> None:
+    """Whoever writes it into a list is told so, and not of a name that looks like it."""
+    text = GOOD.replace("{authentication: [shop]}", "{authentication: [shop, none]}")
+    [trouble] = troubles(written(tmp_path, text))
+    assert "is none in a list, expected `none` alone, or `anonymous` where" in trouble
+
+
+def test_a_header_that_no_request_can_have(tmp_path: Path) -> None:
+    """Envoy refuses names with `_`, so no credential would ever be in it."""
+    text = GOOD.replace("discovery: true", "discovery: true, header: x_token")
+    [warning] = map(str, assemble(load(written(tmp_path, text), {})).warnings)
+    assert "authentication.shop: looks in x_token, and requests with `_` in a header" in warning
