@@ -22,9 +22,11 @@ class Further(Plugin):
 
     Attributes:
         varies: headers of the client that make a difference, in lower case; see `UNSEEN`.
+        always: those of them that make one to redirects and errors too.
     """
 
     varies: frozenset[str] = frozenset()
+    always: frozenset[str] = frozenset()
 
     def on_request(self, request: Request) -> None:
         """Take note of what plugins changed: a cache further on sees what the client sent."""
@@ -32,9 +34,11 @@ class Further(Plugin):
 
     def on_response(self, request: Request, response: Response) -> None:
         """Tell caches further on."""
-        if response.status >= _REDIRECT and response.status != _NOT_MODIFIED:
+        bare = response.status >= _REDIRECT and response.status != _NOT_MODIFIED
+        names = self.always if bare else self.varies
+        if not names and bare:
             return
-        vary(response.headers, self.varies)
+        vary(response.headers, names)
         hidden = not varying(response.headers).isdisjoint(request.state.changed)
-        if hidden or UNSEEN in self.varies:
+        if hidden or UNSEEN in names:
             alone(response.headers)

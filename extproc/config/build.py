@@ -372,12 +372,14 @@ class _Builder(Compiler):
         if changes.remove or changes.set:
             where = (*key, "response", "headers", "set")
             values = self._templates(changes.set, where, response=True)
-            yield _step(ResponseHeaders(remove=tuple(changes.remove), set=values))
+            heads = ResponseHeaders(remove=tuple(changes.remove), set=values)
+            heads.varies = self._varies(heads, route)
+            yield _step(heads)
         if route.response.body is not None:
             shape = self._projection(route.response.body, (*key, "response", "body"))
             views = self._views(route.response.views, (*key, "response", "views"))
             plugin = ResponseBody(shape=shape, views=views)
-            plugin.varies = self._varies(plugin)
+            plugin.varies = self._varies(plugin, route)
             yield _step(plugin)
 
     def _aggregate(self, route: RouteModel, key: Key, tags: Sequence[Template]) -> Iterator[Step]:
@@ -395,11 +397,15 @@ class _Builder(Compiler):
             gates=self._aggregates.gates,
             names=caching.named(route, tags),
         )
-        plugin.varies = self._varies(plugin)
+        plugin.varies = self._varies(plugin, route)
         yield Step("aggregate", plugin, Limits(plan.deadline + _MARGIN))
 
-    def _varies(self, plugin: Aggregate | ResponseBody) -> frozenset[str]:
-        return caching.varies(plugin, [condition for _, condition in self._consumers])
+    def _varies(
+        self, plugin: Aggregate | ResponseBody | ResponseHeaders, route: RouteModel
+    ) -> frozenset[str]:
+        conditions = [condition for _, condition in self._consumers]
+        by_key = caching.says_consumer(self._gateway, route)
+        return caching.varies(plugin, conditions, by_key=by_key)
 
     def _sends_identity(self, route: RouteModel) -> bool:
         upstream = self._gateway.upstreams[route.upstream or ""]

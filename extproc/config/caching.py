@@ -29,7 +29,7 @@ from extproc.core.further import UNSEEN
 from extproc.core.routes import PathPattern
 from extproc.expressions.conditions import Condition, Expression
 from extproc.expressions.templates import Template
-from extproc.transformation.plugins import Identity, ResponseBody
+from extproc.transformation.plugins import Identity, ResponseBody, ResponseHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,7 +89,12 @@ def reads_all_headers(plugins: Iterable[Plugin]) -> bool:
     return "request.headers" in reads(plugins).parts
 
 
-def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> frozenset[str]:
+def varies(
+    plugin: Aggregate | ResponseBody | ResponseHeaders,
+    consumers: Iterable[Condition],
+    *,
+    by_key: bool,
+) -> frozenset[str]:
     """Return the client's headers that make a difference to what a plugin answers.
 
     Caches further on must be told of them (RFC 9110 section 12.5.5); this one has them in its key.
@@ -97,15 +102,18 @@ def varies(plugin: Aggregate | ResponseBody, consumers: Iterable[Condition]) -> 
     Args:
         plugin: which.
         consumers: what tells consumers apart, where the view is the consumer's.
+        by_key: an API key may say which consumer it is.
 
     Returns:
         Names in lower case; `UNSEEN` among them where no header tells all.
     """
     found = set(reads([plugin]).parts)
-    unseen = _ADDRESS in found
+    # An aggregate says for itself that an answer is for a known principal.
+    hidden = _ADDRESS if isinstance(plugin, Aggregate) else (_ADDRESS, "principal.")
+    unseen = any(name.startswith(hidden) for name in found)
     if "view" in found or "consumer" in found:
         chosen = {name for c in consumers for name, _ in _of_expression(c.expression)}
-        unseen |= any(name.startswith((_ADDRESS, "principal.")) for name in chosen)
+        unseen |= by_key or any(name.startswith((_ADDRESS, "principal.")) for name in chosen)
         found |= chosen
     if "request.headers" in found:
         return frozenset({"*", UNSEEN} if unseen else {"*"})
@@ -268,15 +276,20 @@ def plugins(
 def _further(route: Route, behind: Iterable[Plugin]) -> Iterator[Plugin]:
     """Yield what tells caches further on what the plugins behind the cache would have told."""
     varies: frozenset[str] = frozenset()
+    always: frozenset[str] = frozenset()
     shapes = False
     for plugin in behind:
-        if isinstance(plugin, Aggregate) or (isinstance(plugin, ResponseBody) and plugin.views):
+        if isinstance(plugin, ResponseHeaders):
+            always |= plugin.varies
+        elif isinstance(plugin, Aggregate) or (isinstance(plugin, ResponseBody) and plugin.views):
             shapes = True
             varies |= plugin.varies
-            # What varies by any header is stored for nobody.
-            plugin.varies &= {"*"}
-    if shapes and (varies or route.plugins):
-        yield Further(varies=varies)
+        else:
+            continue
+        # What varies by any header is stored for nobody.
+        plugin.varies &= {"*"}
+    if always or (shapes and (varies or route.plugins)):
+        yield Further(varies=varies | always, always=always)
 
 
 def invalidating(gateway: Gateway, route: Route) -> Iterator[Plugin]:
@@ -374,8 +387,18 @@ def key(loaded: Loaded, route: Route, model: CacheModel, found: Reads) -> KeyOf:
 
 
 def _authenticated(gateway: Gateway, route: Route) -> bool:
-    accepted = route.authentication or gateway.defaults.authentication or Accepted()
-    return bool(accepted.names)
+    return bool(_accepted(gateway, route))
+
+
+def _accepted(gateway: Gateway, route: Route) -> list[str]:
+    return (route.authentication or gateway.defaults.authentication or Accepted()).names
+
+
+def says_consumer(gateway: Gateway, route: Route) -> bool:
+    """Say whether a credential of a route may say which consumer somebody is, as API keys do."""
+    models = gateway.authentication
+    names = [name for name in _accepted(gateway, route) if name in models]
+    return any(models[name].api_key is not None for name in names)
 
 
 def _secrets(loaded: Loaded, route: Route) -> tuple[str, ...]:

@@ -142,10 +142,18 @@ class RequestBody(Plugin):
 
 
 class ResponseHeaders(Plugin):
-    """Removes and sets headers on the way to the client."""
+    """Removes and sets headers on the way to the client.
+
+    Attributes:
+        remove: names.
+        set: name and value.
+        varies: headers of the client that values are made of, in lower case; see `UNSEEN`. Empty
+            where a cache in front says it.
+    """
 
     remove: tuple[str, ...] = ()
     set: tuple[tuple[str, Template], ...] = ()
+    varies: frozenset[str] = frozenset()
 
     def on_start(self, services: Services) -> None:
         """Take the clock."""
@@ -156,6 +164,10 @@ class ResponseHeaders(Plugin):
         for name in self.remove:
             del response.headers[name]
         fill(response.headers, self.set, Context(request, self._clock.now(), response))
+        if self.varies:
+            vary(response.headers, self.varies)
+            if UNSEEN in self.varies:
+                alone(response.headers)
 
 
 class ResponseBody(Plugin):

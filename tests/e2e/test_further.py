@@ -89,6 +89,28 @@ routes:
     aggregate:
       calls: {one: {upstream: a, path: "/part?t={request.headers['x-tenant']}"}}
       response: "{v: one.v}"
+  - name: named
+    match: {path: "/named/{what}", methods: [GET]}
+    upstream: a
+    authentication: [keys, anonymous]
+    response: {headers: {set: {x-user: "{principal.subject}"}}}
+  - name: named-cached
+    match: {path: "/named-cached/{what}", methods: [GET]}
+    upstream: a
+    authentication: [keys, anonymous]
+    cache: {}
+    response: {headers: {set: {x-user: "{principal.subject}"}}}
+  - name: language
+    match: {path: /language, methods: [GET]}
+    upstream: a
+    cache: {}
+    response: {headers: {set: {x-language: '{request.headers["x-l"]}', x-path: "{request.path}"}}}
+  - name: keyed
+    match: {path: /keyed, methods: [GET]}
+    upstream: a
+    authentication: [keys, anonymous]
+    cache: {}
+    response: {body: "{v: v}", views: {mobile: "{m: v}"}}
   - name: silent
     match: {path: /silent}
     authentication: keys
@@ -106,6 +128,8 @@ CONDITIONS = {
 def says(got: Got) -> Say:
     """Answer with a lifetime, as another type than what is made of it, but for one path."""
     headers = {"cache-control": "max-age=60", "content-type": "application/vnd.v+json"}
+    if got.path.endswith("/moved"):
+        return Say(None, 301, headers={"cache-control": "max-age=60", "location": "/"})
     if got.path == "/plain":
         headers |= {"cache-control": "public, max-age=60", "vary": "accept"}
     if got.path.startswith("/tagged"):
@@ -125,7 +149,10 @@ def upstream() -> Iterator[Counting]:
 @pytest.fixture(scope="module")
 def places(upstream: Counting) -> Iterator[dict[str, Gateway]]:
     """Run a gateway whose consumers are told apart by a header, and one that goes by address."""
-    keys = json.dumps({"id": "ann", "hash": api_keys.digest(SECRET, SALT)}) + "\n"
+    ann = {"id": "ann", "hash": api_keys.digest(SECRET, SALT)}
+    keys = "".join(
+        json.dumps(ann | more) + "\n" for more in ({}, {"id": "bob", "consumer": "phone"})
+    )
     files = {"keys.jsonl": keys, "plugins.py": PLUGINS}
     text = TEXT.replace("UPSTREAM", str(upstream.port))
     with ExitStack() as stack:
@@ -273,3 +300,35 @@ def test_an_answer_for_somebody_is_private_if_parts_say_nothing(
     """With a cache on the route as without."""
     key = {"x-api-key": api_keys.written("ann", SECRET)}
     assert told(places["agents"].ask("/silent", headers=key))[1] == {"private"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/named/a", "/named-cached/a", "/named/moved", "/named-cached/moved"]
+)
+def test_a_header_that_tells_who_is_calling_is_private(
+    places: dict[str, Gateway], path: str
+) -> None:
+    """Of a redirect too, and for nobody as well: a cache further on would give that to anybody."""
+    key = {"x-api-key": api_keys.written("ann", SECRET)}
+    for headers, name in ((key, "ann"), ({}, ""), (key, "ann")):
+        reply = places["agents"].ask(path, headers=headers)
+        assert reply.headers["x-user"] == name
+        assert {"private", "max-age"} <= set(
+            reply.headers["cache-control"].replace("=60", "").split(", ")
+        )
+
+
+def test_a_header_that_is_made_of_a_header_names_it(places: dict[str, Gateway]) -> None:
+    """Of the path it needn't: that is the resource's own."""
+    for language in ("de", "en"):
+        one, two = twice(places["agents"], "/language", **{"x-l": language})
+        assert one.headers["x-language"] == two.headers["x-language"] == language
+        assert told(one)[:2] == told(two)[:2] == ({"x-l"}, {"max-age"})
+
+
+def test_a_view_that_a_key_may_choose_is_private(places: dict[str, Gateway]) -> None:
+    """The consumer that a key says wins over those that headers tell."""
+    for key in ({"x-api-key": api_keys.written("bob", SECRET)}, {}):
+        reply = places["agents"].ask("/keyed", headers=key)
+        assert reply.json == ({"m": 1} if key else {"v": 1})
+        assert told(reply)[:2] == ({"user-agent"}, {"private", "max-age"})
