@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from extproc.caching.plugin import BY_BODY, Cache
 from extproc.core.plugin import Plugin
@@ -21,12 +21,14 @@ class LookByBody(Plugin):
     """Looks when the body is there.
 
     Its digest is in the key, with the method and what says how the body is to be read: the same
-    bytes as another type are another question.
+    bytes as another type are another question. What stands behind waits for that: an aggregate
+    that needs no body would have answered before anybody looked.
 
     Attributes:
         cache: stands before this one, and stores what passes.
     """
 
+    judges_body: ClassVar[bool] = True
     cache: Cache
 
     def on_request_body(

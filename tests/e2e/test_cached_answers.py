@@ -70,6 +70,11 @@ routes:
     upstream: plain
     rewrite: {path: "/say/{request.params.size}"}
     response: {body: "[@, @]"}
+  - name: searched
+    match: {path: /searched, methods: [GET, POST]}
+    authentication: none
+    cache: {ttl: 60s, methods: [POST]}
+    aggregate: {calls: {main: {upstream: plain, path: "/searched/of"}}, response: "main.path"}
   - name: page
     match: {path: /page}
     aggregate:
@@ -261,3 +266,17 @@ def test_what_a_part_says_holds_for_the_whole(
     reply = get(place, f"/said/{how}")
     assert control in reply.headers["cache-control"]
     assert ("stored" in reply.headers["cache-status"]) is stored
+
+
+def test_a_post_to_an_aggregate_without_a_body_of_its_own(
+    place: Gateway, upstream: Counting
+) -> None:
+    """It is looked for by the client's body before anything is called, and makes nothing void."""
+    outcomes = []
+    for body in (None, b"{}", b"[]", b"{}", None):
+        method = "GET" if body is None else "POST"
+        reply = place.ask("/searched", method=method, body=body)
+        assert (reply.status, reply.json) == (200, "/searched/of")
+        outcomes.append("hit" in reply.headers["cache-status"])
+    assert outcomes == [False, False, False, True, True]
+    assert upstream.count("/searched/of") == 3
