@@ -36,7 +36,10 @@ authentication:
   shop: {{jwt: {{issuer: "https://id.example", audiences: [shop], secret: "{secret}"}}}}
   keys: {{api_key: {{file: keys.jsonl}}}}
   ops: {{basic: {{file: users}}}}
+  web: {{jwt: {{issuer: "https://id.example", audiences: [shop], secret: "{secret}", cookie: sid}}}}
+POLICY
 routes:
+  - {{name: page, match: {{path: /page, methods: any}}, upstream: origin, authentication: [web], authorization: own-pages, upgrade: [websocket]}}
   - {{name: open, match: {{path: /open}}, upstream: origin, authentication: none, upgrade: [websocket]}}
   - {{name: private, match: {{path: /private, methods: any}}, upstream: origin, authentication: [shop], upgrade: [websocket]}}
   - {{name: listed, match: {{path: /listed}}, upstream: origin, authentication: [keys, ops], upgrade: [websocket]}}
@@ -71,6 +74,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     text = REST.format(port=server.server_address[1], secret=SECRET)
+    page = (ROOT / "docs" / "authentication.md").read_text()
+    text = text.replace("POLICY", page[page.index("policies:\n  own-pages:") :].partition("```")[0])
     files = {"keys.jsonl": "", "users": ""}
     with gateway(text, files, options=("--server", request.param)) as running:
         yield running
@@ -190,6 +195,23 @@ def test_J34_it_ends_when_its_key_does(place: Gateway) -> None:
         assert time.time() >= ends.timestamp() - 1
         assert echoes(held["kept"], b"hello")
         assert echoes(held["a"], b"hello")
+
+
+def test_pages_of_others_use_no_cookie(place: Gateway) -> None:
+    """As the documentation says: neither a WebSocket nor a form of theirs is let through."""
+    cookie = ("Cookie", "sid=" + bearer(300)[1].removeprefix("Bearer "))
+    own, others = "https://shop.example.com", "https://shop.example.com.evil.test"
+    with opened(place, "/page", cookie, ("Origin", own)) as connection:
+        assert echoes(connection, b"x")
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    for more in ({}, upgrade):
+        for origin, status in ((others, 403), ("null", 403), (own, 204)):
+            if more and origin == own:
+                continue
+            headers = dict([cookie]) | more | {"origin": origin}
+            method = "GET" if more else "POST"
+            assert place.ask("/page", method=method, headers=headers).status == status
+    assert place.ask("/page", headers=dict([cookie])).status == 204
 
 
 def test_J34_it_ends_when_one_of_both_does(place: Gateway) -> None:
