@@ -255,17 +255,21 @@ def plugins(
     if model.shared or model.cookies is not None:
         yield OnlyCookies(names=() if model.shared else tuple(model.cookies or ()))
     yield from _further(route, behind)
-    removed = frozenset(gateway.credential_headers(route))
     cache = Cache(
         key=key(loaded, route, model, reads(behind)),
         policy=policy(model),
         tags=tuple(tags),
         bypass=tuple(bypass),
         wait=model.wait,
-        behind=Behind(route.upstream or "", behind, removed, model.max_bytes),
+        behind=Behind(
+            route.upstream or "",
+            behind,
+            frozenset(gateway.removed_headers(route)),
+            model.max_bytes,
+        ),
         keyed=keyed(gateway, route),
         upstream=called(gateway, route),
-        forwards="authorization" not in removed,
+        forwards="authorization" not in gateway.credential_headers(route),
         methods=frozenset(model.methods),
     )
     yield cache

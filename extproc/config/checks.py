@@ -124,6 +124,7 @@ def _route(gateway: Gateway, place: int, route: Route) -> Iterator[Found]:
         yield (*key, "authentication"), "is missing", "say `none` out loud, or set defaults"
     if route.authentication is not None:
         yield from _authenticators(gateway, route.authentication, (*key, "authentication"))
+    yield from _told_otherwise(gateway, route, key)
     yield from _upgrade(route, key)
     yield from _body(route, key)
 
@@ -231,6 +232,15 @@ def _path(path: str, key: Key) -> Iterator[Found]:
             yield key, f"has the segment {segment!r}", "expected a normalised path"
         elif segment not in names and (not _LITERAL.match(segment) or "*" in segment):
             yield key, f"has the segment {segment!r}", "expected plain characters, or /* at the end"
+
+
+def _told_otherwise(gateway: Gateway, route: Route, key: Key) -> Iterator[Found]:
+    """Find headers that a route sets and identity sets after it, or takes off."""
+    changes = route.request.headers.set if route.request is not None else {}
+    for name in changes:
+        if name in gateway.identity_headers:
+            where = (*key, "request", "headers", "set", name)
+            yield where, "is one that tells who is calling", "expected another header"
 
 
 def _upgrade(route: Route, key: Key) -> Iterator[Found]:

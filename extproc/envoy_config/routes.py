@@ -213,7 +213,7 @@ class _Entries:
             yield unsafe, _NOTHING_REACHED_IT
 
     def _in_common(self, route: Route, modes: Modes, retry_on: str) -> Json:
-        removed = self._gateway.credential_headers(route)
+        removed = self._gateway.removed_headers(route)
         alike = (route.upstream, tuple(route.upgrade or ()), modes, retry_on, *removed)
         known = self._common.get(alike)
         if known is None:

@@ -219,7 +219,7 @@ def _upstream(
     """Return what the upstream gets of a request that is let through."""
     if model.upstream is None or not isinstance(answer, Continue | BodyAnswer):
         return None
-    gone = set(assembly.loaded.gateway.credential_headers(model))
+    gone = set(assembly.loaded.gateway.removed_headers(model))
     received = Headers(arrival.fields).joined()
     written = {n: value for n, value in request.headers.joined().items() if may_set(n)}
     # What a plugin writes into a forbidden header isn't sent; what came stays.

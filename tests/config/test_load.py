@@ -599,3 +599,11 @@ def test_a_header_that_no_request_can_have(tmp_path: Path) -> None:
     text = GOOD.replace("discovery: true", "discovery: true, header: x_token")
     [warning] = map(str, assemble(load(written(tmp_path, text), {})).warnings)
     assert "authentication.shop: looks in x_token, and requests with `_` in a header" in warning
+
+
+def test_a_route_sets_no_header_that_tells_who_is_calling(tmp_path: Path) -> None:
+    """Identity would be set after it, or taken off: what the route says would be lost."""
+    text = GOOD.replace("defaults:", "identity: {headers: {x-user: a}}\ndefaults:")
+    text += "    request: {headers: {set: {X-User: root}}}\n"
+    [trouble] = troubles(written(tmp_path, text))
+    assert "set.x-user: is one that tells who is calling, expected another header" in trouble

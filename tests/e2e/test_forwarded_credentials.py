@@ -37,6 +37,13 @@ routes:
     match: {{path: /behind}}
     cache: {{ttl: 1s, stale_while_revalidate: 5m}}
     aggregate: {{calls: {{me: {{upstream: trusted, path: /me}}}}, response: me}}
+  - {{name: own, match: {{path: /own, methods: [GET]}}, upstream: told, request: {{headers: {{set: {{authorization: "Basic Z3c6c2VjcmV0"}}}}}}}}
+  - name: own-cached
+    match: {{path: /own-cached, methods: [GET]}}
+    upstream: told
+    request: {{headers: {{set: {{Authorization: "Basic Z3c6c2VjcmV0"}}}}}}
+    cache: {{ttl: 1s, stale_while_revalidate: 5m}}
+  - {{name: maybe, match: {{path: /maybe, methods: [GET]}}, upstream: told, request: {{headers: {{set: {{authorization: "Basic {{request.query.pair}}"}}}}}}}}
   - {{name: vip, match: {{path: /vip, methods: [GET]}}, upstream: told, cache: {{ttl: 60s}}}}
 """
 OWN = """
@@ -50,10 +57,12 @@ class WithoutToken(Plugin):
 
 
 def says(got: Got) -> Say:
-    """Tell who was named."""
+    """Tell who was named, or what was sent."""
     sent = got.headers.get("authorization", "")
-    claims = jwt.decode(sent[7:], options={"verify_signature": False}) if sent else {}
-    return Say({"sub": claims.get("sub"), "vip": got.headers.get("x-vip")})
+    known = sent.startswith("Bearer ")
+    claims = jwt.decode(sent[7:], options={"verify_signature": False}) if known else {}
+    told = {"sub": claims.get("sub"), "vip": got.headers.get("x-vip")}
+    return Say(told | ({} if known else {"sent": sent}))
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +111,22 @@ def test_a_claim_that_is_null_is_one(place: Gateway) -> None:
     """`has` tells it from one that isn't there, and so does the upstream's answer."""
     assert asked(place, "/vip", "dave").json["vip"] == "no"
     assert asked(place, "/vip", "erin", vip=None).json["vip"] == "yes"
+
+
+def test_a_route_logs_in_at_its_upstream(place: Gateway, upstream: Counting) -> None:
+    """What it sets takes the place of the client's credential, in the background too."""
+    for path in ("/own", "/own-cached"):
+        assert asked(place, path, "frank").json["sent"] == "Basic Z3c6c2VjcmV0"
+    before = upstream.count("/own-cached")
+
+    def again() -> bool:
+        assert asked(place, "/own-cached", "frank").json["sent"] == "Basic Z3c6c2VjcmV0"
+        return upstream.count("/own-cached") >= before + 2
+
+    until(again, "validated in the background twice")
+
+
+def test_without_a_value_it_sends_none(place: Gateway) -> None:
+    """And never the client's."""
+    assert asked(place, "/maybe?pair=YTpi", "grace").json["sent"] == "Basic YTpi"
+    assert asked(place, "/maybe", "grace").json["sent"] == ""

@@ -96,3 +96,8 @@ class Gateway(Strict):
         if upstream is not None and upstream.forward_credentials:
             return []
         return sorted({name for model in self.authentication.values() for name in model.headers})
+
+    def removed_headers(self, route: Route) -> list[str]:
+        """Return those of them that the route doesn't set itself, as it does for its upstream."""
+        changes = route.request.headers.set if route.request is not None else {}
+        return [name for name in self.credential_headers(route) if name not in changes]
