@@ -74,7 +74,7 @@ routes:
   - {{name: stored, match: {{path: /stored}}, upstream: echo, cache: {{ttl: 1h}}}}
   - {{name: fails, match: {{path: /fails}}, upstream: echo, plugins: [{{use: "own.py:Fails"}}]}}
   - {{name: waits, match: {{path: /waits}}, upstream: echo, plugins: [{{use: "own.py:Waits", deadline: 30s}}]}}
-  - {{name: body, match: {{path: /body/*}}, upstream: echo, body: json, plugins: [{{use: "own.py:Notes"}}]}}
+  - {{name: body, match: {{path: /body/*}}, upstream: echo, request: {{body: "@"}}, plugins: [{{use: "own.py:Notes"}}]}}
   - {{name: raw, match: {{path: /raw}}, upstream: echo, plugins: [{{use: "own.py:Raw"}}]}}
   - {{name: many, match: {{path: /many}}, aggregate: {{calls: {{one: {{upstream: echo, path: /one}}}}, response: "{{p: one.path}}"}}}}
 """
