@@ -31,19 +31,19 @@ def run(
 ) -> None:
     """Run Envoy and the service, supervised, reloading when the gateway file changes."""
     pollable(busy_poll, known_server(server))
-    from extproc.adapters.envoy_binary import EnvoyNotFound
+    from extproc.adapters.envoy_binary import EnvoyNotFound, binary
     from extproc.core.errors import ConfigFault
     from extproc.host.crew import LoadRefused
     from extproc.host.proxy import EnvoyFailed
     from extproc.host.supervisor import RunOptions, Supervisor
 
-    options = RunOptions(gateway, workers, envoy, concurrency, server, busy_poll, announce)
-
-    async def supervise() -> None:
+    async def supervise(options: RunOptions) -> None:
         await Supervisor(options).run()
 
     try:
-        asyncio.run(supervise())
+        found = binary(envoy)  # here, where a signal ends it, as it may have to be asked
+        options = RunOptions(gateway, found, workers, concurrency, server, busy_poll, announce)
+        asyncio.run(supervise(options))
     except (ConfigFault, EnvoyNotFound, LoadRefused, EnvoyFailed, OSError) as error:
         fail(error)
 

@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from extproc.config.schema import Gateway, Route, Upstream
     from extproc.envoy_config.shapes import Json
 
-PUBLISHED_AT = "/.well-known/gateway-jwks.json"
+PUBLISHED_AT, PUBLISHED_BY = "/.well-known/gateway-jwks.json", ("GET", "HEAD")
 EXT_PROC = "envoy.filters.http.ext_proc"
 RBAC = "envoy.filters.http.rbac"
 MUTATION = "envoy.filters.http.header_mutation"
@@ -126,7 +126,7 @@ def ingress_routes(
         version: of the gateway file; part of each route's key.
         published: the keys of identity assertions; empty for none.
     """
-    first = [plain(_keys(published))] if published else []
+    first = _keys(published) if published else []
     known = _Entries(gateway)
     entries = {
         route.name: known.of(route, modes[route.name], f"{route.name}@{version}")
@@ -329,11 +329,11 @@ def _named(upstream: Upstream) -> bool:
     return not all(is_address(EndpointUrl.parse(str(url)).host) for url in upstream.endpoints)
 
 
-def _keys(published: str) -> EnvoyRoute:
-    """Return the route of the public keys; Envoy answers, also while the service is down."""
+def _keys(published: str) -> list[Json]:
+    """Return the routes of the public keys; Envoy answers, also while the service is down."""
     entry = _answer(200)
-    entry.match = RouteMatch(path=PUBLISHED_AT)
-    assert entry.direct_response is not None  # noqa: S101 - it was made two lines above
+    match = with_method(plain(RouteMatch(path=PUBLISHED_AT)), PUBLISHED_BY)
+    assert entry.direct_response is not None  # noqa: S101 - it was made above
     entry.direct_response.body = DataSource(inline_string=published)
     entry.response_headers_to_add = [
         HeaderValueOption(
@@ -345,7 +345,7 @@ def _keys(published: str) -> EnvoyRoute:
             ("cache-control", "public, max-age=60"),
         )
     ]
-    return entry
+    return [{"match": match, **plain(entry)}, _method_refused(Refused(PUBLISHED_AT, PUBLISHED_BY))]
 
 
 def _method_refused(refused: Refused) -> Json:

@@ -100,7 +100,7 @@ class Operated(abc.ABC):
 
         Raises:
             ConfigError: the gateway file can't be used.
-            EnvoyFailed, EnvoyNotFound, LoadRefused, OSError: something didn't start.
+            EnvoyFailed, LoadRefused, OSError: something didn't start.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from extproc.adapters import beside, envoy_binary
+from extproc.adapters import beside
 from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
@@ -34,8 +34,8 @@ class RunOptions:
 
     Attributes:
         gateway: the gateway file.
+        envoy: the binary.
         workers: how many processes decide.
-        envoy: the binary; None to find it.
         concurrency: Envoy's worker threads.
         server: the workers' gRPC server, `local` or `grpcio`.
         busy_poll: microseconds for which workers look for the next exchange.
@@ -43,8 +43,8 @@ class RunOptions:
     """
 
     gateway: Path
+    envoy: str
     workers: int = 1
-    envoy: str | None = None
     concurrency: int = 2
     server: str = "local"
     busy_poll: int = 0
@@ -80,7 +80,6 @@ class Supervisor(Operated):
     def _put_together(self, path: Path) -> None:
         folder, options, loaded = self._folder, self._options, self._assembly.loaded
         refuse_what_is_taken(loaded)
-        binary = envoy_binary.binary(options.envoy)
         addresses = [f"unix:{folder}/w{number}" for number in range(options.workers)]
         egress, roots = f"unix:{folder}/egress", system_roots()
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
@@ -92,7 +91,7 @@ class Supervisor(Operated):
         of_envoy = ProxyRecords(self._records, self._metrics)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
         threads = options.concurrency
-        self._proxy = Proxy(binary, folder, facts, self._log, threads, of_envoy.take)
+        self._proxy = Proxy(options.envoy, folder, facts, self._log, threads, of_envoy.take)
         self._admin = self._administration()
 
     async def _end(self) -> None:

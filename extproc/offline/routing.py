@@ -16,7 +16,7 @@ from extproc.envoy_config.matching import (
     serves,
     takes,
 )
-from extproc.envoy_config.routes import PUBLISHED_AT
+from extproc.envoy_config.routes import PUBLISHED_AT, PUBLISHED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,6 +75,9 @@ class Routing:
         host = self._virtual_host(arrival.authority.lower())
         routes = self._by_host[host]
         if self._published and arrival.path == PUBLISHED_AT:
+            if arrival.method not in PUBLISHED_BY:
+                why = f"{PUBLISHED_AT} takes {', '.join(PUBLISHED_BY)}"
+                return NotMatched(405, "direct_response", why, PUBLISHED_BY)
             return NotMatched(200, "direct_response", "the keys of identity assertions")
         passed_over: list[str] = []
         for route in routes:

@@ -135,6 +135,17 @@ def test_the_keys_are_there_while_the_service_is_not(place: Gateway) -> None:
     assert reply.json["keys"][0]["x"] in printed
 
 
+def test_the_keys_are_read_and_nothing_else(place: Gateway) -> None:
+    """By GET and HEAD; another method isn't told that it did something."""
+    path = "/.well-known/gateway-jwks.json"
+    head = place.ask(path, method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    for method in ("POST", "DELETE", "OPTIONS"):
+        reply = place.ask(path, method=method)
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+        assert b"keys" not in reply.body
+
+
 def test_a_new_key_is_taken_up_without_a_restart(place: Gateway) -> None:
     """The file is watched like every other; what is signed fits what is published."""
     before = place.ask("/.well-known/gateway-jwks.json").json["keys"][0]["kid"]

@@ -54,7 +54,7 @@ routes:
   - name: moves
     match: {path: /moves}
     aggregate:
-      deadline: 8s
+      deadline: 20s
       calls:
         x: {upstream: shop, path: /held}
         y: {upstream: shop, path: "/echo?of={x.v}"}
@@ -80,7 +80,7 @@ class Shop:
         if got.path == "/hang":
             return Say(then="hang")
         if got.path == "/held":
-            return Say({"v": 7}, after=1.5)
+            return Say({"v": 7}, after=20, once=self.let_go)
         if got.path == "/second-time":
             self.asked += 1
             return Say({"n": self.asked}, status=503 if self.asked == 1 else 200)
@@ -160,6 +160,8 @@ def test_one_name_by_two_authenticators(place: Gateway) -> None:
 def test_a_reload_that_renames_an_upstream(place: Gateway, upstream: Counting) -> None:
     """What began before goes on as it would have; later the old one is gone."""
     upstream.forget()
+    shop = upstream.answer
+    assert isinstance(shop, Shop)
     before = place.status()["version"]
     text = TEXT.replace("SHOP", str(upstream.port))
     replies = []
@@ -169,6 +171,7 @@ def test_a_reload_that_renames_an_upstream(place: Gateway, upstream: Counting) -
     place.write(text.replace("upstream: shop", "upstream: market").replace("{shop:", "{market:"))
     until(lambda: place.status()["version"] != before, "the new version is in force")
     assert upstream.count("/echo") == 0
+    shop.let_go.set()
     asking.join(20)
     assert replies[0].json == {"x": 7, "y": "/echo"}
     assert place.ask("/moves").json == {"x": 7, "y": "/echo"}

@@ -166,7 +166,7 @@ def test_what_is_not_understood(place: Gateway) -> None:
     assert (nonsense.returncode, "Traceback" in nonsense.stderr) == (2, False)
     assert "no token for" in revoke(free_port(), "--jti", "a").stderr
     wrong = revoke(place.admin, "--jti", "a", "--token", "wrong")
-    assert (wrong.returncode, "Bearer TOKEN" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, "isn't this gateway's" in wrong.stderr) == (1, True)
     body = {"content-type": "application/json", "host": f"127.0.0.1:{place.admin}"}
     assert ask(place.admin, "/revoke", method="POST", headers=body, body=b"{}").status == 401
     assert place.status()["revocations"] == count

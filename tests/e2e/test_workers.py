@@ -209,6 +209,13 @@ class Waits(Plugin):
 """
 
 
+SLOW_ENVOY = """#!/bin/sh
+[ "$1" = --version ] && echo "envoy  version: 0/1.40.0/Clean/RELEASE/BoringSSL" && exit
+touch BEGUN
+exec sleep 60
+"""
+
+
 @pytest.mark.parametrize("waits", ["a plugin of run", "a plugin of serve", "Envoy"])
 def test_a_stop_while_it_starts(waits: str, echo: int) -> None:
     """Whatever it waits for, it is given up; status 0, nothing is left."""
@@ -218,7 +225,7 @@ def test_a_stop_while_it_starts(waits: str, echo: int) -> None:
         route = f"  - {{name: w, match: {{path: /w}}, upstream: echo, {waiting}}}\n"
         text = head(free_port(), free_port()) + PLAIN.format(echo=echo)
         (folder / "plugins.py").write_text(WAITS.replace("BEGUN", str(begun)))
-        (folder / "envoy").write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 60\n")
+        (folder / "envoy").write_text(SLOW_ENVOY.replace("BEGUN", str(begun)))
         (folder / "envoy").chmod(0o700)
         file.write_text(text if waits == "Envoy" else text + route)
         if waits == "a plugin of serve":

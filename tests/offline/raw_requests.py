@@ -124,6 +124,8 @@ LINES = [
     ),
     *("HEAD /x HTTP/1.1", "POST /up HTTP/1.1", "PUT /get HTTP/1.1", "HEAD /get HTTP/1.1"),
     *("DELETE /get HTTP/1.1", "GET /get/ HTTP/1.1", "GET /gets HTTP/1.1"),
+    *(f"{method} /.well-known/gateway-jwks.json HTTP/1.1" for method in ("GET", "HEAD", "PUT")),
+    *(f"{method} /.well-known/gateway-jwks.json HTTP/1.1" for method in ("get", "OPTIONS", "X-Y")),
 ]
 WHOLE = {
     "no Host": "GET /x HTTP/1.1\r\n\r\n",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from extproc.adapters.envoy_binary import binary
 from extproc.host.trying import through_envoy
 from extproc.offline.comparing import elsewhere
@@ -22,7 +25,7 @@ GATEWAY = """
 version: 1
 listener: {address: "127.0.0.1:8080"}
 upstreams: {echo: {endpoints: ["http://127.0.0.1:1"]}}
-identity: {headers: {x-user: "{principal.subject}"}}
+identity: {headers: {x-user: "{principal.subject}"}, assertion: {key: key.pem}}
 defaults: {authentication: none}
 routes:
   - {name: any, match: {path: /*, methods: any}, upstream: echo}
@@ -40,12 +43,16 @@ tests: [{name: any, request: "GET /x HTTP/1.1", expect: {decision: allow}}]
 """
 # What Envoy makes anew for each request, or for the connection behind it.
 _OWN = {"host", "x-request-id", "x-forwarded-for", "x-envoy-external-address", "x-forwarded-host"}
+_OWN |= {"x-gateway-assertion"}
 _FRAMING = {"content-length", "transfer-encoding"}
 
 
 @asynccontextmanager
 async def both(folder: Path) -> AsyncIterator[tuple[Gate, Judge]]:
     """Give the gateway file offline and behind a real Envoy."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    written = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(written)
     (folder / "gateway.yaml").write_text(GATEWAY)
     (folder / "some_test.yaml").write_text(TESTS)
     prepared = prepare(folder / "some_test.yaml", {})

@@ -46,6 +46,7 @@ class Say:
     Attributes:
         value: written as JSON, unless `body` is given.
         after: seconds before anything is sent.
+        once: nothing is sent before this is set; `after` seconds at most.
         length: the content length that is claimed.
         then: what becomes of the connection: keep, close, reset or hang (nothing is sent at all).
         slowly: seconds between the bytes of the body.
@@ -56,6 +57,7 @@ class Say:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     after: float = 0.0
+    once: threading.Event | None = None
     length: int | None = None
     then: str = "keep"
     slowly: float = 0.0
@@ -137,8 +139,7 @@ class Counting:
         if say.after or say.then == "hang":
             gone = asyncio.ensure_future(reader.read(1))
             pause = 3600.0 if say.then == "hang" else say.after
-            done, _ = await asyncio.wait((gone,), timeout=pause)
-            if done:
+            if not await _quiet(gone, pause, say.once):
                 self.given_up.append(got)
                 return False
             gone.cancel()
@@ -176,6 +177,20 @@ class Counting:
         if say.then == "close":
             writer.close()
         return say.then == "keep"
+
+
+async def _quiet(gone: asyncio.Future[bytes], seconds: float, once: threading.Event | None) -> bool:
+    """Wait until it is time to answer; false where the client has gone away before."""
+    ends = asyncio.get_running_loop().time() + seconds
+    step = seconds if once is None else 0.01
+    while not (once is not None and once.is_set()):
+        left = ends - asyncio.get_running_loop().time()
+        if left <= 0:
+            break
+        done, _ = await asyncio.wait((gone,), timeout=min(step, left))
+        if done:
+            return False
+    return True
 
 
 @contextmanager
