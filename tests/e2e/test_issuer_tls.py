@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.attacks.minting import jwk, token
+from tests.attacks.wire import running
 from tests.support.certificates import made
 from tests.support.processes import gateway
 from tests.support.waiting import until
@@ -62,14 +62,8 @@ def issuer(folder: Path) -> Iterator[int]:
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with running(server):
         yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize(("named", "status"), [(True, 200), (False, 503)])
@@ -78,6 +72,6 @@ def test_an_authority_of_ones_own(tmp_path: Path, echo: int, named: bool, status
     environment = {"SSL_CERT_FILE": str(tmp_path / "ca.crt")} if named else {}
     with issuer(tmp_path) as port:
         text = TEXT.format(echo=echo, port=port)
-        with gateway(text, environment=environment) as running:
+        with gateway(text, environment=environment) as place:
             headers = {"authorization": f"Bearer {token()}"}
-            until(lambda: running.ask("/", headers=headers).status == status, str(status))
+            until(lambda: place.ask("/", headers=headers).status == status, str(status))

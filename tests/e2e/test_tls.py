@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import ssl
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.attacks.wire import running
 from tests.support.places import free_port
 from tests.support.processes import gateway
 
@@ -86,17 +86,17 @@ def test_certificates_by_name_and_a_redirect(echo: int) -> None:
     (a_crt, a_key), (b_crt, b_key) = certificate("a.example"), certificate("b.example")
     files = {"a.crt": a_crt, "a.key": a_key, "b.crt": b_crt, "b.key": b_key}
     text = TEXT.format(echo=echo, redirect=redirect)
-    with gateway(text, files, whole=True) as running:
+    with gateway(text, files, whole=True) as place:
         for name in ("a.example", "b.example"):
-            ca = running.folder / f"{name[0]}.crt"
-            assert asked(running.port, name, ca) == (200, "http/1.1")
+            ca = place.folder / f"{name[0]}.crt"
+            assert asked(place.port, name, ca) == (200, "http/1.1")
         connection = http.client.HTTPConnection("127.0.0.1", redirect, timeout=10)
         connection.request("POST", "/x?y=1", headers={"Host": "a.example"})
         response = connection.getresponse()
         response.read()
         connection.close()
         assert response.status == 308
-        assert response.headers["location"] == f"https://a.example:{running.port}/x?y=1"
+        assert response.headers["location"] == f"https://a.example:{place.port}/x?y=1"
 
 
 @contextmanager
@@ -121,14 +121,8 @@ def https_upstream(folder: Path) -> Iterator[int]:
     context.load_cert_chain(folder / "up.crt", folder / "up.key")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with running(server):
         yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -153,5 +147,5 @@ routes: [{{name: any, match: {{path: /*}}, upstream: up}}]
             "up.crt": (tmp_path / "up.crt").read_text(),
             "other.crt": certificate("up.example")[0],
         }
-        with gateway(text, files) as running:
-            assert running.ask("/x").status == status
+        with gateway(text, files) as place:
+            assert place.ask("/x").status == status
