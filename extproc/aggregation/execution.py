@@ -18,7 +18,7 @@ from extproc.aggregation.calls import SAFE
 from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, context_of, outcome_of
-from extproc.aggregation.underway import UnderWay
+from extproc.aggregation.underway import UnderWay, place_of
 from extproc.aggregation.waking import Waking
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.templates import NoValue
@@ -65,9 +65,8 @@ class Execution:
         self._freshness = freshness
         self._gates = gates
         self._budget = Budget(plan.bounds)
-        self._cached, self._monotonic = services.cached, services.clock.monotonic
-        self._ends = self._monotonic() + plan.deadline
-        self._waking = Waking(asyncio.get_running_loop(), self._ends, self._monotonic)
+        self._cached, monotonic = services.cached, services.clock.monotonic
+        self._waking = Waking(asyncio.get_running_loop(), monotonic() + plan.deadline, monotonic)
         self._waits = dict(shape.waits)
         self._states: dict[str, PartState] = {}
         self._left_out: set[str] = set()
@@ -221,7 +220,7 @@ class Execution:
             return
         try:
             if outgoing.method in SAFE:  # others count as soon as they can be made
-                self._budget.call(leg.call.upstream + outgoing.target, outgoing.size)
+                self._budget.call(place_of(leg.call, outgoing), outgoing.size)
         except Unusable as failure:
             self._unfit(leg, failure)
             return
@@ -241,7 +240,7 @@ class Execution:
             if outgoing.method not in SAFE:
                 self._budget.call("", outgoing.size)
             elif ahead and self._under.equal(leg, outgoing) is None:
-                self._budget.need(call.upstream + outgoing.target)
+                self._budget.need(place_of(call, outgoing))
         except NoValue as error:
             self._without_value(leg, error)
         except Unusable as failure:
@@ -288,7 +287,7 @@ class Execution:
 
     def _make(self, leg: Leg, outgoing: Outgoing, equal: Sequence[Leg] = ()) -> None:
         call = leg.call
-        left = self._ends - self._monotonic()
+        left = self._waking.left()
         if left < _LEAST:
             self._no_time_for(leg)
             return

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from extproc.core.ports import Answered
 
 
+def place_of(call: Call, outgoing: Outgoing) -> str:
+    """Return where a call goes: of those that go to one place some may be equal."""
+    return call.upstream + outgoing.target
+
+
 class UnderWay:
     """What has begun, by its future, and what waits before an upstream's gate.
 
@@ -40,7 +45,7 @@ class UnderWay:
         """
         if outgoing.method not in SAFE:
             return None
-        known = self._same.get(leg.call.upstream + outgoing.target)
+        known = self._same.get(place_of(leg.call, outgoing))
         if known is None or known[0] != outgoing or not known[1].ends_like(leg.call):
             return None
         return known[2]
@@ -58,7 +63,7 @@ class UnderWay:
     ) -> None:
         """Let equal ones find a call that was made, or the list to wait in with it."""
         if outgoing.method in SAFE:
-            self._same[call.upstream + outgoing.target] = (outgoing, call, by)
+            self._same[place_of(call, outgoing)] = (outgoing, call, by)
 
     def given_up(self, came: Callable[[asyncio.Future[Answered]], object]) -> Iterator[str]:
         """Give everything up, here and at the upstreams, since nobody waits any more.

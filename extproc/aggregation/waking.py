@@ -48,11 +48,14 @@ class Waking:
         self.late = True
         self.wake()
 
+    def left(self) -> float:
+        """Return how long it is to the deadline, seconds; negative when it has passed."""
+        return self._ends - self._monotonic()
+
     def watch(self) -> None:
         """Watch the deadline where what is waited for doesn't: a plain call does."""
         if self._timer is None:
-            left = self._ends - self._monotonic()
-            self._timer = self._loop.call_later(max(left, 0.0), self.time_is_over)
+            self._timer = self._loop.call_later(max(self.left(), 0.0), self.time_is_over)
 
     def stop(self) -> None:
         """Watch no more."""

@@ -148,7 +148,7 @@ def _why(result: Result) -> Iterator[str]:
 
 def _telling(steps: tuple[Step, ...]) -> Step:
     """Return the step that says most of why a request ended as it did: not merely the last one."""
-    answered = [step for step in steps if "answer" in step.outcome]
+    answered = [step for step in steps if step.answered]
     judged = [step for step in steps if step.rules]
     return (answered or judged or steps)[-1]
 

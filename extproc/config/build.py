@@ -18,7 +18,6 @@ from extproc.config.aggregates import Aggregates, reads_body
 from extproc.config.compiling import Compiler
 from extproc.config.credentials import Credentials
 from extproc.config.errors import ConfigError, Trouble
-from extproc.config.schema import Accepted
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.near import near
@@ -288,8 +287,7 @@ class _Builder(Compiler):
             yield Step("cache", plugin, limits)
 
     def _security(self, route: RouteModel, key: Key) -> Iterator[Step]:
-        accepted = route.authentication or self._gateway.defaults.authentication or Accepted()
-        plugin = self._credentials.plugin(accepted)
+        plugin = self._credentials.plugin(self._gateway.accepted(route))
         if plugin is not None:
             yield _step(plugin, deadline=_AUTHENTICATION_DEADLINE)
         hides = self._credentials.hides()

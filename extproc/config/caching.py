@@ -23,7 +23,6 @@ from extproc.caching.keys import KeyOf
 from extproc.caching.named import Named
 from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
-from extproc.config.schema import Accepted
 from extproc.config.schema.aggregates import AggregateCall
 from extproc.core.further import UNSEEN
 from extproc.core.routes import PathPattern
@@ -391,17 +390,13 @@ def key(loaded: Loaded, route: Route, model: CacheModel, found: Reads) -> KeyOf:
 
 
 def _authenticated(gateway: Gateway, route: Route) -> bool:
-    return bool(_accepted(gateway, route))
-
-
-def _accepted(gateway: Gateway, route: Route) -> list[str]:
-    return (route.authentication or gateway.defaults.authentication or Accepted()).names
+    return bool(gateway.accepted(route).names)
 
 
 def says_consumer(gateway: Gateway, route: Route) -> bool:
     """Say whether a credential of a route may say which consumer somebody is, as API keys do."""
     models = gateway.authentication
-    names = [name for name in _accepted(gateway, route) if name in models]
+    names = [name for name in gateway.accepted(route).names if name in models]
     return any(models[name].api_key is not None for name in names)
 
 

@@ -32,6 +32,7 @@ class Step:
         plugin: its name.
         phase: which hook.
         outcome: `went on`, or what it answered.
+        answered: whether it did, or would from its calls.
         changes: of the request, for people.
         why: what it looked at and concluded, for people.
         rules: of policies, each with what it gave.
@@ -41,10 +42,15 @@ class Step:
     plugin: str
     phase: str
     outcome: str = ""
+    answered: bool = False
     changes: list[str] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
     rules: list[RuleSeen] = field(default_factory=list)
     reads: dict[str, Any] = field(default_factory=dict)
+
+    def ended(self, answer: Answer) -> None:
+        """Take note of what a hook returned."""
+        self.outcome, self.answered = _outcome(answer), isinstance(answer, Response)
 
 
 @dataclass(slots=True)
@@ -113,7 +119,7 @@ class TracingGuard(Guard):
         if isinstance(plugin, AggregateBody):
             judged = plugin.on_request_body(request, body)
             if isinstance(judged, Response):  # the body can't be read
-                step.outcome = _outcome(judged)
+                step.ended(judged)
                 return judged
             if isinstance(judged, Coroutine):
                 judged.close()  # it would make the calls
@@ -125,13 +131,13 @@ class TracingGuard(Guard):
         except MalformedRequest as error:
             refused = self._raised(step.phase, error)  # as where it is raised in a hook
         if refused is not None:
-            step.outcome = _outcome(refused)
+            step.ended(refused)
             return refused
-        step.outcome = "would answer from these calls"
+        step.outcome, step.answered = "would answer from these calls", True
         return Response(200, {"content-type": "application/json"}, b"null")
 
     def _note(self, step: Step, request: Request, before: _Seen, answer: Answer) -> None:
-        step.outcome = _outcome(answer)
+        step.ended(answer)
         step.changes += _differences(before, _seen(request))
         if step.phase in {"request", "request_body"}:
             explanation = explained(self.plugin, request, self.trace.now, answer)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from extproc.config.schema.listener import Admin, Listener
-from extproc.config.schema.routes import Authentication, Route, Version
+from extproc.config.schema.routes import Accepted, Authentication, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
 from extproc.config.schema.shapes import Name, Names, Strict, worded
 from extproc.config.schema.upstreams import Upstream
@@ -89,6 +89,10 @@ class Gateway(Strict):
         assertion = self.identity.assertion
         own = [assertion.header] if assertion is not None else []
         return sorted({*(name.lower() for name in self.identity.headers), *own})
+
+    def accepted(self, route: Route) -> Accepted:
+        """Return what a route takes as credentials: its own word, else the defaults'."""
+        return route.authentication or self.defaults.authentication or Accepted()
 
     def credential_headers(self, route: Route) -> list[str]:
         """Return the headers that are taken off before a route's upstream."""
