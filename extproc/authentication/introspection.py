@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from extproc.authentication import tokens, uses
 from extproc.authentication.jwt import scopes_of
-from extproc.authentication.proofs import not_of_a_key
+from extproc.authentication.proofs import not_otherwise_bound
 from extproc.authentication.tokens import NotReady, Refused
 from extproc.core.errors import UpstreamFault
 from extproc.core.principal import Principal
@@ -159,7 +159,7 @@ class Introspection:
         if members.get("active") is not True:
             raise Refused("inactive" if members.get("active") is False else "introspection")
         uses.check_claims(members)
-        not_of_a_key(members)
+        not_otherwise_bound(members)
         server = self._server
         if server.audiences and server.audiences.isdisjoint(tokens.audiences(members.get("aud"))):
             raise Refused("aud")

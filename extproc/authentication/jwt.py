@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from extproc.authentication import tokens, uses
-from extproc.authentication.proofs import ByDpop, not_of_a_key
+from extproc.authentication.proofs import not_otherwise_bound
 from extproc.authentication.tokens import NotReady, Refused, Token
 from extproc.core.principal import Principal
 
@@ -92,8 +92,7 @@ class JwtAuthenticator:
             raise Refused("alg")
         uses.check_header(token.header, profile=self.rules.profile)
         uses.check_claims(token.claims)
-        if not isinstance(self.proof, ByDpop):
-            not_of_a_key(token.claims)
+        not_otherwise_bound(token.claims, self.proof)
         keys = self.source.current(monotonic)
         if keys is None or not self._can_judge(keys, token):
             return self._with_fresh_keys(text, token, request, now, monotonic)

@@ -30,7 +30,13 @@ _LONGEST_ID = 256
 
 
 class Proof(Protocol):
-    """What a caller must show beside a token."""
+    """What a caller must show beside a token.
+
+    Attributes:
+        member: of `cnf`, which it is compared with.
+    """
+
+    member: str
 
     def check(
         self, token: str, claims: Mapping[str, Any], request: Request, services: Services
@@ -45,6 +51,8 @@ class Proof(Protocol):
 class ByCertificate:
     """The token holds the digest of the client's certificate (RFC 8705 section 3.1)."""
 
+    member = "x5t#S256"
+
     def check(
         self, token: str, claims: Mapping[str, Any], request: Request, services: Services
     ) -> None:
@@ -55,12 +63,14 @@ class ByCertificate:
             digest = encoded(bytes.fromhex(shown)) if shown else ""
         except ValueError as error:
             raise Refused("cnf") from error
-        if not digest or not _same(confirmed(claims, "x5t#S256"), digest):
+        if not digest or not _same(confirmed(claims, self.member), digest):
             raise Refused("cnf")
 
 
 class ByDpop:
     """The token holds the thumbprint of a key that signed a proof for this very request."""
+
+    member = "jkt"
 
     def check(
         self, token: str, claims: Mapping[str, Any], request: Request, services: Services
@@ -77,7 +87,7 @@ class ByDpop:
         if key is None or not key.verifies(proof.algorithm, proof.signed, proof.signature):
             raise Refused("dpop")
         _for_this(proof.claims, request, token)
-        if not _same(confirmed(claims, "jkt"), thumbprint(jwk)):
+        if not _same(confirmed(claims, self.member), thumbprint(jwk)):
             raise Refused("cnf")
         services.shared(SeenProofs).once(proof.claims)
 
@@ -142,13 +152,28 @@ def confirmed(claims: Mapping[str, Any], member: str) -> object:
     return confirmation.get(member) if isinstance(confirmation, dict) else None
 
 
-def not_of_a_key(claims: Mapping[str, Any]) -> None:
-    """Refuse a token that is good only with a proof, where none is asked for (RFC 9449 7.2).
+def not_otherwise_bound(claims: Mapping[str, Any], proof: Proof | None = None) -> None:
+    """Refuse a token that is good only with a proof that nobody asks for here.
+
+    What binds it may be of a kind that this gateway can't check (RFC 7800 section 3.1 leaves more
+    to be registered): taken for a bearer token, it would be as good in a thief's hands.
+
+    Args:
+        claims: of the token.
+        proof: what is asked for.
 
     Raises:
         Refused: `cnf`.
     """
-    if confirmed(claims, "jkt") is not None or str(claims.get("token_type", "")).lower() == "dpop":
+    asked = proof.member if proof is not None else ""
+    confirmation = claims.get("cnf")
+    if confirmation is not None:
+        if not isinstance(confirmation, dict):
+            raise Refused("cnf")
+        if any(member != asked and said is not None for member, said in confirmation.items()):
+            raise Refused("cnf")
+    # RFC 9449 section 7.2; an introspected token says it so (section 6.2).
+    if asked != ByDpop.member and str(claims.get("token_type", "")).lower() == "dpop":
         raise Refused("cnf")
 
 

@@ -110,8 +110,11 @@ async def test_j21_what_is_active_may_be_for_something_else(members: dict[str, o
         await place.verify("t")
 
 
-@pytest.mark.parametrize("members", [{"cnf": {"jkt": "x" * 43}}, {"token_type": "DPoP"}])
-async def test_a_token_of_a_key_is_no_bearer_token(members: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "members",
+    [{"cnf": {"jkt": "x" * 43}}, {"cnf": {"x5t#S256": "x" * 43}}, {"token_type": "DPoP"}],
+)
+async def test_a_bound_token_is_no_bearer_token(members: dict[str, object]) -> None:
     """The server says that it is good with a proof alone (RFC 9449 section 6.2)."""
     place = Place()
     place.says({"active": True, "sub": "alice", **members})

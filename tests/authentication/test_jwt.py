@@ -381,10 +381,19 @@ def test_j21_issuers_say_it_in_many_ways(claims: dict[str, Any]) -> None:
     assert verify(signed(CLAIMS | {name: usual.get(name, {}) for name in claims})).subject
 
 
-def test_a_token_of_a_key_is_no_bearer_token() -> None:
-    """Who stole it can't present it in the other way (RFC 9449 section 7.2)."""
-    assert reason(signed(CLAIMS | {"cnf": {"jkt": "x" * 43}})) == "cnf"
-    assert verify(signed(CLAIMS | {"cnf": {"kid": "x"}})).subject
+@pytest.mark.parametrize(
+    "confirmation",
+    [{"jkt": "x" * 43}, {"x5t#S256": "x" * 43}, {"kid": "x"}, {"jwk": {}}, {"new": 1}, "x", []],
+)
+def test_a_bound_token_is_no_bearer_token(confirmation: object) -> None:
+    """Who stole it can't present it in the other way (RFC 9449 section 7.2, RFC 8705 section 3)."""
+    assert reason(signed(CLAIMS | {"cnf": confirmation})) == "cnf"
+
+
+@pytest.mark.parametrize("confirmation", [None, {}, {"jkt": None}])
+def test_a_token_that_is_bound_to_nothing_is_one(confirmation: object) -> None:
+    """`null` binds to nothing."""
+    assert verify(signed(CLAIMS | {"cnf": confirmation})).subject
 
 
 def test_j22_other_serialisations() -> None:

@@ -382,6 +382,8 @@ def test_a_token_bound_to_a_certificate(place: Place) -> None:
     for confirmation in ({}, {"x5t#S256": ""}, {"x5t#S256": None}, "x", None):
         unbound = token(cnf=confirmation)
         assert place.reason(place.ask("/bound", bearer(unbound), client="cart")) == "cnf"
+    twice = token(cnf={"x5t#S256": thumb, "jkt": "x" * 43})
+    assert place.reason(place.ask("/bound", bearer(twice), client="cart")) == "cnf"
 
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -480,9 +482,9 @@ def test_a_bound_token_without_its_proof(place: Place) -> None:
     assert place.reason(place.ask("/proven", {"authorization": f"DPoP {text}"})) == "dpop"
     as_bearer = {"authorization": f"Bearer {text}", "dpop": proof(text)}
     assert place.reason(place.ask("/proven", as_bearer)) == "malformed"
-    unbound = token()
-    headers = {"authorization": f"DPoP {unbound}", "dpop": proof(unbound)}
-    assert place.reason(place.ask("/proven", headers)) == "cnf"
+    for other in (token(), token(cnf={"jkt": thumbprint(KEY), "x5t#S256": "x" * 43})):
+        headers = {"authorization": f"DPoP {other}", "dpop": proof(other)}
+        assert place.reason(place.ask("/proven", headers)) == "cnf"
 
 
 def test_only_access_tokens(place: Place) -> None:
