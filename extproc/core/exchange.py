@@ -126,6 +126,9 @@ class Exchange:
                 return await self._request_body(event)
             case Body():
                 return await self._response_body(event)
+            case Trailers(side=Side.REQUEST) if self._waits_for_body():
+                # Judged as empty it might pass, and an answer to trailers can't change headers.
+                return self._cut(self._known_request(), 400, "body_absent", "Body missing")
             case Trailers(side=side):
                 return TrailersAnswer(side)
             case _:
@@ -135,6 +138,9 @@ class Exchange:
     def judges_pieces(self) -> bool:
         """Say whether the route's plugins see the request's body in pieces, after the verdict."""
         return self.route is not None and self.route.chain.modes.request_body is BodyMode.STREAMED
+
+    def _waits_for_body(self) -> bool:
+        return not self.decision and self._chain().modes.request_body is BodyMode.BUFFERED
 
     def refuse(self, request: Request, response: Response) -> Immediate:
         """Answer a request that no route may take, in place of `receive`."""

@@ -45,7 +45,20 @@ routes:
     upstream: greeter
     body: json
     authorization: small
+  - {{name: seen, match: {{path: /seen}}, upstream: greeter, plugins: [{{use: "own.py:Seeing"}}]}}
   - {{name: plain, match: {{path: /plain}}, upstream: echo, body: json, authorization: small}}
+"""
+
+OWN = """
+from extproc import Plugin, Request
+
+
+class Seeing(Plugin):
+    async def on_request(self, request: Request) -> None:
+        request.headers["x-seen"] = "1"
+
+    def on_request_body(self, request: Request, body: bytes) -> None:
+        pass
 """
 
 
@@ -116,7 +129,8 @@ def post(port: int, path: str, body: bytes, trailers: Sequence[tuple[str, str]])
         ("content-type", "application/json"),
     ]  # fmt: skip
     connection.send_headers(1, fields)
-    connection.send_data(1, body)
+    if body:
+        connection.send_data(1, body)
     connection.send_headers(1, trailers, end_stream=True)
     with socket.create_connection(("127.0.0.1", port), 10) as connected:
         connected.sendall(connection.data_to_send())
@@ -139,7 +153,8 @@ def upstream() -> Iterator[Recording]:
 @pytest.fixture(scope="module")
 def place(upstream: Recording, shop: Shop) -> Iterator[Gateway]:
     """Run the gateway."""
-    with gateway(REST.format(port=upstream.port, echo=shop.ports["echo"])) as running:
+    text = REST.format(port=upstream.port, echo=shop.ports["echo"])
+    with gateway(text, {"own.py": OWN}) as running:
         yield running
 
 
@@ -164,6 +179,24 @@ def test_a_body_with_trailers_is_judged(place: Gateway, path: str) -> None:
     assert post(place.port, path, b'{"total": 7}', [("x-t", "1")]) == "401"
     until(lambda: len(decisions(place, path)) >= 2, "records")
     assert sorted(decisions(place, path)) == ["allow", "deny"]
+
+
+@pytest.mark.parametrize("path", ["/judged", "/seen"])
+def test_trailers_without_a_body_are_refused(
+    place: Gateway, upstream: Recording, path: str
+) -> None:
+    """Of a request that is to be judged whole, with one record that says why."""
+    before = len(upstream.headers)
+    for _ in range(5):  # they come while the headers are looked at, or after
+        assert post(place.port, path, b"", [("x-t", "1")]) == "400"
+    assert len(upstream.headers) == before
+
+    def reasons() -> list[str]:
+        found = records_in(place.folder / "records.jsonl")
+        return [one["reason"] for one in found if one["path"] == path and one["status"] == 400]
+
+    until(lambda: len(reasons()) >= 5, "records")
+    assert reasons() == ["body_absent"] * 5
 
 
 def decisions(place: Gateway, path: str) -> list[str]:
