@@ -28,6 +28,7 @@ _RETRY_AFTER = re.compile(r"\d{1,9}\Z|[A-Za-z0-9 ,:-]{24,40}GMT\Z")
 _LATER = frozenset({429, 503})
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
+TOO_MANY_CALLS = "too_many_calls"
 # What of a request is there or not as the client wants.
 OF_CLIENT = frozenset(
     f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
@@ -97,6 +98,8 @@ def problem(error: CallFailed, main: str) -> Response:
     if failure.lacks:
         named = failure.lacks if _PLAIN_NAME.match(failure.lacks) else "something of the request"
         return Response.malformed(f"The part {call.part} needs {named}, which isn't there.")
+    if failure.unfit and failure.reason == TOO_MANY_CALLS:
+        return Response.malformed("The request asks for more than is asked for at once.")
     if failure.unfit:
         return Response.malformed(
             f"The part {call.part} can't be asked for what the request holds."

@@ -87,6 +87,24 @@ async def workers(redis: RedisServer, count: int = 2) -> AsyncIterator[list[Work
             await one.replicas.close()
 
 
+async def test_what_is_stored_while_redis_is_away_is_given_later(redis: RedisServer) -> None:
+    """Nothing is given while marks of others may be missing; what was stored meanwhile, then."""
+    one = Worker(redis.url)
+    upstream = by("x-any")
+
+    async def said() -> str:
+        response = await one.trial.request("GET", "/a", upstream=upstream)
+        return response.headers.get("cache-status") or ""
+
+    try:
+        await one.trial.start()
+        assert [await said() for _ in range(2)] == ["extproc; fwd=uri-miss; stored"] * 2
+        await one.caught_up()
+        assert "; hit" in await said()
+    finally:
+        await one.replicas.close()
+
+
 def by(name: str) -> Callable[[Headers, bytes], Response]:
     """Return an upstream whose answers depend on a field."""
 
