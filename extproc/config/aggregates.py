@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from extproc.config.schema import Route
     from extproc.config.schema.aggregates import Aggregate, Asking
     from extproc.config.source import Key
+    from extproc.expressions.conditions import NotAnExpression
     from extproc.expressions.templates import Template
 
 _GRAPHQL_PATH = "/graphql"
@@ -139,6 +140,15 @@ class Aggregates(Compiler):
             default=model.default,
             fallback=fallback,
             statuses=model.statuses,
+        )
+
+    def _said(self, error: NotAnExpression) -> tuple[str, str]:
+        if error.unknown not in {KEY, KEYS}:
+            return super()._said(error)
+        batch = "without `batch`" if error.unknown == KEY else "with `batch`"
+        return (
+            f"reads {error.unknown}, which belongs to `each`",
+            f"expected it in the path, headers or body of a call with `each`, {batch}",
         )
 
     def _batch(self, model: AggregateCall, key: Key) -> Batch | None:

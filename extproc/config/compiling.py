@@ -96,8 +96,12 @@ class Compiler:
         except NotAnExpression as error:
             at = self._loaded.positions.of_value(key)
             inside = replace(at, line=at.line + error.line - 1, column=at.column + error.column)
-            self._troubles.append(Trouble(inside, written_key(key), error.problem, error.expected))
+            self._troubles.append(Trouble(inside, written_key(key), *self._said(error)))
             return instead()
+
+    def _said(self, error: NotAnExpression) -> tuple[str, str]:
+        """Return what is wrong with an expression, and what would be right."""
+        return error.problem, error.expected
 
     def _trouble(self, key: Key, problem: str, expected: str = "") -> None:
         self._troubles.append(self._loaded.trouble(key, problem, expected))

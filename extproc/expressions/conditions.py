@@ -96,14 +96,18 @@ class NotAnExpression(ConfigFault):
         expected: what would be right.
         line: within the expression, from 1.
         column: within its line, from 1.
+        unknown: the name that doesn't exist, where that is what is wrong.
     """
 
-    def __init__(self, problem: str, expected: str, line: int = 1, column: int = 1) -> None:
+    def __init__(
+        self, problem: str, expected: str, line: int = 1, column: int = 1, unknown: str = ""
+    ) -> None:
         super().__init__(f"{problem}, {expected}")
         self.problem = problem
         self.expected = expected
         self.line = line
         self.column = column
+        self.unknown = unknown
 
 
 class Expression:

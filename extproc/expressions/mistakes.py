@@ -80,12 +80,14 @@ class Mistake(NamedTuple):
         expected: what would be right.
         line: within the expression, from 1.
         column: within its line, from 1.
+        unknown: the name that doesn't exist, where that is what is wrong.
     """
 
     problem: str
     expected: str
     line: int = 1
     column: int = 1
+    unknown: str = ""
 
 
 def explained(message: str, source: str, names: Iterable[str]) -> Mistake:
@@ -109,7 +111,7 @@ def explained(message: str, source: str, names: Iterable[str]) -> Mistake:
     found = _UNDECLARED.search(text)
     if found:
         problem = f"reads {found[1]}, which doesn't exist"
-        return Mistake(problem, near(found[1], names), line, column)
+        return Mistake(problem, near(found[1], names), line, column, found[1])
     unfit = _UNFIT.search(text)
     if unfit and unfit[1] == "contains" and unfit[2]:
         return Mistake("asks a list what it contains", "expected `value in list`", line, column)

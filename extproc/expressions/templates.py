@@ -257,7 +257,9 @@ def _hole(
         return compile_expression(expression, response=response, parts=parts, body=body)
     except NotAnExpression as error:
         column = error.column + (start + 1 if error.line == 1 else 0)
-        raise NotAnExpression(error.problem, error.expected, error.line, column) from error
+        raise NotAnExpression(
+            error.problem, error.expected, error.line, column, error.unknown
+        ) from error
 
 
 def _end_of_hole(source: str, start: int) -> int:
