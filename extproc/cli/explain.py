@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from extproc.cli.options import GatewayFile, Json, assembled, fail
+from extproc.cli.reading import Unreadable, content, lines
 
 if TYPE_CHECKING:
     from extproc.offline.document import Plain
@@ -71,8 +72,8 @@ def explain(
     from extproc.cli.showing import show, show_recorded
 
     (show_recorded if recorded else show)(told)
-    lines = told.get("response")
-    for line in lines if isinstance(lines, list) else ():
+    stored = told.get("response")
+    for line in stored if isinstance(stored, list) else ():
         typer.echo(f"response: {line}")
 
 
@@ -85,24 +86,24 @@ def _raw(
 ) -> bytes:
     from extproc.offline.asked import NotARequest, as_sent, header, request_bytes
 
-    content = _content(body) if body is not None else None
+    sent = _content(body) if body is not None else None
     if request is not None:
         if headers:
             _usage("--header belongs to METHOD and URL, a --request FILE has its own")
-        return as_sent(_content(request)) + (content or b"")
+        return as_sent(_content(request)) + (sent or b"")
     if method is None or url is None:
         _usage("METHOD needs a URL")
     try:
-        return request_bytes(method, url, [header(line) for line in headers], content)
+        return request_bytes(method, url, [header(line) for line in headers], sent)
     except NotARequest as error:
         _usage(str(error))
 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        _usage(f"{path} can't be read: {error.strerror}")
+        return content(path)
+    except Unreadable as error:
+        _usage(str(error))
 
 
 def _told(gateway: Path, raw: bytes, address: str, response: bytes | None) -> Plain:
@@ -130,7 +131,7 @@ def _recorded(gateway: Path, request_id: str | None, decisions: Path | None) -> 
         _usage(f"{decisions} is no file")
     assembly = assembled(gateway)
     try:
-        with decisions.open("rb") as lines:
-            return explained(assembly, found(lines, request_id))
-    except NotRecorded as error:
+        with decisions.open("rb") as file:
+            return explained(assembly, found(lines(file, str(decisions)), request_id))
+    except (NotRecorded, Unreadable) as error:
         fail(f"extproc explain: {error}")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from extproc.cli.options import Json, assembled, fail
+from extproc.cli.reading import Unreadable, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from extproc.config.replaying import Outcome
+    from extproc.config.replaying import Outcome, Replay
 
 _CHANGES, _NOTHING, _UNKNOWN = 1, 2, 3
 _SHOWN_EVERY = 100_000
@@ -42,14 +43,10 @@ def replay(
     from extproc.config.replaying import Replay
 
     subject = Replay(assembled(against))
-    other = 0
-    for number, record in enumerate(_records(decisions), 1):
-        if record is None:
-            other += 1
-        else:
-            subject.take(record)
-        if number % _SHOWN_EVERY == 0 and sys.stderr.isatty():
-            typer.echo(f"{number} lines", err=True)
+    try:
+        other = _taken(subject, decisions)
+    except Unreadable as error:
+        fail(f"extproc replay: {error}", _NOTHING)
     outcome = subject.outcome
     if not outcome.records:
         fail(f"{decisions}: no decision record among {other} lines, nothing was judged", _NOTHING)
@@ -60,34 +57,47 @@ def replay(
         raise typer.Exit(_UNKNOWN)
 
 
+def _taken(subject: Replay, decisions: Path) -> int:
+    """Judge every record; return how many lines are none."""
+    other = 0
+    for number, record in enumerate(_records(decisions), 1):
+        if record is None:
+            other += 1
+        else:
+            subject.take(record)
+        if number % _SHOWN_EVERY == 0 and sys.stderr.isatty():
+            typer.echo(f"{number} lines", err=True)
+    return other
+
+
 def _records(path: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each line's record; None for a line that is none (a log's, for example)."""
     from extproc.offline.recorded import record_of
 
     if str(path) == "-":
-        yield from map(record_of, sys.stdin.buffer)
+        yield from map(record_of, lines(sys.stdin.buffer, "standard input"))
         return
     if not path.is_file():
         raise typer.BadParameter(f"{path} is no file", param_hint="DECISIONS")
-    with path.open("rb") as lines:
-        yield from map(record_of, lines)
+    with path.open("rb") as file:
+        yield from map(record_of, lines(file, str(path)))
 
 
 def _as_text(outcome: Outcome, other: int) -> str:
-    lines = []
+    said = []
     for change, count in outcome.changes.most_common():
         was, would = (" by ".join(filter(None, words)) for words in (change.was, change.would))
         if change.would[0] == "unknown":
             would = f"unknown: {change.would[1]} was not recorded"
         example = outcome.examples[change]
-        lines.append(f"{count:>8}  {change.route}: {was} -> {would}  (for example {example})")
+        said.append(f"{count:>8}  {change.route}: {was} -> {would}  (for example {example})")
     summary = (
         f"{outcome.records} records: {outcome.same} the same, {outcome.changed} change, "
         f"{outcome.unknown} unknown, {outcome.elsewhere} not decided by policies"
     )
     if other:
         summary += f"; {other} lines are no decision records"
-    return "\n".join([*lines, summary])
+    return "\n".join([*said, summary])
 
 
 def _as_json(outcome: Outcome, other: int) -> str:

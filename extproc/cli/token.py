@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from extproc.cli.options import Json, fail
+from extproc.cli.reading import Unreadable, content
 
 _USAGE = 2
 
@@ -46,9 +47,9 @@ def token(
     now = int(time.time())
     claims = {"iat": now, "exp": now + round(lifetime)} | dict(map(_claim, claim or []))
     try:
-        text, header = signed(issuer_key.read_bytes(), claims, alg, kid)
-    except OSError as error:
-        _usage(f"{issuer_key} can't be read: {error.strerror}")
+        text, header = signed(content(issuer_key), claims, alg, kid)
+    except Unreadable as error:
+        _usage(str(error))
     except NotASigningKey as error:
         _usage(f"{issuer_key}: {error}")
     if as_json:

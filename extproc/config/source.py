@@ -354,12 +354,15 @@ def below(folder: Path, relative: str) -> Path:
     try:
         path = (folder / relative).resolve()
         there = path.exists()
+        known = not there or path.is_file() or path.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, a NUL
         raise ValueError(f"names {_shortened(relative)}, which can't be a path") from error
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"names {relative}, which isn't below the gateway file's folder")
     if not there:
         raise ValueError(f"names {relative}, which doesn't exist below {folder}")
+    if not known:  # a pipe, for example, would be waited for without end
+        raise ValueError(f"names {relative}, which is no regular file")
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=ROOT,
+        timeout=60,
         env=os.environ | {"COLUMNS": "120"},
     )
 
@@ -75,6 +77,56 @@ def test_usage_errors(arguments: list[str]) -> None:
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["explain", SHOP, "--request", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
+        (["explain", SHOP, "GET", "/", "--body", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
+        (["explain", SHOP, "GET", "/", "--response", "/dev/zero"], "/dev/zero is larger"),
+        (["explain", SHOP, "--id", "x", "--decisions", "/dev/zero"], "/dev/zero is no file"),
+        (["explain", "/dev/zero", "GET", "/"], "/dev/zero:1:1: is no regular file"),
+        (["test", "/dev/zero"], "/dev/zero is neither a file nor a folder"),
+        (["check", "/dev/zero"], "/dev/zero:1:1: is no regular file"),
+        (["replay", "/dev/zero", "--against", SHOP], "/dev/zero is no file"),
+        (["replay", "-", "--against", SHOP], "standard input: line 1 is longer than 16 MiB"),
+        (["token", "--issuer-key", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
+    ],
+)
+def test_what_has_no_end_is_not_read_to_it(arguments: list[str], said: str) -> None:
+    """Each command that reads a file ends, and says why."""
+    with Path("/dev/zero").open("rb") as endless:
+        done = subprocess.run(
+            [sys.executable, "-m", "extproc", *arguments],
+            stdin=endless,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            timeout=60,
+            env=os.environ | {"COLUMNS": "120"},
+            preexec_fn=_little_memory,
+        )
+    assert done.returncode in {1, 2}, done
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _little_memory() -> None:
+    """So that a command which reads on ends as well."""
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    """`check` says that it is none."""
+    os.mkfifo(tmp_path / "keys.json")
+    (tmp_path / "gateway.yaml").write_text(
+        "version: 1\nauthentication: {a: {jwt: {issuer: i, audiences: [a], jwks: keys.json}}}\n"
+    )
+    done = extproc("check", str(tmp_path / "gateway.yaml"))
+    assert done.returncode == 1
+    assert "names keys.json, which is no regular file" in done.stderr
 
 
 @pytest.mark.parametrize("admin", ["127.0.0.1:abc", "ho\tst:1", "127.0.0.1:1"])
