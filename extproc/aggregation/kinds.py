@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.markup import NotConvertible, converted
-from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
+from extproc.expressions.projections import NotJson, ShapeFailed, parsed_of_upstream, written
 
 if TYPE_CHECKING:
     from extproc.core.ports import Answered
@@ -123,6 +123,6 @@ def parsed_json(body: bytes) -> Any:
         Unusable: it isn't.
     """
     try:
-        return parsed(body)
+        return parsed_of_upstream(body)
     except NotJson as error:
         raise Unusable("not_json") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from codecs import BOM_UTF8
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,17 @@ def parsed(body: bytes) -> Any:
         raise NotJson(str(error)) from error
     _refuse_deep(body, value)
     return value
+
+
+def parsed_of_upstream(body: bytes) -> Any:
+    """Read JSON as `parsed` does; a byte order mark before it is ignored (RFC 8259 section 8.1).
+
+    What a client sends is judged, and read by an upstream as it is: there it stays refused.
+
+    Raises:
+        NotJson: it isn't.
+    """
+    return parsed(body.removeprefix(BOM_UTF8))
 
 
 def _exactly(body: bytes) -> Any:

@@ -13,7 +13,13 @@ from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
 from extproc.expressions.conditions import Context
 from extproc.expressions.memory import Memory
-from extproc.expressions.projections import NotJson, ShapeFailed, parsed, written
+from extproc.expressions.projections import (
+    NotJson,
+    ShapeFailed,
+    parsed,
+    parsed_of_upstream,
+    written,
+)
 from extproc.expressions.templates import NoValue
 
 if TYPE_CHECKING:
@@ -252,7 +258,8 @@ class ResponseBody(Plugin):
         if "content-encoding" in response.headers:
             return _broken("The upstream sent an encoded answer.")
         try:
-            shaped = written(self.views.get(request.consumer, self.shape).of(parsed(body)))
+            shape = self.views.get(request.consumer, self.shape)
+            shaped = written(shape.of(parsed_of_upstream(body)))
         except NotJson:
             return _broken("The upstream's answer is not JSON.")
         except ShapeFailed:

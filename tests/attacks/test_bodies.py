@@ -85,7 +85,6 @@ KINDS: dict[str, Callable[[], Say]] = {
     "infinite": lambda: Say(body=b'{"value": 1e400}'),
     "digits": lambda: Say(body=b'{"value": ' + b"9" * 5000 + b"}"),
     "utf16": lambda: Say(body='{"value": 1}'.encode("utf-16")),
-    "mark": lambda: Say(body=b'\xef\xbb\xbf{"value": 1}'),
     "overlong": lambda: Say(body=b'{"value": "\xc0\xaf"}'),
     "yaml": lambda: Say(body=b"value: 1"),
     "cut": lambda: Say(body=b'{"value": 1', length=500, then="close"),
@@ -103,6 +102,7 @@ KINDS: dict[str, Callable[[], Say]] = {
     "forbidden": lambda: Say({}, status=401, headers={"www-authenticate": "Basic realm=x"}),
 }
 GOOD: dict[str, Callable[[], Say]] = {
+    "mark": lambda: Say(body=b'\xef\xbb\xbf{"value": 1}'),
     "exact": lambda: Say(
         body=b'{"value": [18446744073709551616, 9007199254740993, 0.1, -9223372036854775809]}'
     ),
@@ -235,6 +235,12 @@ def test_b1_b3_b4_parts_that_are_not_taken(place: Gateway, kind: str) -> None:
 def test_b4_an_encoding_that_was_not_asked_for(place: Gateway, kind: str) -> None:
     """Is undone within bounds."""
     assert place.ask(f"/part/{kind}").json == {"value": 1}
+
+
+@pytest.mark.parametrize("path", ["/part/mark", "/back/mark"])
+def test_b3_a_mark_before_what_an_upstream_says(place: Gateway, path: str) -> None:
+    """B3: is ignored (RFC 8259 section 8.1); before what a client says it is refused, above."""
+    assert place.ask(path).json == {"value": 1}
 
 
 def test_b5_lengths_follow_the_body(place: Gateway, upstream: Counting) -> None:
