@@ -84,6 +84,7 @@ class Arrival:
         fields: names and values, in order.
         body: without its framing.
         framed: a body was announced.
+        cut: more of it was announced than came.
         address: the client's, after trusted proxies.
         upgrade: the protocol that the client asks to switch to; empty for none.
         changes: what was changed on the way, for people.
@@ -96,6 +97,7 @@ class Arrival:
     fields: tuple[tuple[str, str], ...]
     body: bytes
     framed: bool
+    cut: bool
     address: str
     upgrade: str
     changes: tuple[str, ...]
@@ -152,11 +154,13 @@ def arrive(message: Message, edge: Edge, address: str, request_id: str) -> Arriv
         fields,
         message.body,
         message.framed,
+        message.cut,
         client,
         _upgrade(message),
         (
             *message.tidied,
             *_behind(message),
+            *(["the body is shorter than was announced"] if message.cut else []),
             *target.changes,
             *_changed("path", target.path, path),
             *_changed("host", target.authority, host_only(authority)),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 LOOPBACK = "127.0.0.1"
 _TOO_LARGE = Rejected(413, "request_payload_too_large", "the body is over max_request_bytes")
+_UNFINISHED = Rejected(408, "stream_idle_timeout", "the body is shorter than was announced")
 
 
 class NotStarted(ConfigFault):
@@ -50,6 +51,7 @@ class Judgement:
         steps: of the plugins, in order.
         unseen: plugins that would see the response.
         version: of the gateway file.
+        waits: Envoy waits for what isn't there of a body, until its patience ends.
     """
 
     verdict: Verdict
@@ -58,6 +60,7 @@ class Judgement:
     steps: tuple[Step, ...] = ()
     unseen: tuple[str, ...] = ()
     version: str = ""
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -168,6 +171,9 @@ class Gate:
         exchange = Exchange(lambda _key: route, self.clock.monotonic, self.counts, kept)
         answer = await _exchanged(exchange, request, route, arrival)
         await exchange.finish()
+        if answer is None:
+            steps = tuple(self._trace.steps)
+            return Judgement(of_rejected(_UNFINISHED), arrival, found, steps, waits=True)
         (record,) = kept.last
         upstream = _upstream(self.assembly, model, arrival, request, answer)
         return Judgement(
@@ -202,15 +208,21 @@ def _request(arrival: Arrival) -> Request:
 
 async def _exchanged(
     exchange: Exchange, request: Request, route: Route, arrival: Arrival
-) -> Answer:
-    """Give the exchange what Envoy would: headers, and the body where a plugin wants it."""
+) -> Answer | None:
+    """Give the exchange what Envoy would: headers, and the body where a plugin wants it.
+
+    Returns:
+        The last answer; None where Envoy goes on waiting for the body.
+    """
     event = RequestHeaders(request, route.key, not arrival.framed)
     answer = await exchange.receive(event)
     wanted = route.chain.modes.request_body
     withheld = isinstance(answer, Continue) and arrival.framed and wanted is not BodyMode.NONE
-    if withheld:
-        return await exchange.receive(Body(Side.REQUEST, arrival.body, end=True))
-    return answer
+    if not withheld:
+        return answer
+    if arrival.cut and wanted is BodyMode.BUFFERED:
+        return None
+    return await exchange.receive(Body(Side.REQUEST, arrival.body, end=not arrival.cut))
 
 
 def _upstream(

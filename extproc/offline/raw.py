@@ -7,7 +7,7 @@ settings of `envoy_config.listener`, and is compared with it by a test.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LARGEST_HEAD = 60 << 10
 MOST_HEADERS = 100
@@ -56,8 +56,9 @@ class Message:
         method: as sent.
         target: of the request line, as sent.
         fields: names in lower case and values, in order.
-        body: without its framing.
+        body: without its framing; as much of it as came.
         framed: a body was announced, be it an empty one.
+        cut: more of it was announced than came, which Envoy waits for.
         rest: bytes behind the request; not a part of it.
         tidied: what the codec itself changed.
     """
@@ -67,6 +68,7 @@ class Message:
     fields: tuple[tuple[str, str], ...]
     body: bytes = b""
     framed: bool = False
+    cut: bool = False
     rest: bytes = b""
     tidied: tuple[str, ...] = ()
 
@@ -191,20 +193,13 @@ def _with_body(message: Message, behind: bytes) -> Message:
             raise _malformed(
                 "the only transfer coding is chunked", "http1.invalid_transfer_encoding"
             )
-        body, rest = _chunks(behind)
-        return _having(message, body, rest)
+        body, left = _chunks(behind)
+        return replace(message, body=body, framed=True, cut=left is None, rest=left or b"")
     if lengths:
         size = _length(lengths)
-        if len(behind) < size:
-            raise _unfinished("the body is shorter than content-length says")
-        return _having(message, behind[:size], behind[size:])
-    return _having(message, b"", behind, framed=False)
-
-
-def _having(message: Message, body: bytes, rest: bytes, *, framed: bool = True) -> Message:
-    return Message(
-        message.method, message.target, message.fields, body, framed, rest, message.tidied
-    )
+        cut = len(behind) < size
+        return replace(message, body=behind[:size], framed=True, cut=cut, rest=behind[size:])
+    return replace(message, rest=behind)
 
 
 def _length(values: list[str]) -> int:
@@ -215,41 +210,42 @@ def _length(values: list[str]) -> int:
     return int(value)
 
 
-def _unfinished(why: str) -> _Refusal:
-    return _Refusal(408, "stream_idle_timeout", why)
+def _chunks(data: bytes) -> tuple[bytes, bytes | None]:
+    """Read chunks and trailers (RFC 9112 section 7.1); trailers are dropped.
 
-
-def _chunks(data: bytes) -> tuple[bytes, bytes]:
-    """Read chunks and trailers (RFC 9112 section 7.1); trailers are dropped."""
+    Returns:
+        The body, and what is behind it; None where its end didn't come.
+    """
     body = b""
     while True:
-        line, data = _line(data)
+        line, rest = _line(data)
+        if rest is None:
+            return body, None
         found = _CHUNK.match(line)
         if found is None:
             raise _malformed("a chunk has no size")
         size = int(found[1], 16)
         if size == 0:
-            return body, _behind_trailers(data)
-        if len(data) < size + 2:
-            raise _unfinished("the body ends inside a chunk")
-        if data[size : size + 2] != b"\r\n":
+            return body, _behind_trailers(rest)
+        if len(rest) < size + 2:
+            return body + rest[:size], None
+        if rest[size : size + 2] != b"\r\n":
             raise _malformed("a chunk is longer than its size")
-        body, data = body + data[:size], data[size + 2 :]
+        body, data = body + rest[:size], rest[size + 2 :]
 
 
-def _line(data: bytes) -> tuple[bytes, bytes]:
+def _line(data: bytes) -> tuple[bytes, bytes | None]:
+    """Return a line and what is behind it; None where it doesn't end."""
     line, end, rest = data.partition(b"\r\n")
-    if not end:
-        raise (
-            _malformed("a chunk has no size")
-            if b"\n" in line
-            else _unfinished("the body ends inside a chunk")
-        )
-    return line, rest
+    if end:
+        return line, rest
+    if b"\n" in line:
+        raise _malformed("a chunk has no size")
+    return line, None
 
 
-def _behind_trailers(data: bytes) -> bytes:
-    while True:
-        line, data = _line(data)
-        if not line:
-            return data
+def _behind_trailers(data: bytes) -> bytes | None:
+    line, rest = _line(data)
+    while line and rest is not None:
+        line, rest = _line(rest)
+    return rest

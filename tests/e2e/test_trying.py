@@ -169,6 +169,52 @@ def test_a_test_that_fails(tmp_path: Path) -> None:
     assert "some_test.yaml:2:1: tets: unknown key, did you mean tests?" in broken.stdout
 
 
+def test_a_body_that_envoy_would_wait_for_is_not_sent(tmp_path: Path) -> None:
+    """Where policies judge bodies: 408, as at the end of its patience; else headers decide."""
+    (tmp_path / "gateway.yaml").write_text(
+        """
+version: 1
+listener: {address: "127.0.0.1:8080"}
+upstreams: {a: {endpoints: ["http://127.0.0.1:1"]}}
+authentication: {b: {basic: {file: users}}}
+policies: {small: {rules: [{name: small, allow: "request.body.n < 5"}]}}
+routes:
+  - name: a
+    match: {path: /a}
+    upstream: a
+    authentication: [anonymous, b]
+    body: json
+    authorization: small
+"""
+    )
+    (tmp_path / "users").write_text("")
+    head = "POST /a HTTP/1.1\nHost: a\nContent-Type: application/json\nContent-Length: 90\n"
+    (tmp_path / "some_test.yaml").write_text(
+        json.dumps(
+            {
+                "gateway": "gateway.yaml",
+                "tests": [
+                    {
+                        "name": "short",
+                        "request": head + '\n{"n": 1}',
+                        "expect": {"decision": "deny", "status": 408},
+                    },
+                    {
+                        "name": "denied",
+                        "request": head + 'Authorization: Basic YTpi\n\n{"n": 1}',
+                        "expect": {"decision": "deny", "status": 401},
+                    },
+                ],
+            }
+        )
+    )
+    done = extproc("test", str(tmp_path), "--live", "--json")
+    assert done.returncode == 0, done
+    short, denied = json.loads(done.stdout)["files"][0]["tests"]
+    assert "shorter than was announced" in short["not_sent_live"]
+    assert denied["not_sent_live"] is None
+
+
 def test_live_needs_an_envoy() -> None:
     """A message says what to do."""
     done = extproc("test", "examples", "--live", "--envoy", "/no/such/envoy")

@@ -139,6 +139,15 @@ WHOLE = {
     "CR alone": "GET /x HTTP/1.1\rHost: zz\r\rX: y\r\n\r\n",
     "a blank before the colon of Host": "GET /x HTTP/1.1\r\nHost : zz\r\n\r\n",
     "a body with its length": "POST /x HTTP/1.1\r\nHost: zz\r\nContent-Length: 5\r\n\r\nhello",
+    "a body that is too short": "POST /x HTTP/1.1\r\nHost: zz\r\nContent-Length: 9\r\n\r\nhello",
+    "the same, and no route": "POST /get HTTP/1.1\r\nHost: zz\r\nContent-Length: 9\r\n\r\nhello",
+    "the same, and denied": ("POST /locked HTTP/1.1\r\nHost: zz\r\nContent-Length: 9\r\n\r\nhello"),
+    "chunks that don't end": (
+        "POST /x HTTP/1.1\r\nHost: zz\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello"
+    ),
+    "the same, and denied ": (
+        "POST /locked HTTP/1.1\r\nHost: zz\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    ),
     "a body without length": "POST /x HTTP/1.1\r\nHost: zz\r\n\r\n",
     "QUERY with a type": "QUERY /x HTTP/1.1\r\nHost: zz\r\nContent-Type: a/b\r\n\r\n",
     "an upgrade on its route": (

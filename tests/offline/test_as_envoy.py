@@ -27,7 +27,9 @@ listener: {address: "127.0.0.1:8080"}
 upstreams: {echo: {endpoints: ["http://127.0.0.1:1"]}}
 identity: {headers: {x-user: "{principal.subject}"}, assertion: {key: key.pem}}
 defaults: {authentication: none}
+policies: {nobody: {rules: [{name: nobody, deny: "true"}]}}
 routes:
+  - {name: locked, match: {path: /locked}, upstream: echo, authorization: nobody}
   - {name: any, match: {path: /*, methods: any}, upstream: echo}
   - {name: get, match: {path: /get, methods: [GET], host: zz}, upstream: echo}
   - {name: shop, match: {path: /*, host: shop}, upstream: echo}
