@@ -47,7 +47,26 @@ def parse(path: Path, environment: Mapping[str, str]) -> tuple[PolicyTests, Posi
         raise ConfigError([Trouble(Position(str(path)), "", "is no mapping", "expected keys")])
     positions = Positions(document.keys, document.values, str(path))
     try:
-        return PolicyTests.model_validate(document.data), positions
+        tests = PolicyTests.model_validate(document.data)
     except ValidationError as error:
         troubles = translated(error, PolicyTests, document.data, positions)
         raise ConfigError(troubles) from error
+    twice = list(_twice(tests, positions))
+    if twice:
+        raise ConfigError(twice)
+    return tests, positions
+
+
+def _twice(tests: PolicyTests, positions: Positions) -> Iterator[Trouble]:
+    """Yield each name that another thing of its kind has already."""
+    for name in tests.keys.keys() & tests.tokens.keys():
+        at, named = positions.of_key(("keys", name)), positions.named(("keys", name))
+        yield Trouble(at, named, "is a token's name as well", "expected different names")
+    seen: set[str] = set()
+    for place, test in enumerate(tests.tests):
+        key = ("tests", place, "name")
+        if test.name in seen:
+            problem = f"is {test.name!r}, as another test's"
+            at, named = positions.of_value(key), positions.named(key)
+            yield Trouble(at, named, problem, "expected different names")
+        seen.add(test.name)

@@ -213,7 +213,9 @@ MISTAKES = {
     "gateway: gateway.yaml\ntests: []\n": "some_test.yaml:2:8: tests",
     "gateway: gateway.yaml\ntest: []\n": "some_test.yaml:2:1: test: unknown key, did you mean",
     f"{HEAD}tests: [{{name: a, request: x, expect: {{stauts: 4}}}}]": "did you mean status?",
-    f"{HEAD}tests: [{{name: a, request: x}}, {{name: a, request: x}}]": "two tests named 'a'",
+    f"{HEAD}tests: [{{name: a, request: x}}, {{name: a, request: x}}]": (
+        "some_test.yaml:6:39: tests[1].name: is 'a', as another test's, expected different names"
+    ),
     f"{HEAD}tests: [{{name: a, request: 'a€'}}]": "expected bytes",
     "gateway: gateway.yaml\nnow: 2026-01-01\ntests: [{name: a, request: x}]": "without an offset",
     "gateway: gateway.yaml\nnow: x\ntests: [{name: a, request: x}]": "expected a moment",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from extproc.config.schema.shapes import HEADERS, HeaderName, Strict
 from extproc.config.units import shown
@@ -109,14 +109,3 @@ class PolicyTests(Strict):
     )
     keys: dict[str, MadeKey] = Field({}, description="API keys by name.")
     tests: list[PolicyTest] = Field(min_length=1, description="In order.")
-
-    @model_validator(mode="after")
-    def _one_of_each_name(self) -> Self:
-        both = self.tokens.keys() & self.keys.keys()
-        if both:
-            raise ValueError(f"has {min(both)} under tokens and keys, expected different names")
-        names = [test.name for test in self.tests]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"has two tests named {twice!r}, expected different names")
-        return self
