@@ -35,7 +35,8 @@ class WrongBody(ValueError):
 class Read:
     """Which members of a body conditions read, as far as that stands in them.
 
-    What stands behind a dot, or as text in brackets or before `in`, may name one. Where a name is
+    What stands behind a dot, or as text in brackets or before `in`, may name one, and so may a text
+    with which a loop over the body compares what it goes through. Where a name is
     computed, it may be any. Where the body isn't read by members alone, what a list that it is
     holds is read as well.
     """
@@ -46,7 +47,7 @@ class Read:
         for condition in conditions:
             if _BODY in condition.expression.names:
                 reads = condition.expression.reads
-                self._names |= reads.members
+                self._names |= reads.members | reads.compared(_BODY)
                 self._any |= reads.computes
                 self._itself |= reads.keys(_BODY) is None
         self._folded = {name.casefold() for name in self._names}

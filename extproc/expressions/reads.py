@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from extproc.expressions.rewriting import Tree
 
 _INDEX, _IN, _MATCHES = "_[_]", "@in", "matches"
+_COMPARES = frozenset({"_==_", "_!=_", _IN})
 _PLACES = {_INDEX: (0, 1), _IN: (1, 0)}
 """By function, which operand is the map, and which the key."""
 
@@ -50,6 +51,8 @@ class Reads:
 
     def __init__(self, tree: Tree) -> None:
         self._uses: dict[str, list[Use]] = {}
+        self._compared: dict[str, set[str]] = {}
+        self._sources: dict[str, str] = {}  # of a loop's names: out of what they come
         self.patterns: list[str] = []
         self.members: set[str] = set()
         self.computes = False
@@ -72,6 +75,14 @@ class Reads:
         keys = [use.key for use in uses if use.key is not None]
         return tuple(dict.fromkeys(keys)) if len(keys) == len(uses) else None
 
+    def compared(self, name: str) -> frozenset[str]:
+        """Return the texts that are compared with what a loop goes through.
+
+        Args:
+            name: of what it is in; of a map these are the names of its members.
+        """
+        return frozenset(self._compared.get(name, ()))
+
     def demanded(self, name: str) -> tuple[str, ...]:
         """Return the keys of a map that are written out, but for those that are asked for."""
         uses = self._uses.get(name, ())
@@ -93,14 +104,37 @@ class Reads:
             if name not in own:  # one with a dot before it never is
                 self._uses.setdefault(name.removeprefix("."), []).append(use)
         elif node.HasField("comprehension_expr"):
+            self._sources[loop.iter_var] = self._source(loop.iter_range)
             self._visit(loop.iter_range, Use(walked=True), own)
             self._visit(loop.accu_init, Use(), own)
             self._visit(loop.result, Use(), own | {loop.accu_var})
             for part in (loop.loop_condition, loop.loop_step):
                 self._visit(part, Use(), own | {loop.accu_var, loop.iter_var})
         else:
+            if node.call_expr.function in _COMPARES:
+                self._compare(*operands(node))
             for one, how in _used(node):
                 self._visit(one, how, own)
+
+    def _source(self, node: Expr) -> str:
+        """Return the name out of which a value comes; empty for none."""
+        while not node.HasField("ident_expr"):
+            if node.HasField("comprehension_expr"):
+                node = node.comprehension_expr.iter_range
+            elif node.HasField("select_expr") or node.call_expr.function == _INDEX:
+                node = inside(node)[0]
+            else:
+                return ""
+        name = node.ident_expr.name.removeprefix(".")
+        return self._sources.get(name, name)
+
+    def _compare(self, one: Expr, other: Expr) -> None:
+        """Take note of texts with which what a loop goes through is compared."""
+        for looped, written in ((one, other), (other, one)):
+            source = self._sources.get(looped.ident_expr.name)
+            if source:
+                found = map(_text, (written, *written.list_expr.elements))
+                self._compared.setdefault(source, set()).update(filter(None, found))
 
     def _note(self, node: Expr) -> None:
         if node.HasField("select_expr"):

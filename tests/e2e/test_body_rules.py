@@ -35,12 +35,14 @@ defaults: {{authentication: none}}
 policies:
   small: {{rules: [{{name: small, allow: 'request.body.total <= 100.0 && request.body.role != "admin"'}}]}}
   posts: {{rules: [{{name: posts, allow: 'request.method == "POST"'}}]}}
+  none-named: {{rules: [{{name: any, allow: 'true'}}, {{name: named, deny: 'request.body.exists(name, name == "forbidden")'}}]}}
   none-forbidden: {{rules: [{{name: any, allow: 'true'}}, {{name: forbidden, deny: 'request.body.forbidden == true'}}]}}
 routes:
   - {{name: order, match: {{path: /order}}, upstream: echo, body: json, authorization: [posts, small]}}
   - {{name: shaped, match: {{path: /shaped}}, upstream: echo, body: json, authorization: small, request: {{body: '{{sum: total}}'}}}}
   - {{name: json, match: {{path: /json}}, upstream: echo, body: json}}
   - {{name: deny, match: {{path: /deny}}, upstream: echo, body: json, authorization: none-forbidden}}
+  - {{name: names, match: {{path: /names}}, upstream: echo, body: json, authorization: none-named}}
   - {{name: own, match: {{path: "/own/{{what}}"}}, upstream: echo, body: json, authorization: small, plugins: [{{use: "own.py:Own"}}]}}
   - {{name: calls, match: {{path: /calls}}, body: json, authorization: small, aggregate: {{calls: {{a: {{upstream: echo, path: /a}}}}, response: a}}}}
 """
@@ -174,6 +176,19 @@ def test_B2_what_some_readers_take_for_what_is_judged(
 
 
 @pytest.mark.parametrize(
+    ("body", "status"),
+    [(b'{"forbidden": 1}', 401), (b'{"Forbidden": 1}', 400), (b'{"Other": 1}', 200)],
+)
+def test_B2_names_that_a_rule_goes_through(
+    place: Gateway, echo: int, body: bytes, status: int
+) -> None:
+    """B2: as for those that it names itself."""
+    answer = place.ask("/names", method="POST", headers=JSON, body=body)
+    assert answer.status == status
+    assert seen(echo) == (status == 200)
+
+
+@pytest.mark.parametrize(
     ("source", "value", "refused"),
     [
         ("request.body.a.b == 1", {"B": 1}, True),
@@ -192,6 +207,16 @@ def test_B2_what_some_readers_take_for_what_is_judged(
         ("!(1 in request.body)", [1, 2**60], True),
         ("request.body == 1", 2**60, True),
         ("request.body.a == 1", [2**60], False),
+        ("request.body.exists(n, n == 'admin')", {"Admin": 1}, True),
+        ("!request.body.all(n, 'admin' != n)", {"ADMIN": 1}, True),
+        ("request.body.exists(n, n in ['a', 'admin'])", {"Admin": 1}, True),
+        ("request.body.of.exists(n, n == 'admin')", {"of": {"Admin": 1}}, True),
+        ("request.body.list.exists(o, o.exists(n, n == 'a'))", {"list": [{"A": 1}]}, True),
+        ("request.body.filter(n, n != 'b').exists(n, n == 'a')", {"A": 1}, True),
+        ("request.body.exists(n, n == 'admin')", {"admin": 1}, False),
+        ("request.body.exists(n, n.lowerAscii() == 'admin')", {"Admin": 1}, False),
+        ("request.body.items.exists(i, i.currency == 'EUR')", {"eur": 1}, False),
+        ("principal.scopes.exists(s, s == 'a') && request.body.b == 1", {"A": 1}, False),
     ],
 )
 def test_which_members_are_judged(source: str, value: object, *, refused: bool) -> None:
