@@ -311,6 +311,7 @@ class Execution:
             about=self._telling.about,
             alike=call.path.source,
             usable=call.is_read,
+            max_age=self._telling.max_age,
         )
         future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
         self._under.flying[future] = [leg, *equal]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.execution import Execution
@@ -83,7 +84,9 @@ class Aggregate(Plugin):
             )
         shape = self.shape(request)
         about = self.names and partial(self.names, request, services.clock.now())
-        telling = Telling(request, self.identity, self.assertion, depth, about)
+        # Only the route's cache says whether it minds what the client demands of what is stored.
+        max_age = request.metadata.get("max_age", inf) if self.cached else inf
+        telling = Telling(request, self.identity, self.assertion, depth, about, max_age)
         freshness = Freshness(self.ttl)
         run = Execution(plan, shape, request, telling, services, freshness, self.gates, sent)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from extproc.aggregation import idempotency
@@ -62,9 +63,11 @@ class Telling:
         assertion: makes the signed assertion for an upstream.
         depth: how many aggregations stand before this one.
         about: gives the names by which the answer may be purged; None for none.
+        max_age: as for `CachedCaller.call`.
 
     Attributes:
         about: the same.
+        max_age: the same.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class Telling:
         assertion: Callable[[Request, str, float], tuple[str, str]] | None,
         depth: int,
         about: Callable[[], Names] | None = None,
+        max_age: float = inf,
     ) -> None:
         self.about = about
+        self.max_age = max_age
         self._request = request
         self._depth = depth
         self._identity = identity

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from extproc.caching import composing, making, reuse, storing, validating
-from extproc.caching.asking import NOTHING
 from extproc.caching.control import TARGETS
 from extproc.caching.freshness import initial_age
 from extproc.caching.invalidation import SAFE, called
@@ -75,6 +75,7 @@ class CachedCalls:
         about: Callable[[], Names] | None = None,
         alike: str = "",
         usable: Callable[[Answered], bool] | None = None,
+        max_age: float = inf,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one; see `CachedCaller.call`.
 
@@ -109,6 +110,7 @@ class CachedCalls:
             about,
             (upstream, alike) if alike else None,
             usable,
+            max_age,
         )
         if not self._responses.flights.passes_bare((key, ())):
             return self._answered(wanted)
@@ -161,6 +163,8 @@ class CachedCalls:
             found = self._stored(wanted, entry, waited)
             if found is not None:
                 return found
+            if wanted.asked.no_cache:  # nor will another's answer do that was asked for before
+                return await self._made(wanted, entry)
             place = self._place(wanted)
             if gave_up or flights.passes(place) or (entry is None and flights.barren(wanted.kind)):
                 return await self._made(wanted, entry)
@@ -233,7 +237,7 @@ class CachedCalls:
         if entry is None:
             return None
         now = self._now()
-        use = reuse.use(entry, NOTHING, now)
+        use = reuse.use(entry, wanted.asked, now)
         if use is Use.FRESH:
             return _given(entry, now, waited or "hit")
         if use is Use.REVALIDATE:
@@ -296,7 +300,7 @@ class CachedCalls:
         if entry is None:
             return None
         now = self._now()
-        allowed = reuse.stands_in(entry, NOTHING, now, wanted.stale_if_error)
+        allowed = reuse.stands_in(entry, wanted.asked, now, wanted.stale_if_error)
         return _given(entry, now, "stale", stale=True) if allowed else None
 
     def _confirmed(

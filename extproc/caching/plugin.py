@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from extproc.caching import answering, conditions, reuse, storing, unusual, validating
 from extproc.caching import status as cache_status
-from extproc.caching.asking import asks
+from extproc.caching.asking import NOTHING, asks
 from extproc.caching.behind import Behind
 from extproc.caching.flights import Flight
 from extproc.caching.invalidation import marks
@@ -146,7 +146,9 @@ class Cache(Plugin):
             passage: of the request.
             more: that belongs to the key.
         """
-        passage.asked = asks(request.headers)
+        passage.asked = asked = asks(request.headers)
+        if asked is not NOTHING:  # it holds for what an answer is made of as well
+            request.metadata["max_age"] = -1.0 if asked.no_cache else asked.max_age
         passage.key = (*self.key.whole(request), *more)
         outcome = self._attempt(request, passage)
         if isinstance(outcome, Flight):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
+from extproc.caching.asking import NOTHING, Asks
 from extproc.caching.invalidation import tag_of
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
@@ -30,12 +32,14 @@ class Wanted:
         about: as for `CachedCaller.call`.
         kind: what it has in common with others; None for nothing.
         usable: as for `CachedCaller.call`.
+        asked: what is demanded of what is stored.
     """
 
     __slots__ = (
         "_headers",
         "_pairs",
         "about",
+        "asked",
         "key",
         "kind",
         "max_bytes",
@@ -61,11 +65,13 @@ class Wanted:
         about: Callable[[], Names] | None,
         kind: tuple[str, str] | None,
         usable: Callable[[Answered], bool] | None,
+        max_age: float,
     ) -> None:
         self.key = key
         self.kind = kind
         self.usable = usable
         self.about = about
+        self.asked = NOTHING if max_age == inf else Asks(no_cache=max_age < 0, max_age=max_age)
         self.upstream = upstream
         self.target = target
         self.timeout = timeout

@@ -6,6 +6,7 @@ The host hands in the adapters; `extproc.testing` has small real ones for tests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from extproc.core.lasting import Lasting
@@ -190,6 +191,7 @@ class CachedCaller(Protocol):
         about: Callable[[], Names] | None = None,
         alike: str = "",
         usable: Callable[[Answered], bool] | None = None,
+        max_age: float = inf,
     ) -> Awaitable[Answered]:
         """Make one call, or give what is stored of an equal one.
 
@@ -213,6 +215,8 @@ class CachedCaller(Protocol):
                 one's. Empty for nothing.
             usable: says whether an answer is what the call is made for; None for any. Another one
                 isn't stored, and `stale_if_error` holds for it as for an error.
+            max_age: seconds; what is stored and older isn't given before it was validated, and
+                with less than 0 nothing is.
 
         Raises:
             UpstreamFault: as for `Caller.call`.
@@ -237,8 +241,9 @@ def uncached(call: Callable[..., Awaitable[Answered]]) -> Callable[..., Awaitabl
         about: Callable[[], Names] | None = None,
         alike: str = "",
         usable: Callable[[Answered], bool] | None = None,
+        max_age: float = inf,
     ) -> Awaitable[Answered]:
-        del identity, stale_if_error, about, alike, usable
+        del identity, stale_if_error, about, alike, usable, max_age
         return call(
             upstream,
             method,

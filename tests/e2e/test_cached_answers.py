@@ -96,6 +96,19 @@ routes:
     aggregate:
       calls: {part: {upstream: plain, path: "/say/{request.params.how}"}}
       response: "part"
+  - name: news
+    match: {path: "/news/{what}"}
+    authentication: none
+    cache: {ttl: 60s}
+    aggregate:
+      calls: {part: {upstream: plain, path: "/say/{request.params.what}"}}
+      response: "part"
+  - name: loose
+    match: {path: /loose}
+    authentication: none
+    aggregate:
+      calls: {part: {upstream: plain, path: "/say/loose"}}
+      response: "part"
   - name: uncached
     match: {path: /uncached}
     aggregate:
@@ -108,6 +121,8 @@ SAID = {
     "targeted": {"cache-control": "max-age=60", "cdn-cache-control": "no-store"},
     "varied": {"cache-control": "max-age=60", "vary": "*"},
     "old": {"cache-control": "max-age=60", "date": "Thu, 01 Jan 2026 00:00:00 GMT"},
+    "now": {"cache-control": "max-age=60"},
+    "loose": {"cache-control": "max-age=60"},
     "strict": {"cache-control": "max-age=60, must-revalidate"},
 }
 
@@ -168,6 +183,25 @@ def test_each_principal_has_its_own(place: Gateway, upstream: Counting) -> None:
         private = reply.headers["cache-control"].startswith("private, max-age=")
         assert private is bool(key)
     assert not upstream.got
+
+
+def test_what_a_client_demands_holds_for_the_parts(place: Gateway, upstream: Counting) -> None:
+    """`no-cache` composes of no stored part, but where the route has no cache."""
+    assert get(place, "/news/now").status == 200
+    for number, said in enumerate(("no-cache", "max-age=0"), 2):
+        until(lambda: ages(place, "/news/now"), "a second has passed")
+        assert get(place, "/news/now", cache_control=said).status == 200
+        assert upstream.count("/say/now") == number
+        assert "hit" in get(place, "/news/now").headers["cache-status"]
+        assert upstream.count("/say/now") == number
+    for said in ("max-age=60", "no-cache"):
+        assert get(place, "/loose", cache_control=said).status == 200
+    assert upstream.count("/say/loose") == 1
+
+
+def ages(place: Gateway, path: str) -> bool:
+    """Say whether what is stored has an age."""
+    return int(get(place, path).headers.get("age", "0")) > 0
 
 
 def test_a_partial_answer_is_not_kept(place: Gateway, upstream: Counting) -> None:
