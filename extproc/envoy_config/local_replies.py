@@ -7,6 +7,7 @@ isn't filtered would rewrite those too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ExtensionFilter
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -23,9 +24,17 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from extproc.envoy_config.shapes import packed
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _CEL = "envoy.access_loggers.extension_filters.cel"
 LOCAL_REPLY = "x-extproc-local-reply"
 _PROBLEM = "application/problem+json"
+_EXHAUSTED = 8  # what gRPC's own servers say of a message that is too large
+_IS_GRPC = (
+    "'content-type' in request.headers && "
+    "request.headers['content-type'].startsWith('application/grpc')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class Reply:
         reason: `urn:extproc:<reason>`.
         title: for people.
         retry_after: whether trying again soon makes sense.
+        grpc: the status of gRPC; None for the one that Envoy makes of the status.
     """
 
     when: str
@@ -45,6 +55,7 @@ class Reply:
     reason: str
     title: str
     retry_after: bool = False
+    grpc: int | None = None
 
 
 def _details(prefix: str) -> str:
@@ -74,7 +85,7 @@ REPLIES = (
     ),
     Reply("response.code == 404", 404, "no_route", "Not found"),
     Reply("response.code == 405", 405, "method_not_allowed", "Method not allowed"),
-    Reply("response.code == 413", 413, "request_too_large", "Request too large"),
+    Reply("response.code == 413", 413, "request_too_large", "Request too large", grpc=_EXHAUSTED),
     Reply("response.code == 431", 431, "headers_too_large", "Request headers too large"),
     Reply("response.code == 408", 408, "request_timeout", "Request took too long"),
     Reply("response.code == 426", 426, "upgrade_required", "Upgrade required"),
@@ -122,7 +133,7 @@ REPLIES = (
 
 def local_replies() -> LocalReplyConfig:
     """Return the mappers."""
-    return LocalReplyConfig(mappers=[_mapper(reply) for reply in REPLIES])
+    return LocalReplyConfig(mappers=[mapper for reply in REPLIES for mapper in _mappers(reply)])
 
 
 def marked() -> LocalReplyConfig:
@@ -143,8 +154,16 @@ def _where(expression: str) -> AccessLogFilter:
     return AccessLogFilter(extension_filter=ExtensionFilter(name=_CEL, typed_config=typed))
 
 
-def _mapper(reply: Reply) -> ResponseMapper:
+def _mappers(reply: Reply) -> Iterator[ResponseMapper]:
     expression = f"!{_details('extproc_')} && ({reply.when})"
+    added = [_added("retry-after", "1")] if reply.retry_after else []
+    if reply.grpc is not None:
+        status = _added("grpc-status", str(reply.grpc))
+        yield _mapper(reply, f"{_IS_GRPC} && {expression}", [*added, status])
+    yield _mapper(reply, expression, added)
+
+
+def _mapper(reply: Reply, expression: str, added: list[HeaderValueOption]) -> ResponseMapper:
     return ResponseMapper(
         filter=_where(expression),
         status_code=reply.status,
@@ -160,9 +179,9 @@ def _mapper(reply: Reply) -> ResponseMapper:
             ),
             content_type=_PROBLEM,
         ),
-        headers_to_add=_retry_after() if reply.retry_after else [],
+        headers_to_add=added,
     )
 
 
-def _retry_after() -> list[HeaderValueOption]:
-    return [HeaderValueOption(header=HeaderValue(key="retry-after", value="1"))]
+def _added(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(header=HeaderValue(key=name, value=value))

@@ -144,10 +144,10 @@ def test_refusals_have_a_status_of_grpc(
 
 
 def test_a_body_over_the_bound(place: tuple[Gateway, grpc.Channel]) -> None:
-    """413 is none of gRPC's own, so it is UNKNOWN; the problem says what it was."""
+    """As gRPC's own servers say; the problem says what it was."""
     _, channel = place
     call: Any = channel.unary_unary("/test.Calls/One")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"x" * (2 << 20), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "urn:extproc:request_too_large" in str(caught.value.details())
