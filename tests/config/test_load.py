@@ -193,6 +193,16 @@ def test_what_can_not_be_filled_in(value: str, problem: str, tmp_path: Path) -> 
     assert problem in found
 
 
+@pytest.mark.parametrize("key", ["decisions", "revocations"])
+def test_a_folder_in_place_of_a_file_that_is_written_to(key: str, tmp_path: Path) -> None:
+    """Is told with its place, and not by whoever opens it; there may be nothing yet."""
+    text = GOOD + f"{key}: {{file: records}}\n"
+    loaded(tmp_path, text)
+    (tmp_path / "records").mkdir()
+    (found,) = troubles(written(tmp_path, text))
+    assert found.endswith(f"{key}.file: names records, which is a folder, expected a file")
+
+
 def test_includes_add_and_collide(tmp_path: Path) -> None:
     """Teams add routes, policies and upstreams; a name twice is an error naming both places."""
     team = "upstreams: {b: {endpoints: ['http://127.0.0.1:1']}}\nroutes:\n"

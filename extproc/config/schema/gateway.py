@@ -9,7 +9,7 @@ from pydantic import Field
 from extproc.config.schema.listener import Admin, Listener
 from extproc.config.schema.routes import Accepted, Authentication, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
-from extproc.config.schema.shapes import Name, Names, Strict, worded
+from extproc.config.schema.shapes import Name, Names, Strict, WrittenFile, worded
 from extproc.config.schema.upstreams import Upstream
 
 _STORE = r"^(?:memory|(?:rediss?://|unix://)\S+)$"
@@ -30,9 +30,8 @@ class Defaults(Strict):
 class Decisions(Strict):
     """Where decision records go."""
 
-    file: str | None = Field(
+    file: WrittenFile | None = Field(
         None,
-        min_length=1,
         description="A file, opened anew when moved; else standard output.",
     )
 
@@ -40,9 +39,8 @@ class Decisions(Strict):
 class Revocations(Strict):
     """Where revocations are kept."""
 
-    file: str | None = Field(
+    file: WrittenFile | None = Field(
         None,
-        min_length=1,
         description="A file that outlives a restart; else they are forgotten with it.",
     )
 

@@ -74,6 +74,14 @@ def _file(value: Any, info: ValidationInfo) -> str:
     return str(path)
 
 
+def _no_folder(value: str, info: ValidationInfo) -> str:
+    """Refuse a folder in the place of a file that is written to; there may be nothing yet."""
+    folder = (info.context or {}).get("folder")
+    if folder is not None and Path(folder, value).is_dir():
+        raise ValueError(f"names {value}, which is a folder, expected a file")
+    return value
+
+
 def worded(pattern: str, words: str) -> BeforeValidator:
     """Say in words what a text should be, before its pattern is told as an expression.
 
@@ -116,6 +124,7 @@ def as_list(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 AddressOrSocket = Annotated[str, AfterValidator(_address_or_socket)]
 File = Annotated[str, BeforeValidator(_file)]
+WrittenFile = Annotated[str, Field(min_length=1), AfterValidator(_no_folder)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HEADERS = BeforeValidator(_different)
 UrlPath = Annotated[str, Field(pattern=_PATH), worded(_PATH, "a path that begins with /")]
