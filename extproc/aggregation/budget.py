@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.aggregation.failures import TOO_MANY_CALLS, Unusable
+from extproc.aggregation.failures import Unusable
 from extproc.core.room import Room
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Budget:
         """
         self._needed.add(place)
         if len(self._needed) > self._calls:
-            raise Unusable(TOO_MANY_CALLS)
+            raise Unusable("too_many_calls", of_all=True)
 
     def call(self, place: str, size: int) -> None:
         """Take note of one more call.
@@ -75,7 +75,7 @@ class Budget:
         """
         self._needed.discard(place)
         if len(self._needed) >= self._calls:
-            raise Unusable(TOO_MANY_CALLS)
+            raise Unusable("too_many_calls", of_all=True)
         self._calls -= 1
         self._sent -= size
         if self._sent < 0:

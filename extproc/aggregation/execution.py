@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.aggregation import idempotency
 from extproc.aggregation.budget import Budget
 from extproc.aggregation.calls import SAFE
-from extproc.aggregation.failures import TOO_MANY_CALLS, CallFailed, Unusable, without
+from extproc.aggregation.failures import CallFailed, Unusable, without
 from extproc.aggregation.joins import NotJoinable
 from extproc.aggregation.legs import Leg, PartState, context_of, outcome_of
 from extproc.aggregation.underway import UnderWay, place_of
@@ -251,9 +251,8 @@ class Execution:
 
     def _unfit(self, leg: Leg, failure: Unusable) -> None:
         """A call can't be made; where the client chose its keys, that is the client's to mend."""
-        # Of all calls together it is chance which one is too many.
-        named = self._shape.calls if failure.reason == TOO_MANY_CALLS else (leg.call.part,)
-        failure.unfit |= any(self._plan.calls[part].keys_of_client for part in named)
+        parts = self._shape.calls if failure.of_all else (leg.call.part,)
+        failure.unfit |= any(self._plan.calls[part].keys_of_client for part in parts)
         self._failed(leg, failure)
 
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:

@@ -28,7 +28,6 @@ _RETRY_AFTER = re.compile(r"\d{1,9}\Z|[A-Za-z0-9 ,:-]{24,40}GMT\Z")
 _LATER = frozenset({429, 503})
 _LATE = frozenset({"timeout", "deadline"})
 _GATEWAY_TIMEOUT = 504
-TOO_MANY_CALLS = "too_many_calls"
 # What of a request is there or not as the client wants.
 OF_CLIENT = frozenset(
     f"request.{name}" for name in ("query", "queries", "headers", "params", "body")
@@ -45,6 +44,7 @@ class Unusable(Exception):
             the same.
         lacks: what the request would have to hold, where that is the reason; else empty.
         unfit: what the request holds can't be sent on.
+        of_all: all calls together are too many; which one that shows at is chance.
         retry_after: the upstream's Retry-After, with `status`; empty for none.
     """
 
@@ -55,6 +55,7 @@ class Unusable(Exception):
         *,
         lacks: str = "",
         unfit: bool = False,
+        of_all: bool = False,
         retry_after: str = "",
     ) -> None:
         super().__init__(reason)
@@ -62,6 +63,7 @@ class Unusable(Exception):
         self.status = status
         self.lacks = lacks
         self.unfit = unfit
+        self.of_all = of_all
         self.retry_after = retry_after
 
 
@@ -98,7 +100,7 @@ def problem(error: CallFailed, main: str) -> Response:
     if failure.lacks:
         named = failure.lacks if _PLAIN_NAME.match(failure.lacks) else "something of the request"
         return Response.malformed(f"The part {call.part} needs {named}, which isn't there.")
-    if failure.unfit and failure.reason == TOO_MANY_CALLS:
+    if failure.unfit and failure.of_all:
         return Response.malformed("The request asks for more than is asked for at once.")
     if failure.unfit:
         return Response.malformed(

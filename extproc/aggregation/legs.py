@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from extproc.aggregation.failures import TOO_MANY_CALLS, Unusable
+from extproc.aggregation.failures import Unusable
 from extproc.aggregation.joins import KEY, KEYS, OWN, all_are_keys, chunks, joined, keys_of
 from extproc.core.errors import UpstreamFault
 from extproc.expressions.conditions import Context
@@ -61,7 +61,7 @@ class PartState:
         self.keys = keys_of(value, calls * size + 1)
         legs = [Leg(self, call, keys) for keys in chunks(self.keys, size)]
         if len(legs) > calls and call.required:
-            raise Unusable(TOO_MANY_CALLS, unfit=call.keys_of_client)
+            raise Unusable("too_many_calls", unfit=call.keys_of_client)
         return legs
 
     def came(self, source: str) -> None:
