@@ -617,3 +617,17 @@ def test_a_route_sets_no_header_that_tells_who_is_calling(tmp_path: Path) -> Non
     text += "    request: {headers: {set: {X-User: root}}}\n"
     [trouble] = troubles(written(tmp_path, text))
     assert "set.x-user: is one that tells who is calling, expected another header" in trouble
+
+
+@pytest.mark.parametrize(
+    ("key", "address"),
+    [("address", "localhost:8080"), ("address", "1.2.3.4.5:80"), ("redirect", "shop.example:80")],
+)
+def test_a_listener_is_at_an_ip_address(key: str, address: str, tmp_path: Path) -> None:
+    """Envoy binds no name: it would refuse the listener, long after the file was found good."""
+    line = 'listener: {address: "127.0.0.1:8080"'
+    text = GOOD.replace(line, f'listener: {{{key}: "{address}"')
+    found = f"gateway.yaml:3:{14 + len(key)}: listener.{key}: is '{address}', expected an IP"
+    assert any(line.startswith(found) for line in troubles(written(tmp_path, text)))
+    loaded(tmp_path, GOOD.replace("127.0.0.1:8080", "[::1]:8080"))
+    loaded(tmp_path, 'admin: {address: "localhost:9900"}\n' + GOOD)

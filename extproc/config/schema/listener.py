@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from extproc.config.schema.shapes import Address, AddressOrSocket, File, Strict
+from extproc.config.schema.shapes import AddressOrSocket, File, IpAddress, Strict
 from extproc.config.units import Size
 
 _SHORTEST_TOKEN = 16
@@ -41,10 +41,11 @@ class Tls(Strict):
 class Listener(Strict):
     """Where clients come in."""
 
-    address: Address = Field(description="host:port of the public listener.")
+    address: IpAddress = Field(description="IP address and port of the public listener.")
     tls: Tls | None = Field(None, description="Without it the listener speaks plain HTTP.")
-    redirect: Address | None = Field(
-        None, description="host:port that answers HTTP with a redirect (308) to this listener."
+    redirect: IpAddress | None = Field(
+        None,
+        description="IP address and port that answer HTTP with a redirect (308) to this listener.",
     )
     compression: list[Literal["br", "gzip", "zstd"]] = Field(
         ["br", "gzip"], description="Encodings offered to clients; [] for none."

@@ -18,6 +18,7 @@ from pydantic import (
 
 from extproc.config.source import below, written_path
 from extproc.config.units import shown
+from extproc.core.addresses import is_address
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):([0-9]{1,5})\Z")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -45,6 +46,13 @@ def _address(value: str) -> str:
     found = _ADDRESS.match(value)
     if found is None or int(found[1]) > MOST_PORTS:
         raise ValueError(f"is {shown(value)}, expected host:port such as 127.0.0.1:8080")
+    return value
+
+
+def _ip_address(value: str) -> str:
+    if not is_address(_address(value).rpartition(":")[0].strip("[]")):
+        expected = "an IP address and a port such as 127.0.0.1:8080 or [::1]:8080"
+        raise ValueError(f"is {shown(value)}, expected {expected}")
     return value
 
 
@@ -121,7 +129,7 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Address = Annotated[str, AfterValidator(_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 AddressOrSocket = Annotated[str, AfterValidator(_address_or_socket)]
 File = Annotated[str, BeforeValidator(_file)]
 WrittenFile = Annotated[str, Field(min_length=1), AfterValidator(_no_folder)]
