@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from extproc.cli.options import GatewayFile, assembled, fail, spelled
+from extproc.cli.options import GatewayFile, assembled, fail, named, numbered, spelled
+
+if TYPE_CHECKING:
+    from extproc.envoy_config.shapes import ServiceTls
 
 _PARTS = ("filters", "routes", "clusters", "egress")
 
@@ -33,6 +37,17 @@ def envoy(
         str, typer.Option(help="Where Envoy takes the service's own calls.")
     ] = "127.0.0.1:9901",
     admin: Annotated[str, typer.Option(help="Envoy's admin interface.")] = "127.0.0.1:9902",
+    service_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file: the service is asked over TLS, and shows a certificate of this CA "
+            "for the host in --service."
+        ),
+    ] = None,
+    service_cert: Annotated[
+        Path | None, typer.Option(help="PEM file: what Envoy shows the service.")
+    ] = None,
+    service_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
     """Print a whole bootstrap that Envoy validates, or one part of it, as JSON."""
     if target != "envoy":
@@ -40,9 +55,14 @@ def envoy(
     if part is not None and part not in _PARTS:
         fail(f"--part {part}: expected one of {', '.join(_PARTS)}", 2)
     for option, address in (("--egress", egress), ("--admin", admin)):
-        spelled(option, address)
-    for address in service or ():
-        spelled("--service", address)
+        numbered(option, address)
+    services = tuple(service or ["127.0.0.1:9191"])
+    tls = _tls(service_ca, service_cert, service_key)
+    sockets = [one for one in services if spelled("--service", one).startswith("unix:/")]
+    if sockets and tls is not None:
+        fail(f"--service-ca: {sockets[0]} has no TLS, expected host:port", 2)
+    if sockets and any(map(named, services)):
+        fail(f"--service {sockets[0]}: expected no names beside it, which Envoy resolves", 2)
     assembly = assembled(gateway)
 
     from extproc.adapters.system import system_roots
@@ -51,11 +71,12 @@ def envoy(
 
     loaded = assembly.loaded
     facts = Facts(
-        tuple(service or ["127.0.0.1:9191"]),
+        services,
         egress,
         admin,
         "",
         system_roots(),
+        tls,
     )
     bootstrap = static(
         loaded.gateway,
@@ -68,3 +89,19 @@ def envoy(
         part_of(bootstrap, part) if part else bootstrap, None, orjson.OPT_INDENT_2
     )
     typer.echo(written.decode())
+
+
+def _tls(authority: Path | None, certificate: Path | None, key: Path | None) -> ServiceTls | None:
+    """Return how the service is asked over TLS, or end where half of it is missing.
+
+    Files are named by their whole paths, wherever Envoy is started.
+    """
+    from extproc.envoy_config.shapes import ServiceTls
+
+    if (certificate is None) != (key is None) or (certificate and not authority):
+        fail("--service-cert and --service-key go together, and need --service-ca", 2)
+    if authority is None:
+        return None
+    return ServiceTls(
+        *(str(one.absolute()) if one else "" for one in (authority, certificate, key))
+    )

@@ -75,6 +75,21 @@ def spelled(option: str, address: str) -> str:
     return address
 
 
+def named(address: str) -> bool:
+    """Say whether an address has a name in it, whose meaning has to be asked for."""
+    from extproc.core.addresses import is_address
+
+    host = address.rpartition(":")[0].strip("[]")
+    return not address.startswith("unix:/") and not is_address(host)
+
+
+def numbered(option: str, address: str) -> str:
+    """Refuse what is no address that Envoy can bind."""
+    if named(spelled(option, address)):
+        fail(f"{option} {address}: expected unix:/path, or an IP address and a port", 2)
+    return address
+
+
 def pollable(microseconds: int, server: str) -> int:
     """Refuse busy polling where the library waits."""
     if microseconds and server != "local":

@@ -47,6 +47,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CommonTlsContext,
     SubjectAltNameMatcher,
     SubjectAltNameMatcherSanType,
+    TlsCertificate,
     UpstreamTlsContext,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
@@ -65,6 +66,7 @@ from extproc.envoy_config.shapes import (
     address,
     exactly,
     file,
+    host_of,
     matching,
     packed,
     seconds,
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from envoy_data_plane.google.protobuf import Any as AnyMessage
 
     from extproc.config.schema import Upstream
+    from extproc.envoy_config.shapes import ServiceTls
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _POLICIES = {
@@ -98,9 +101,11 @@ def service_cluster(facts: Facts) -> Cluster:
 
     A stuck worker still accepts connections, so health is asked over gRPC.
     """
+    hosts = [host_of(at) for at in facts.service if not at.startswith("unix:")]
     return Cluster(
         name=SERVICE_CLUSTER,
-        type=ClusterDiscoveryType.STATIC,
+        type=_discovery(hosts),
+        dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(0.25),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         load_assignment=_assignment(SERVICE_CLUSTER, [address(at) for at in facts.service]),
@@ -120,6 +125,7 @@ def service_cluster(facts: Facts) -> Cluster:
                 grpc_health_check=HealthCheckGrpcHealthCheck(),
             )
         ],
+        transport_socket=_service_tls(facts.tls, hosts) if facts.tls is not None else None,
     )
 
 
@@ -142,9 +148,7 @@ def _upstream(name: str, upstream: Upstream, facts: Facts) -> Cluster:
     urls = [EndpointUrl.parse(str(url)) for url in upstream.endpoints]
     cluster = Cluster(
         name=upstream_cluster(name),
-        type=ClusterDiscoveryType.STATIC
-        if all(is_address(url.host) for url in urls)
-        else ClusterDiscoveryType.STRICT_DNS,
+        type=_discovery([url.host for url in urls]),
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=seconds(2.0),
         lb_policy=_POLICIES[upstream.balance],
@@ -162,6 +166,12 @@ def _upstream(name: str, upstream: Upstream, facts: Facts) -> Cluster:
     if urls[0].secure:
         cluster.transport_socket = _tls(upstream, urls[0].host, facts.roots)
     return cluster
+
+
+def _discovery(hosts: list[str]) -> ClusterDiscoveryType:
+    """Return how endpoints are found: names are resolved again and again."""
+    known = all(map(is_address, hosts))
+    return ClusterDiscoveryType.STATIC if known else ClusterDiscoveryType.STRICT_DNS
 
 
 def _assignment(
@@ -285,14 +295,7 @@ def _tls(upstream: Upstream, host: str, roots: str) -> TransportSocket:
     name = (tls.sni if tls is not None else None) or host
     validation = CertificateValidationContext(
         trusted_ca=file(str(tls.ca) if tls is not None and tls.ca else roots),
-        match_typed_subject_alt_names=[
-            SubjectAltNameMatcher(
-                san_type=SubjectAltNameMatcherSanType.IP_ADDRESS
-                if is_address(name)
-                else SubjectAltNameMatcherSanType.DNS,
-                matcher=exactly(name),
-            )
-        ],
+        match_typed_subject_alt_names=[_named(name)],
     )
     if tls is not None and not tls.verify:
         validation = CertificateValidationContext(
@@ -307,4 +310,32 @@ def _tls(upstream: Upstream, host: str, roots: str) -> TransportSocket:
             validation_context=validation,
         ),
     )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _named(name: str) -> SubjectAltNameMatcher:
+    """Return what a certificate must say of whom it is for."""
+    kind = SubjectAltNameMatcherSanType
+    return SubjectAltNameMatcher(
+        san_type=kind.IP_ADDRESS if is_address(name) else kind.DNS, matcher=exactly(name)
+    )
+
+
+def _service_tls(tls: ServiceTls, hosts: list[str]) -> TransportSocket:
+    """Verify that the service is at one of the hosts it is asked at, and show who asks."""
+    common = CommonTlsContext(
+        alpn_protocols=["h2"],
+        validation_context=CertificateValidationContext(
+            trusted_ca=file(tls.authority),
+            match_typed_subject_alt_names=[_named(host) for host in dict.fromkeys(hosts)],
+        ),
+    )
+    if tls.certificate:
+        common.tls_certificates = [
+            TlsCertificate(
+                certificate_chain=file(tls.certificate), private_key=file(tls.private_key)
+            )
+        ]
+    sni = next((host for host in hosts if not is_address(host)), "")
+    context = UpstreamTlsContext(sni=sni, common_tls_context=common)
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))

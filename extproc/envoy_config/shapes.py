@@ -37,6 +37,21 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceTls:
+    """How Envoy knows the service, and the service Envoy; each is the path of a PEM file.
+
+    Attributes:
+        authority: whose certificates the service may show, for the name or address it is asked at.
+        certificate: what Envoy shows; empty for nothing.
+        private_key: of that certificate.
+    """
+
+    authority: str
+    certificate: str = ""
+    private_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the compiler must know beside the gateway file.
 
@@ -47,6 +62,7 @@ class Facts:
         folder: where listeners, clusters and routes are kept as files that are replaced; empty
             for a whole static bootstrap.
         roots: file with the certificates that https upstreams are verified against.
+        tls: how the service is asked over TLS; None for plain connections.
     """
 
     service: tuple[str, ...]
@@ -54,6 +70,7 @@ class Facts:
     admin: str
     folder: str
     roots: str = "/etc/ssl/certs/ca-certificates.crt"
+    tls: ServiceTls | None = None
 
 
 def seconds(value: float) -> timedelta:
@@ -89,8 +106,13 @@ def address(text: str) -> Address:
     """Return an Address of `unix:/path`, `host:port` or `[ip]:port`."""
     if text.startswith("unix:"):
         return Address(pipe=Pipe(path=text.removeprefix("unix:"), mode=0o600))
-    host, _, port = text.rpartition(":")
-    return Address(socket_address=SocketAddress(address=host.strip("[]"), port_value=int(port)))
+    port = int(text.rpartition(":")[2])
+    return Address(socket_address=SocketAddress(address=host_of(text), port_value=port))
+
+
+def host_of(text: str) -> str:
+    """Return the host of `host:port` or `[ip]:port`."""
+    return text.rpartition(":")[0].strip("[]")
 
 
 def from_file(path: str) -> ConfigSource:

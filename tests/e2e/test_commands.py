@@ -69,6 +69,11 @@ def test_help(command: str) -> None:
         ["envoy", SHOP, "--service", "host:"],
         ["envoy", SHOP, "--admin", "9902"],
         ["envoy", SHOP, "--egress", "127.0.0.1:x"],
+        ["envoy", SHOP, "--egress", "localhost:9901"],
+        ["envoy", SHOP, "--admin", "localhost:9902"],
+        ["envoy", SHOP, "--service", "unix:/s", "--service", "localhost:9191"],
+        ["envoy", SHOP, "--service", "unix:/s", "--service-ca", SHOP],
+        ["envoy", SHOP, "--service-cert", SHOP, "--service-key", SHOP],
     ],
 )
 def test_usage_errors(arguments: list[str]) -> None:

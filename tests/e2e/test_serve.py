@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,17 +89,51 @@ def place(echo: int) -> Iterator[tuple[Path, int]]:
         yield file, port
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize("kind", ["unix", "tcp", "name"])
 def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None:
     """What `extproc envoy` prints and `extproc serve` serves belong together."""
     file, port = place
-    listen = f"unix:{file.parent}/s" if kind == "unix" else f"127.0.0.1:{free_port()}"
+    hosts = {"tcp": "127.0.0.1", "name": "localhost"}
+    listen = f"{hosts[kind]}:{free_port()}" if kind in hosts else f"unix:{file.parent}/s"
     egress, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     config = printed_envoy(file, "--service", listen, "--egress", egress, "--admin", admin)
     with service(file, listen, egress), envoy(config, port):
         until(lambda: ask(port, "/open/x").status == 200, "the service is healthy")
         assert ask(port, "/open/x").sent["x-set"] == "/open/x"
         assert ask(port, "/sum").json == {"path": "/one"}
+
+
+def counted(admin: int, counter: str) -> bool:
+    """Say whether an Envoy has counted something."""
+    return ask(admin, f"/stats?filter=^{counter}$").body.strip() != f"{counter}: 0".encode()
+
+
+def test_an_envoy_on_another_host_asks_over_tls(place: tuple[Path, int]) -> None:
+    """Each shows a certificate; the service's is for the name it is asked at, whoever else's."""
+    file, port = place
+    root, listen = made("root"), f"localhost:{free_port()}"
+    shown = {"srv": made("localhost", root), "cli": made("envoy", root), "odd": made("odd", root)}
+    (file.parent / "ca.crt").write_text(root.pem)
+    for name, one in shown.items():
+        (file.parent / f"{name}.crt").write_text(one.pem)
+        (file.parent / f"{name}.key").write_text(one.key_pem)
+
+    def pair(option: str, name: str) -> tuple[str, ...]:
+        files = [str(file.parent / f"{name}.{end}") for end in ("crt", "key")]
+        return f"--{option}-cert", files[0], f"--{option}-key", files[1]
+
+    authority = str(file.parent / "ca.crt")
+    told = free_port()
+    egress, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{told}"
+    config = ["--service", listen, "--egress", egress, "--admin", admin, "--service-ca", authority]
+    for name, shows, status in (("srv", True, 200), ("srv", False, 503), ("odd", True, 503)):
+        printed = printed_envoy(file, *config, *(pair("service", "cli") if shows else ()))
+        options = [*pair("tls", name), "--tls-client-ca", authority]
+        with service(file, listen, egress, options=options), envoy(printed, port):
+            result = "success" if status == 200 else "failure"
+            counter = f"cluster.extproc.health_check.{result}"
+            until(partial(counted, told, counter), f"Envoy's question is a {result}")
+            assert ask(port, "/open/x").status == status
 
 
 def checked(
