@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from extproc.cli.options import fail
+from extproc.cli.options import fail, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,17 @@ class _Socket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
-    """POST to the gateway and return its answer, or end with what is wrong."""
+def post(admin: str, token: str, path: str, said: Mapping[str, Any], expected: str) -> Any:
+    """POST to the gateway and return its answer, or end with what is wrong.
+
+    Args:
+        admin: its admin address.
+        token: as it was given; empty for the one that is written down.
+        path: what is asked.
+        said: what is sent.
+        expected: what its answer holds.
+    """
+    spelled("--admin", admin)
     if not (token.isascii() and token.isprintable()):
         fail("--token holds what no header can", 2)
     headers = {
@@ -66,6 +75,8 @@ def post(admin: str, token: str, path: str, said: Mapping[str, Any]) -> Any:
         reason = answer.get("detail") or answer.get("title") or answer.get("error")
         status = 2 if response.status == http.HTTPStatus.BAD_REQUEST else 1
         fail(f"refused: {reason or f'status {response.status}, is {admin} a gateway?'}", status)
+    if expected not in answer:
+        fail(f"{admin} doesn't answer as a gateway's admin address: nothing says `{expected}`")
     return answer
 
 

@@ -33,7 +33,10 @@ def explain(
         typer.Option("--header", "-H", help="'name: value'; repeat it.", metavar="HEADER"),
     ] = None,
     request: Annotated[
-        Path | None, typer.Option(help="A file with a raw request, in place of METHOD and URL.")
+        Path | None,
+        typer.Option(
+            help="A file with a raw request, in place of METHOD and URL; - for standard input."
+        ),
     ] = None,
     body: Annotated[Path | None, typer.Option(help="A file with the request's body.")] = None,
     address: Annotated[str, typer.Option(help="Where the connection comes from.")] = "127.0.0.1",
@@ -44,7 +47,8 @@ def explain(
         str | None, typer.Option("--id", help="Explain a recorded request in place of a new one.")
     ] = None,
     decisions: Annotated[
-        Path | None, typer.Option(help="Decision records that hold it, one JSON line each.")
+        Path | None,
+        typer.Option(help="Decision records that hold it, one JSON line each; - as well."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -127,11 +131,10 @@ def _recorded(gateway: Path, request_id: str | None, decisions: Path | None) -> 
 
     if request_id is None or decisions is None:
         _usage("--id and --decisions belong together")
-    if not decisions.is_file():
-        _usage(f"{decisions} is no file")
     assembly = assembled(gateway)
     try:
-        with decisions.open("rb") as file:
-            return explained(assembly, found(lines(file, str(decisions)), request_id))
-    except (NotRecorded, Unreadable) as error:
+        return explained(assembly, found(lines(decisions), request_id))
+    except Unreadable as error:
+        _usage(str(error))
+    except NotRecorded as error:
         fail(f"extproc explain: {error}")

@@ -68,7 +68,7 @@ def spelled(option: str, address: str) -> str:
             fail(f"{option} {address}: a path of {size} bytes, at most {_LONGEST_PATH}", 2)
         return address
     host, _, port = address.rpartition(":")
-    if not (host and port.isascii() and port.isdigit()):
+    if not (host and "/" not in host and port.isascii() and port.isdigit()):
         fail(f"{option} {address}: expected unix:/path or host:port", 2)
     if len(port) > len(str(_LARGEST_PORT)) or int(port) > _LARGEST_PORT:
         fail(f"{option} {address}: expected a port of at most {_LARGEST_PORT}", 2)

@@ -34,7 +34,7 @@ def purge(
     if not tag and not url and not everything:
         fail("extproc purge: expected --tag, --url or --all", 2)
     said: dict[str, Any] = {"tags": tag or [], "all": everything, "soft": soft}
-    answer = post(admin, token, "/purge", said | ({"url": url} if url else {}))
+    answer = post(admin, token, "/purge", said | ({"url": url} if url else {}), "workers")
     workers = answer["workers"]
     told = f"purged on {workers} worker{'' if workers == 1 else 's'}"
     typer.echo(json.dumps(answer) if as_json else told)

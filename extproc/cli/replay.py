@@ -74,13 +74,7 @@ def _records(path: Path) -> Iterator[Mapping[str, Any] | None]:
     """Yield each line's record; None for a line that is none (a log's, for example)."""
     from extproc.offline.recorded import record_of
 
-    if str(path) == "-":
-        yield from map(record_of, lines(sys.stdin.buffer, "standard input"))
-        return
-    if not path.is_file():
-        raise typer.BadParameter(f"{path} is no file", param_hint="DECISIONS")
-    with path.open("rb") as file:
-        yield from map(record_of, lines(file, str(path)))
+    yield from map(record_of, lines(path))
 
 
 def _as_text(outcome: Outcome, other: int) -> str:

@@ -43,7 +43,8 @@ def revoke(
         fail("extproc revoke: expected one of --jti, --subject and --before", 2)
     said = {"token": jti, "subject": subject, "before": before}
     said |= {"authenticator": authenticator, "for": keep}
-    answer = post(admin, token, "/revoke", {name: value for name, value in said.items() if value})
+    filled = {name: value for name, value in said.items() if value}
+    answer = post(admin, token, "/revoke", filled, "until")
     typer.echo(json.dumps(answer) if as_json else f"revoked, until {answer['until']}")
     if answer.get("shared") is False:
         fail("extproc revoke: other replicas aren't told yet: Redis can't be used there", 1)

@@ -74,6 +74,9 @@ def test_help(command: str) -> None:
         ["envoy", SHOP, "--service", "unix:/s", "--service", "localhost:9191"],
         ["envoy", SHOP, "--service", "unix:/s", "--service-ca", SHOP],
         ["envoy", SHOP, "--service-cert", SHOP, "--service-key", SHOP],
+        ["purge", "--all", "--admin", "127.0.0.1:abc"],
+        ["purge", "--all", "--admin", "127.0.0.1"],
+        ["revoke", "--jti", "x", "--admin", "http://127.0.0.1:9900"],
     ],
 )
 def test_usage_errors(arguments: list[str]) -> None:
@@ -90,11 +93,11 @@ def test_usage_errors(arguments: list[str]) -> None:
         (["explain", SHOP, "--request", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
         (["explain", SHOP, "GET", "/", "--body", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
         (["explain", SHOP, "GET", "/", "--response", "/dev/zero"], "/dev/zero is larger"),
-        (["explain", SHOP, "--id", "x", "--decisions", "/dev/zero"], "/dev/zero is no file"),
+        (["explain", SHOP, "--id", "x", "--decisions", "/dev/zero"], "/dev/zero: line 1 is longer"),
         (["explain", "/dev/zero", "GET", "/"], "/dev/zero:1:1: is no regular file"),
         (["test", "/dev/zero"], "/dev/zero is neither a file nor a folder"),
         (["check", "/dev/zero"], "/dev/zero:1:1: is no regular file"),
-        (["replay", "/dev/zero", "--against", SHOP], "/dev/zero is no file"),
+        (["replay", "/dev/zero", "--against", SHOP], "/dev/zero: line 1 is longer"),
         (["replay", "-", "--against", SHOP], "standard input: line 1 is longer than 16 MiB"),
         (["token", "--issuer-key", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
     ],
@@ -134,12 +137,21 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     assert "names keys.json, which is no regular file" in done.stderr
 
 
-@pytest.mark.parametrize("admin", ["127.0.0.1:abc", "ho\tst:1", "127.0.0.1:1"])
+@pytest.mark.parametrize("admin", ["ho\tst:1", "127.0.0.1:1"])
 def test_an_admin_address_that_is_none(admin: str) -> None:
     """One line says so."""
     done = extproc("revoke", "--jti", "x", "--token", "t", "--admin", admin)
     assert done.returncode == 1
     assert "doesn't answer as a gateway's admin address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("purge", "--all"), ("revoke", "--jti", "x")])
+def test_another_server_than_a_gateway(command: tuple[str, ...], echo: int) -> None:
+    """One that answers in JSON is told from a gateway."""
+    done = extproc(*command, "--token", "t", "--admin", f"127.0.0.1:{echo}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "doesn't answer as a gateway's admin address: nothing says" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import jwt
 import pytest
@@ -285,11 +285,19 @@ def test_no_exchange_is_missing(place: Gateway) -> None:
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-def replayed(log: Path, against: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def replayed(
+    log: Path, against: Path, *options: str, stdin: IO[bytes] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `extproc replay`."""
     command = [sys.executable, "-m", "extproc", "replay", str(log), "--against", str(against)]
     return subprocess.run(
-        [*command, *options], check=False, capture_output=True, text=True, cwd=ROOT, timeout=60
+        [*command, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        stdin=stdin,
     )
 
 
@@ -301,6 +309,11 @@ def test_replay_says_what_a_change_would_change(place: Gateway) -> None:
     done = replayed(log, same)
     assert (done.returncode, done.stderr) == (0, "")
     assert "0 change, 0 unknown" in done.stdout
+    said = done.stdout
+    with subprocess.Popen(["cat", str(log)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # As in `extproc replay <(zcat records.jsonl.1.gz) --against ...`.
+        assert replayed(Path("/dev/stdin"), same, stdin=process.stdout).stdout == said
 
     stricter = place.folder / "stricter.yaml"
     stricter.write_text(same.read_text().replace('"/a/bad"', '"/a/y"'))
@@ -327,7 +340,9 @@ def test_replay_refuses_what_it_can_t_read(place: Gateway, tmp_path: Path) -> No
     gateway_file = place.folder / "gateway.yaml"
     missing = replayed(tmp_path / "none", gateway_file)
     assert missing.returncode == 2
-    assert "is no file" in missing.stderr
+    assert "can't be read: No such file or directory" in missing.stderr
+    folder = replayed(tmp_path, gateway_file)
+    assert (folder.returncode, "Traceback" in folder.stderr) == (2, False)
     (tmp_path / "mixed").write_text('serving on 127.0.0.1\n{"event": "x"}\n')
     mixed = replayed(tmp_path / "mixed", gateway_file)
     assert mixed.returncode == 2

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 SHOP = str(ROOT / "examples" / "shop" / "gateway.yaml")
 
 
-def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
+def extproc(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command, with this at its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "extproc", *arguments],
+        input=said,
         capture_output=True,
         text=True,
         check=False,
@@ -91,6 +92,9 @@ def test_explain(tmp_path: Path) -> None:
     done = extproc("explain", SHOP, "--request", str(request), "--body", str(body), "--json")
     told = json.loads(done.stdout)
     assert (told["request"]["body_bytes"], told["verdict"]["status"]) == (2, 401)
+    said = "GET /orders/7 HTTP/1.1\nHost: shop\n\n"
+    piped = extproc("explain", SHOP, "--request", "-", "--json", said=said)
+    assert json.loads(piped.stdout)["route"]["name"] == "order"
     raw = json.loads(extproc("explain", SHOP, "GET", "/a%2fb", "--json").stdout)
     assert raw["request"]["rejected"]["status"] == 400
 
