@@ -631,3 +631,42 @@ def test_a_listener_is_at_an_ip_address(key: str, address: str, tmp_path: Path) 
     assert any(line.startswith(found) for line in troubles(written(tmp_path, text)))
     loaded(tmp_path, GOOD.replace("127.0.0.1:8080", "[::1]:8080"))
     loaded(tmp_path, 'admin: {address: "localhost:9900"}\n' + GOOD)
+
+
+@pytest.mark.parametrize(
+    ("store", "problem"),
+    [
+        ("redis://:s3cret@cache:abc/0", "has no port that is a number"),
+        ("redis://:s3cret@cache:6379/abc", "names a database that is no number"),
+        ("redis://:s3cret@/0", "names no host"),
+        ("redis://:s3cret#1@cache:6379/0", "holds `#`"),
+        ("redis://:s3cret@cache?socket_timeout=x", "has a parameter that isn't known"),
+        ("redis://:s3cret@cache?ssl_ca_certs=/etc/hosts", "has a parameter that isn't known"),
+        ("redis://:s3cret@cache?db=x", "has `db` that is no number"),
+        ("rediss://:s3cret@cache?ssl_ca_certs=s3cret", "has `ssl_ca_certs` that names no file"),
+        ("rediss://:s3cret@cache?ssl_ca_certs=/s3cret", "has `ssl_ca_certs` that names no file"),
+        ("reds://:s3cret@cache:6379/0", "is no URL of Redis"),
+        ("unix:///", "names no socket"),
+    ],
+)
+def test_a_store_that_could_never_be_used(store: str, problem: str, tmp_path: Path) -> None:
+    """It is told when the file loads, and no part of the address, as a password may be in it."""
+    (found,) = troubles(written(tmp_path, f"store: {json.dumps(store)}\n{GOOD}"))
+    assert found.startswith(f"gateway.yaml:1:8: store: {problem}, expected ")
+    assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "memory",
+        "redis://cache",
+        "redis://user:pa%23ss@cache:6379/3",
+        "rediss://[::1]:6379?db=2&ssl_cert_reqs=none",
+        "rediss://cache?ssl_ca_certs=/etc/hosts",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_stores(store: str, tmp_path: Path) -> None:
+    """What may be said."""
+    assert loaded(tmp_path, f"store: {json.dumps(store)}\n{GOOD}").gateway.store == store

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field
 
 from extproc.config.schema.listener import Admin, Listener
 from extproc.config.schema.routes import Accepted, Authentication, Route, Version
 from extproc.config.schema.security import Authenticator, Consumer, Identity, PolicyRules
-from extproc.config.schema.shapes import Name, Names, Strict, WrittenFile, worded
+from extproc.config.schema.shapes import Name, Names, Strict, WrittenFile
+from extproc.config.schema.store import StoreUrl
 from extproc.config.schema.upstreams import Upstream
-
-_STORE = r"^(?:memory|(?:rediss?://|unix://)\S+)$"
-# The address may hold a password, so it is never shown.
-StoreUrl = Annotated[
-    str, Field(pattern=_STORE, repr=False), worded(_STORE, "memory, or redis://host:6379/0")
-]
 
 
 class Defaults(Strict):
