@@ -263,8 +263,6 @@ class RedisReplicas:
         if not isinstance(found, list):
             return False
         generation, sequence, floor, marks = found
-        if not generation:
-            return False
         text = generation.decode()
         if text != self._generation:
             known, self._generation = self._generation, text

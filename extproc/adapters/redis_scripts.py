@@ -87,15 +87,21 @@ end
 return made
 """
 
+# Marks may be missing, as a Redis that is full evicts what isn't read: nobody knows what they said.
 # KEYS: gen, seq, marks, floor. ARGV: a new gen, the newest mark that is known, and in which gen.
 POLL = """
 local gen = redis.call('GET', KEYS[1])
 local seq = redis.call('GET', KEYS[2]) or '0'
 if not gen or (gen == ARGV[3] and tonumber(seq) < tonumber(ARGV[2])) then
-  local set = redis.pcall('SET', KEYS[1], ARGV[1])
-  gen = (type(set) == 'table' and set['ok']) and ARGV[1] or ''
+  redis.call('SET', KEYS[1], ARGV[1])
+  gen = ARGV[1]
 end
 local floor = redis.call('GET', KEYS[4]) or '0'
 if tonumber(seq) <= tonumber(ARGV[2]) then return {gen, seq, floor, {}} end
-return {gen, seq, floor, redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[2], '+inf')}
+local marks = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[2], '+inf')
+if #marks < tonumber(seq) - math.max(tonumber(ARGV[2]), tonumber(floor)) then
+  redis.call('SET', KEYS[4], seq)
+  floor = seq
+end
+return {gen, seq, floor, marks}
 """

@@ -59,4 +59,5 @@ def trouble(error: BaseException) -> str:
         return f"Redis refuses: {str(error)[:_SHOWN]}"
     if isinstance(error, OutOfStep):
         return "Redis answers what wasn't asked"
-    return f"Redis doesn't answer: {type(error).__name__}"
+    why = f": {error}" if str(error) else ""  # a certificate that isn't trusted, say
+    return f"Redis doesn't answer: {type(error).__name__}{why[:_SHOWN]}"

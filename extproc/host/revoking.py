@@ -98,7 +98,7 @@ class Revoking:
         answer: dict[str, Any] = {"ok": True, "until": until}
         if self._shared is not None:
             self._unsaid.append(revocation)
-            answer["shared"] = await self._say()
+            answer["shared"] = not await self._say()
         return answer
 
     async def _keep(self, revocations: Sequence[Revocation], crew: Crew) -> None:
@@ -112,8 +112,12 @@ class Revoking:
             if fresh:
                 await crew.follow_revocations()
 
-    async def _say(self) -> bool:
-        """Tell other replicas what they weren't told; what fails is said at the next look."""
+    async def _say(self) -> str:
+        """Tell other replicas what they weren't told; what fails is said at the next look.
+
+        Returns:
+            Why they can't be told; empty where all is said.
+        """
         assert self._shared is not None  # noqa: S101 - the callers looked
         try:
             while self._unsaid:
@@ -121,9 +125,9 @@ class Revoking:
                 await self._shared.add([first])
                 if first in self._unsaid:  # a look may have found it there already
                     self._unsaid.remove(first)
-        except NotShared:
-            return False
-        return True
+        except NotShared as error:
+            return str(error)
+        return ""
 
     async def follow(self, crew: Crew) -> None:
         """Put in force what other replicas revoke, and keep the file, for as long as this runs."""
@@ -176,7 +180,8 @@ class Revoking:
             self._heard = heard + self._heard
             self._note(well=False, error=f"what others revoked can't be kept: {error}")
             return
-        self._note(well=await self._say())
+        why = await self._say()
+        self._note(well=not why, error=why)
 
     def _note(self, *, well: bool, error: str = "") -> None:
         if well is not self.well:

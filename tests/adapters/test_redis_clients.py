@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel
 
 from extproc.adapters.redis_replicas import RedisReplicas
 from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.redis_store import RedisStore
+from extproc.config.schema.store import StoreUrl
+from extproc.core.ports import SharedMark
 from extproc.testing import Events
+from tests.support.certificates import made
 from tests.support.redis_server import redis_server
 from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
+    from tests.support.certificates import Made
     from tests.support.redis_server import RedisServer
 
 
@@ -62,9 +69,9 @@ class Between:
         self._port = port
         self.open: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
 
-    async def serve(self) -> asyncio.Server:
+    async def serve(self, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         """Begin to listen."""
-        return await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        return await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=tls)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._port)
@@ -162,6 +169,77 @@ async def test_asking_ends_when_it_is_cancelled(
         assert task.cancelled()
 
 
+def has(log: Events, part: str) -> bool:
+    """Say whether an event was told."""
+    return any(part in event for _, event, _ in log.events)
+
+
+async def test_a_mark_that_redis_evicted(redis: RedisServer) -> None:
+    """What it made void can't be known, so everything that is older is void."""
+    floors: list[int] = []
+    one, two = RedisReplicas(redis.url, Events()), RedisReplicas(redis.url, Events())
+    two.follow(lambda _marks, floor: floors.append(floor), lambda _unsaid: None)
+    for replicas in (one, two):
+        await replicas.catch_up()
+    for _ in range(2):
+        one.mark([SharedMark("tag", "shoes", soft=False)])
+        assert await one.told(5.0)
+        redis.client().delete("extproc:1:marks")
+        one.mark([SharedMark("tag", "hats", soft=False)])
+        assert await one.told(5.0)
+        await two.catch_up()
+        assert floors[-1] == two.sequence
+    count = len(floors)
+    one.mark([SharedMark("tag", "coats", soft=False)])
+    assert await one.told(5.0)
+    await two.catch_up()
+    assert floors[count] < two.sequence
+    for replicas in (one, two):
+        await replicas.close()
+
+
+@asynccontextmanager
+async def over_tls(redis: RedisServer, shown: Made, folder: Path) -> AsyncIterator[int]:
+    """Yield a port where Redis is asked over TLS."""
+    (folder / "pair.pem").write_text(shown.pem + shown.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "pair.pem")
+    proxy = Between(redis.port)
+    async with await proxy.serve(context) as server:
+        yield server.sockets[0].getsockname()[1]
+        await proxy.close()
+
+
+async def test_a_redis_with_a_certificate_of_ones_own_authority(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """It is verified, chain and name, and what is wrong is told."""
+    root = made("root")
+    for name, one in (("ca", root), ("other", made("other"))):
+        (tmp_path / name).write_text(one.pem)
+
+    async def why(host: str, ca: str) -> str:
+        log = Events()
+        url = f"rediss://{host}:{port}/0?ssl_ca_certs={tmp_path}/{ca}"
+        assert StoreOnly.model_validate({"store": url}, context={"folder": str(tmp_path)})
+        replicas = RedisReplicas(url, log)
+        replicas.start()
+        await until_async(lambda: replicas.trusted or has(log, "not used"))
+        await replicas.close()
+        return "".join(str(fields["why"]) for *_, fields in log.events)
+
+    async with over_tls(redis, made("localhost", root), tmp_path) as port:
+        assert await why("localhost", "ca") == ""
+        assert "certificate verify failed" in await why("localhost", "other")
+        assert "certificate verify failed" in await why("127.0.0.1", "ca")
+
+
+class StoreOnly(BaseModel):
+    """The key of the gateway file that says where."""
+
+    store: StoreUrl
+
+
 async def test_what_is_said_of_a_redis_that_refuses() -> None:
     """A wrong password, no memory for what is stored, nobody there: which it is."""
     with redis_server() as redis:
@@ -181,9 +259,24 @@ async def test_what_is_said_of_a_redis_that_refuses() -> None:
             await shared.fresh(time.time())
         await shared.close()
 
+        right = wrong.replace("wrong", "right")
+        for limit in (("maxmemory", "1"), ("min-replicas-to-write", "1")):
+            client.config_set(*limit)
+            log = Events()
+            replicas = RedisReplicas(right, log)
+            replicas.start()
+            await until_async(partial(has, log, "not used"))
+            await replicas.close()
+            [(_, event, fields)] = [one for one in log.events if "not used" in one[1]]
+            assert any(word in str(fields["why"]) for word in ("OOM", "NOREPLICAS")), fields
+            client.config_set(limit[0], "0")
+
+        replicas = RedisReplicas(right, Events())
+        await replicas.catch_up()
+        await replicas.close()
         client.config_set("maxmemory", "1")
         log = Events()
-        replicas = RedisReplicas(wrong.replace("wrong", "right"), log)
+        replicas = RedisReplicas(right, log)
         await replicas.catch_up()
         for name in ("a", "b"):
             replicas.keep(name, [], b"x", 60.0)

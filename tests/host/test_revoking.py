@@ -82,6 +82,23 @@ async def test_a_look_may_find_what_is_being_said(
     await subject.close()
 
 
+async def test_why_others_cannot_be_told(redis: RedisServer, tmp_path: Path) -> None:
+    """A Redis that answers and takes nothing more says so in the log."""
+    (tmp_path / "gateway.yaml").write_text(GATEWAY.format(store=redis.url))
+    log, workers = Events(), Workers()
+    subject = Revoking(load(tmp_path / "gateway.yaml", {}), tmp_path, log)
+    redis.client().config_set("maxmemory", "1")
+    answer = await subject.revoke({"subject": "trent"}, workers, ())  # type: ignore[arg-type]
+    assert answer["shared"] is False
+    await subject.look(workers)  # type: ignore[arg-type]
+    assert not subject.shares
+    assert "maxmemory" in str(log.events[-1][2]["error"])
+    redis.client().config_set("maxmemory", "0")
+    await subject.look(workers)  # type: ignore[arg-type]
+    assert subject.shares
+    await subject.close()
+
+
 async def test_what_others_revoked_and_a_full_disk(redis: RedisServer, tmp_path: Path) -> None:
     """It is said, and written down once there is room: no replica's revocation is lost."""
     (tmp_path / "gateway.yaml").write_text(GATEWAY.format(store=redis.url))
