@@ -20,7 +20,7 @@ class Freshness:
     """Gathers what the parts say.
 
     Args:
-        ttl: seconds, for parts that say nothing; None where nothing stands in for that.
+        ttl: seconds, for parts that name no lifetime; None where nothing stands in for that.
 
     Attributes:
         whole: nothing was missing, nothing stale: it may be stored as complete.
@@ -52,15 +52,20 @@ class Freshness:
             self._demands |= said.demands
         if said.varies:
             self.varies |= said.varies & _OF_CLIENT
-        if said.lifetime is None and self._ttl is None:
+        left = self._left(said.lifetime, said.guess, answer.old)
+        if left is None:
             self._shared = None  # and nobody is told more
             return
-        self._shared = self._least(self._shared, said.lifetime, answer.old)
-        self._clients = self._least(self._clients, said.clients, answer.old)
+        self._shared = _least(self._shared, left)
+        clients = self._left(said.clients, said.guess, answer.old)
+        self._clients = None if clients is None else _least(self._clients, clients)
 
-    def _least(self, known: float | None, more: float | None, old: float) -> float | None:
-        left = self._ttl if more is None else max(more - old, 0.0)
-        return None if known is None or left is None else min(known, left)
+    def _left(self, lifetime: float | None, guess: float | None, old: float) -> float | None:
+        """Return for how long a part is good; what the file says comes before a guess."""
+        if lifetime is None and self._ttl is not None:
+            return self._ttl
+        known = guess if lifetime is None else lifetime
+        return None if known is None else max(known - old, 0.0)
 
     def named(self, answer: Answered) -> None:
         """Take note of the names of what is part of the answer, or isn't there to be."""
@@ -96,3 +101,7 @@ class Freshness:
             yield f"s-maxage={int(shared)}"
         if "must-revalidate" in self._demands:
             yield "must-revalidate"
+
+
+def _least(known: float | None, more: float) -> float | None:
+    return None if known is None else min(known, more)

@@ -11,7 +11,7 @@ from extproc.caching.policy import Policy
 from extproc.core.ports import Reuse
 
 if TYPE_CHECKING:
-    from extproc.caching.control import Directives
+    from extproc.caching.freshness import Lifetime
     from extproc.core.headers import Headers
 
 # Without any of these an answer says nothing of its reuse.
@@ -40,12 +40,12 @@ def reuse(status: int, headers: Headers, came: float) -> Reuse:
     if not headers.has_any(SAYING):
         return SILENT
     said = of_response(headers)
-    shared = _named(status, headers, said, came)
-    clients, everybody = shared, [said]
+    shared = clients = lifetime(status, headers, said, came)
+    everybody = [said]
     if said.targeted or "s-maxage" in said:
         # What is made of it can't say one thing to us and another to the rest.
         everybody.append(directives(headers))
-        clients = _named(status, headers, everybody[1].without("s-maxage"), came)
+        clients = lifetime(status, headers, everybody[1].without("s-maxage"), came)
     reasons = {storing.forbidden(_ASKED, status, headers, one, _POLICY) for one in everybody}
     demands = {
         "no-store": not reasons <= _FOR_ONE | {""},
@@ -54,9 +54,10 @@ def reuse(status: int, headers: Headers, came: float) -> Reuse:
         "must-revalidate": any(storing.never_stale(one) for one in everybody),
     }
     holding = frozenset([name for name, holds in demands.items() if holds])
-    return Reuse(shared, clients, holding, frozenset(selecting.varying(headers) or ()))
+    varies = frozenset(selecting.varying(headers) or ())
+    guesses = [one.seconds for one in (shared, clients) if not one.explicit and one.seconds > 0]
+    return Reuse(_named(shared), _named(clients), holding, varies, min(guesses, default=None))
 
 
-def _named(status: int, headers: Headers, said: Directives, came: float) -> float | None:
-    named = lifetime(status, headers, said, came)
-    return named.seconds if named.explicit or named.seconds > 0 else None
+def _named(found: Lifetime) -> float | None:
+    return found.seconds if found.explicit else None

@@ -86,17 +86,20 @@ class Reuse:
 
     Attributes:
         lifetime: seconds for which shared caches may give it, from when it was made; None where it
-            says nothing.
+            names none.
         clients: the same for the caches of clients.
         demands: of `no-store`, `private`, `no-cache` and `must-revalidate` those that hold for it,
             whatever they were written as.
         varies: headers of the call, in lower case, that select it (RFC 9110 section 12.5.5).
+        guess: seconds for which who is told no lifetime may give it (RFC 9111 section 4.2.2), from
+            when it was made; None where there is nothing to guess by.
     """
 
     lifetime: float | None = None
     clients: float | None = None
     demands: frozenset[str] = frozenset()
     varies: frozenset[str] = frozenset()
+    guess: float | None = None
 
 
 @dataclass(slots=True)

@@ -77,6 +77,24 @@ def control(parts: list[Answered], ttl: float | None = None, *, private: bool = 
         ([part(expires="Fri, 15 Jan 2027 08:01:00 GMT", date=EARLIER)], None, "max-age=60"),
         ([part(expires="soon")], None, "max-age=0"),
         ([part(last_modified="Fri, 15 Jan 2027 07:50:00 GMT", date=DATE)], None, "max-age=60"),
+        ([part(last_modified="Fri, 15 Jan 2027 07:50:00 GMT", date=DATE)], 30.0, "max-age=30"),
+        ([part(last_modified="Fri, 15 Jan 2027 07:50:00 GMT", date=DATE)], 90.0, "max-age=90"),
+        (
+            [part("max-age=70"), part(last_modified="Fri, 15 Jan 2027 07:50:00 GMT", date=DATE)],
+            90.0,
+            "max-age=70",
+        ),
+        (
+            [
+                part(
+                    "max-age=5",
+                    cdn_cache_control="public",
+                    last_modified="Fri, 15 Jan 2027 07:50:00 GMT",
+                )
+            ],
+            90.0,
+            "max-age=5, s-maxage=90",
+        ),
         ([Answered(200, Headers([("cache-control", "max-age=60")]), b"")], 30.0, "no-store"),
     ],
 )
