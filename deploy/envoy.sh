@@ -1,7 +1,7 @@
 #!/bin/sh
-# Compiles the shop's gateway file for an Envoy of its own, and becomes that Envoy.
+# Compiles the shop's gateway file for an Envoy of its own, and becomes that Envoy. What it is
+# given are options of `extproc envoy`.
 set -eu
-extproc envoy examples/shop/gateway.yaml --service 127.0.0.1:9191 > /tmp/envoy.json
-exec python -c 'import os
-from extproc.adapters.envoy_process import binary
-os.execv(binary(None), ["envoy", "-c", "/tmp/envoy.json"])'
+folder=$(mktemp -d)
+extproc envoy examples/shop/gateway.yaml "$@" > "$folder/envoy.json"
+exec envoy -c "$folder/envoy.json" --disable-hot-restart
