@@ -61,7 +61,7 @@ class Exchange:
     response: Response | None = None
     route: Route | None = None
     decision = ""
-    _by = _reason = ""
+    _by = _reason = _named = ""
     _partial: frozenset[Side] = frozenset()
     _status: int | None = None  # of what the client gets, once that is known
     _came = 0  # the status that came with the response's headers
@@ -179,11 +179,12 @@ class Exchange:
         # What ended before it was decided Envoy records: it knows whether the client went away,
         # or what of the body it refused.
         if decision and self._recorder is not None:
-            version = route.version if route is not None else ""
+            version = route.version if route is not None else self._named
             self._recorder.record(
                 Record(request, version, decision, self._status, self._by, self._reason, duration)
             )
         if route is None:
+            self._observer.count("extproc_exchanges_total", ("", decision or "unfinished"))
             return None
         counted = route.counters.get(decision)
         if counted is None:
@@ -204,7 +205,7 @@ class Exchange:
             self._partial = event.partial
         route = self.route = self._find(event.route_key)
         if route is None:
-            return self._no_route(request)
+            return self._no_route(request, event.route_key)
         request.route = route.name
         if request.head.problem:
             return self._malformed(request, request.head.problem)
@@ -409,7 +410,9 @@ class Exchange:
             and not any(len(headers.get_all(name)) > 1 for name in _NEVER_SHARED)
         )
 
-    def _no_route(self, request: Request) -> Immediate:
+    def _no_route(self, request: Request, key: str) -> Immediate:
+        """Refuse what Envoy says is of a route, or of a version of it, that isn't in force."""
+        request.route, _, self._named = key.partition("@")
         response = Response.problem(
             503, "Service not ready", "This route is not loaded.", reason="route_not_loaded"
         )

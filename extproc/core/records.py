@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
     Attributes:
         request: as plugins left it.
-        version: of the gateway file that decided.
+        version: of the gateway file that decided, or that Envoy named where it isn't in force.
         decision: allow, deny or error.
         status: of the response, where the service saw or made one.
         by: the plugin that answered; empty for the upstream.

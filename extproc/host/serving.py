@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.decision_log import Writer
 from extproc.adapters.system import JsonLog
@@ -97,6 +97,10 @@ class Serving(Operated):
         revoked = ("--revocations", str(self._revoking.path))
         serving = ("--server", self._options.server, "--busy-poll", str(self._options.busy_poll))
         return (*serving, *revoked, *decisions, *tls)
+
+    async def status(self) -> dict[str, Any]:
+        """Return the state of everything; an Envoy may have any of `versions`, oldest first."""
+        return await super().status() | {"versions": list(self._in_force)}
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
         """Have every worker load a version beside those in force, or none."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -101,6 +102,30 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
         until(lambda: ask(port, "/open/x").status == 200, "the service is healthy")
         assert ask(port, "/open/x").sent["x-set"] == "/open/x"
         assert ask(port, "/sum").json == {"path": "/one"}
+
+
+def test_an_envoy_of_another_version_is_told_from_one_that_fits(place: tuple[Path, int]) -> None:
+    """Nothing is let through, and who operates it can see which version who has."""
+    file, port = place
+    listen, told = f"127.0.0.1:{free_port()}", free_port()
+    printed = printed_envoy(file, "--service", listen, "--admin", f"127.0.0.1:{told}")
+    old = load(file, {})
+    admin = int(old.gateway.admin.address.rpartition(":")[2])
+    file.write_text(file.read_text().replace("x-set", "x-other"))
+    with service(file, listen), envoy(printed, port):
+        until(
+            partial(counted, told, "cluster.extproc.health_check.success"), "the service is healthy"
+        )
+        refused = ask(port, "/open/x")
+        assert (refused.status, refused.json["type"]) == (503, "urn:extproc:route_not_loaded")
+        assert ask(admin, "/status").json["versions"] == [load(file, {}).version]
+        metric = b'extproc_exchanges_total{decision="error",route=""} 1.0'
+        until(lambda: metric in ask(admin, "/metrics").body, "it is counted")
+        log = file.parent / "serve.log"
+        until(lambda: '"reason":"route_not_loaded"' in log.read_text(), "it is recorded")
+        [line] = [one for one in log.read_text().splitlines() if "route_not_loaded" in one]
+        record = json.loads(line)
+        assert (record["route"], record["version"]) == ("open", old.version)
 
 
 def counted(admin: int, counter: str) -> bool:
