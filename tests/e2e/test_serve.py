@@ -246,6 +246,10 @@ def test_behind_an_envoy_that_speaks_ext_authz_only(place: tuple[Path, int], ech
         nowhere = ask(port, "/nowhere")
         assert nowhere.status == 404
         assert nowhere.json["type"] == "urn:extproc:no_route"
+    with envoy(
+        yaml.safe_load(text), port
+    ):  # nobody is forbidden anything by a service that is down
+        assert ask(port, "/open/x").status == 503
 
 
 def in_parts(node: Any) -> None:
