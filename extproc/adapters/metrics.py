@@ -50,6 +50,7 @@ COUNTERS = (
     ),
     Metric("extproc_decision_records_total", "Decision records, written or dropped.", ("outcome",)),
     Metric("extproc_cache_total", "Lookups and stores.", ("route", "outcome")),
+    Metric("extproc_store_answers_total", "What came of asking Redis.", ("outcome",)),
     Metric("extproc_calls_total", "Calls of aggregations.", ("upstream", "outcome")),
     Metric("extproc_key_fetches_total", "Fetches of key sets.", ("outcome",)),
     Metric(

@@ -28,7 +28,7 @@ from extproc.core.ports import Looked, SharedMark
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from extproc.core.ports import Log
+    from extproc.core.ports import Log, Observer
 
 _PREFIX = "extproc:1:"
 _WITHIN = 0.05  # seconds that Redis has for one answer
@@ -50,9 +50,15 @@ _COMPLAIN_EVERY = 60.0
 
 
 class RedisReplicas:
-    """See `Replicas`."""
+    """See `Replicas`.
 
-    def __init__(self, url: str, log: Log) -> None:
+    Args:
+        url: of Redis.
+        log: for events.
+        observer: counts what came of asking.
+    """
+
+    def __init__(self, url: str, log: Log, observer: Observer | None = None) -> None:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
@@ -63,6 +69,7 @@ class RedisReplicas:
         )
         self._redis: Redis = Redis.from_pool(pool)
         self._log = log
+        self._observer = observer
         self._scripts = {
             name: self._redis.register_script(getattr(scripts, name))
             for name in ("LOOK", "LEASE", "RENEW", "RELEASE", "KEEP", "MARK", "POLL")
@@ -218,13 +225,20 @@ class RedisReplicas:
     async def _guarded(self, command: Awaitable[Any], within: float = _WITHIN) -> Any:
         try:
             async with asyncio.timeout(within):
-                return await command
+                answer = await command
         except (RedisError, OSError, TimeoutError) as error:
             self._why = trouble(error)
+            self._count("refused" if refuses(error) else "failed")
             if refuses(error) and time.monotonic() - self._complained > _COMPLAIN_EVERY:
                 self._complained = time.monotonic()
                 self._log.warning("redis refuses a command", why=self._why)
             return None
+        self._count("ok")
+        return answer
+
+    def _count(self, outcome: str) -> None:
+        if self._observer is not None:
+            self._observer.count("extproc_store_answers_total", (outcome,))
 
     async def _polls(self) -> None:
         while True:

@@ -213,7 +213,7 @@ class Worker:
         """Connect to what replicas share, once: another store needs a restart."""
         if store is None or self._replicas is not None:
             return
-        self._replicas = RedisReplicas(store, self.log)
+        self._replicas = RedisReplicas(store, self.log, self._metrics)
         self._replicas.start()
         self._store = RedisStore(store)
         self._versions.share(self._store, self._replicas)

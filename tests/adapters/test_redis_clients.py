@@ -17,7 +17,7 @@ from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.redis_store import RedisStore
 from extproc.config.schema.store import StoreUrl
 from extproc.core.ports import SharedMark
-from extproc.testing import Events
+from extproc.testing import Counts, Events
 from tests.support.certificates import made
 from tests.support.redis_server import redis_server
 from tests.support.waiting import until_async
@@ -238,6 +238,28 @@ class StoreOnly(BaseModel):
     """The key of the gateway file that says where."""
 
     store: StoreUrl
+
+
+async def test_what_came_of_asking_is_counted() -> None:
+    """For alerts: an answer, a refusal, and nobody there."""
+    with redis_server() as redis:
+        counts, found = Counts(), {}
+        right = RedisReplicas(redis.url, Events(), counts)
+        await right.catch_up()
+        found["ok"] = set(counts.counts)
+        counts.counts.clear()
+        redis.client().config_set("requirepass", "right")
+        wrong = RedisReplicas(redis.url, Events(), counts)
+        await wrong.catch_up()
+        found["refused"] = set(counts.counts)
+        counts.counts.clear()
+        redis.kill()
+        await right.catch_up()
+        found["failed"] = set(counts.counts)
+        await right.close()
+        await wrong.close()
+    for outcome, counted in found.items():
+        assert counted == {("extproc_store_answers_total", (outcome,))}
 
 
 async def test_what_is_said_of_a_redis_that_refuses() -> None:
