@@ -22,6 +22,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
 
 from extproc.core.chain import BodyMode
 from extproc.envoy_config.clusters import nowhere_cluster, service_cluster, upstream_clusters
+from extproc.envoy_config.guarding import guarded
 from extproc.envoy_config.listener import egress_listener, public_listeners
 from extproc.envoy_config.routes import egress_routes, ingress_routes
 from extproc.envoy_config.shapes import (
@@ -204,4 +205,4 @@ def part_of(bootstrap: Json, part: str) -> Any:
     if part == "egress":
         return listeners["egress"]
     manager = listeners["ingress"]["filter_chains"][0]["filters"][0]["typed_config"]
-    return manager["http_filters"] if part == "filters" else manager["route_config"]
+    return manager["http_filters"] if part == "filters" else guarded(manager["route_config"])

@@ -133,10 +133,10 @@ def ingress_routes(
         for route in gateway.routes
     }
     refusals: dict[Refused, Json] = {}
-    unwritten = _answered(no_method(), 400)
+    unwritten = answered(no_method(), 400)
     # No other match takes CONNECT (RFC 9110 section 9.3.6), which names a host and no path.
     nowhere = [
-        _answered(plain(match), 404)
+        answered(plain(match), 404)
         for match in (RouteMatch(prefix=""), RouteMatch(connect_matcher=RouteMatchConnectMatcher()))
     ]
     ordered = in_order(gateway.routes)
@@ -365,7 +365,8 @@ def _not_allowed() -> Json:
     return plain(entry)
 
 
-def _answered(match: Json, status: int) -> Json:
+def answered(match: Json, status: int) -> Json:
+    """Return a route that Envoy answers, as JSON."""
     return {"match": match, **plain(_answer(status))}
 
 

@@ -104,6 +104,60 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
         assert ask(port, "/sum").json == {"path": "/one"}
 
 
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+
+@pytest.mark.parametrize("normalises", [True, False])
+def test_parts_in_a_connection_manager_of_ones_own(
+    place: tuple[Path, int], *, normalises: bool
+) -> None:
+    """No path gets by a route that an upstream could read as another's."""
+    file, port = place
+    listen, egress = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    options = ("--service", listen, "--egress", egress, "--part")
+    printed = {
+        part: printed_envoy(file, *options, part)
+        for part in ("filters", "routes", "clusters", "egress")
+    }
+    manager = {
+        "@type": f"type.googleapis.com/{MANAGER}",
+        "stat_prefix": "own",
+        "http_filters": printed["filters"],
+        "route_config": printed["routes"],
+    }
+    if normalises:
+        manager |= {"normalize_path": True, "merge_slashes": True}
+    listener = {
+        "name": "own",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }
+    config = {
+        "static_resources": {
+            "listeners": [listener, printed["egress"]],
+            "clusters": printed["clusters"],
+        }
+    }
+    with service(file, listen, egress), envoy(config, port):
+        until(lambda: ask(port, "/open/x").status == 200, "the service is healthy")
+        for path in ("/open/a%20b", "/open/...", "/open/a;b", "/open/.x/y", "/open/x?a=//..%2f"):
+            assert ask(port, path).json["path"] == path
+        for path in ("/open/../sum", "/open//x", "/open/..", "/open/%41", "/open/..;/sum"):
+            reply = ask(port, path)
+            assert reply.status != 200 or (normalises and reply.json["path"] != path), path
+        for path in ("/open/a%2Fb", "/open/a%5cb", "/open/a%00b"):
+            assert ask(port, path).status == 400, path
+
+
 def test_an_envoy_of_another_version_is_told_from_one_that_fits(place: tuple[Path, int]) -> None:
     """Nothing is let through, and who operates it can see which version who has."""
     file, port = place
