@@ -1,9 +1,9 @@
-"""Whether what a gateway file names as addresses can be bound, before anything is started."""
+"""Whether what a gateway file names can be bound or written, before anything is started."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,24 @@ def _troubles(loaded: Loaded, *, listens: bool) -> Iterator[Trouble]:
         why = why_not(address)
         if why:
             yield loaded.trouble(key, f"{address} can't be bound: {why}", "expected a free address")
+
+
+@contextmanager
+def writing(loaded: Loaded, *key: str) -> Iterator[None]:
+    """Say of a file that can't be written which key names it.
+
+    Args:
+        loaded: the gateway file.
+        key: of the file that is opened in the block.
+
+    Raises:
+        ConfigError: it can't be; with file:line.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ConfigError([loaded.trouble(key, f"can't be written: {why}")]) from error
 
 
 def why_not(address: str) -> str:

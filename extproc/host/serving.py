@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters.decision_log import Writer
 from extproc.adapters.system import JsonLog
 from extproc.core.errors import ConfigFault
-from extproc.host.binding import refuse_what_is_taken, why_not
+from extproc.host.binding import refuse_what_is_taken, why_not, writing
 from extproc.host.crew import Crew, decisions_file, decisions_option
 from extproc.host.operated import Operated
 from extproc.host.revoking import Revoking
@@ -60,8 +60,11 @@ class Serving(Operated):
             why = why_not(address)
             if why:
                 raise ConfigFault(f"--listen {address} can't be bound: {why}")
-        Writer(decisions_file(self._assembly.loaded)).close()  # refuses one that can't be opened
-        self._revoking = Revoking(self._assembly.loaded, self._folder, self._log)
+        loaded = self._assembly.loaded
+        with writing(loaded, "decisions", "file"):
+            Writer(decisions_file(loaded)).close()
+        with writing(loaded, "revocations", "file"):
+            self._revoking = Revoking(loaded, self._folder, self._log)
         listen, egress = list(self._options.listen), self._options.egress
         self._crew = Crew(path, self._folder, listen, egress, self._log, self._extra())
         self._admin = self._administration()

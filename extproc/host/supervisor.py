@@ -11,7 +11,7 @@ from extproc.adapters.decision_log import ProxyRecords, Writer
 from extproc.adapters.envoy_process import NotTaken
 from extproc.adapters.system import JsonLog, capture_logging, system_roots
 from extproc.envoy_config.shapes import SERVICE_CLUSTER, Facts
-from extproc.host.binding import refuse_what_is_taken
+from extproc.host.binding import refuse_what_is_taken, writing
 from extproc.host.crew import Crew, decisions_file, decisions_option
 from extproc.host.operated import Operated
 from extproc.host.proxy import Proxy
@@ -83,11 +83,13 @@ class Supervisor(Operated):
         addresses = [f"unix:{folder}/w{number}" for number in range(options.workers)]
         egress, roots = f"unix:{folder}/egress", system_roots()
         facts = Facts(tuple(addresses), egress, f"unix:{folder}/envoy", str(folder), roots)
-        self._revoking = Revoking(loaded, folder, self._log)
+        with writing(loaded, "revocations", "file"):
+            self._revoking = Revoking(loaded, folder, self._log)
         serving = ("--server", options.server, "--busy-poll", str(options.busy_poll))
         revoked = ("--revocations", str(self._revoking.path))
         extra = (*serving, *revoked, *decisions_option(loaded))
-        self._records = Writer(decisions_file(loaded))
+        with writing(loaded, "decisions", "file"):
+            self._records = Writer(decisions_file(loaded))
         of_envoy = ProxyRecords(self._records, self._metrics)
         self._crew = Crew(path, folder, addresses, egress, self._log, extra)
         threads = options.concurrency

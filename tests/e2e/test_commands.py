@@ -300,6 +300,23 @@ def test_a_listening_address_that_can_t_be_bound(tmp_path: Path) -> None:
             assert done.stderr == f"--listen {address} can't be bound: {why}\n"
 
 
+@pytest.mark.parametrize("key", ["decisions", "revocations"])
+@pytest.mark.parametrize("command", [["run"], ["serve", "--listen", "unix:{folder}/s"]])
+def test_a_file_that_can_t_be_written(command: list[str], key: str, tmp_path: Path) -> None:
+    """The key that names it is told, with its place."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        f"{key}: {{file: {tmp_path}/none/x.jsonl}}\n"
+        + head(free_port(), free_port())
+        + "upstreams: {one: {endpoints: ['http://127.0.0.1:1']}}\n"
+        + "routes: [{name: one, match: {path: /*}, upstream: one, authentication: none}]\n"
+    )
+    done = extproc(*[word.format(folder=tmp_path) for word in command], str(file))
+    assert done.returncode == 1
+    place = f"{file}:1:{len(key) + 10}: {key}.file: "
+    assert done.stderr == f"{place}can't be written: no such file or directory\n"
+
+
 def test_a_token_that_is_another_gateway_s(echo: int, tmp_path: Path) -> None:
     """Of two that start at once one finds the address taken; the other's token stays."""
     text = f"""
