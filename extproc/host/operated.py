@@ -118,6 +118,7 @@ class Operated(abc.ABC):
                     await self._until_stopped()
             finally:
                 await self._end()
+                self._log.info("stopped")
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._held)

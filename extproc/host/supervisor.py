@@ -108,7 +108,6 @@ class Supervisor(Operated):
         await asyncio.to_thread(self._records.close)
         await self._crew.stop(_WORKERS_STOP_WITHIN)
         await self._revoking.close()
-        self._log.info("stopped")
 
     async def _change(self, original: Assembly, copied: Assembly, path: Path) -> None:
         old = self._assembly

@@ -104,6 +104,14 @@ def test_behind_an_envoy_of_ones_own(place: tuple[Path, int], kind: str) -> None
         assert ask(port, "/sum").json == {"path": "/one"}
 
 
+def test_an_end_that_was_meant_is_told_from_one_that_was_not(place: tuple[Path, int]) -> None:
+    """The last line of the log says so."""
+    file, _ = place
+    with service(file, f"unix:{file.parent}/s"):
+        pass
+    assert '"event":"stopped"' in (file.parent / "serve.log").read_text().splitlines()[-1]
+
+
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
