@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing, contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ def writing(loaded: Loaded, *key: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise ConfigError([loaded.trouble(key, f"can't be written: {why}")]) from error
+        problem = f"{reduce(getattr, key, loaded.gateway)} can't be written: {why}"
+        raise ConfigError([loaded.trouble(key, problem)]) from error
 
 
 def why_not(address: str) -> str:

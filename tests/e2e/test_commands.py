@@ -313,7 +313,7 @@ def test_a_file_that_can_t_be_written(command: list[str], key: str, tmp_path: Pa
     )
     done = extproc(*[word.format(folder=tmp_path) for word in command], str(file))
     assert done.returncode == 1
-    place = f"{file}:1:{len(key) + 10}: {key}.file: "
+    place = f"{file}:1:{len(key) + 10}: {key}.file: {tmp_path}/none/x.jsonl "
     assert done.stderr == f"{place}can't be written: no such file or directory\n"
 
 
