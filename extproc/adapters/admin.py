@@ -13,7 +13,7 @@ from aiohttp import web
 
 from extproc.adapters import unix_sockets
 from extproc.adapters.system import held
-from extproc.core.addresses import EVERYWHERE, is_address, is_loopback
+from extproc.core.addresses import EVERYWHERE, host_of, is_address, is_loopback
 from extproc.core.errors import BadPurge
 from extproc.core.revocation import BadRevocation
 from extproc.core.values import Response
@@ -156,13 +156,13 @@ class AdminServer:
         """
         if self._address.startswith("unix:"):
             return host == "localhost"
-        if host == self._address or _host_of(self._address) in EVERYWHERE:
+        if host == self._address or host_of(self._address) in EVERYWHERE:
             return True
         port = self._address.rpartition(":")[2]
-        return self._local() and host.rpartition(":")[2] == port and is_loopback(_host_of(host))
+        return self._local() and host.rpartition(":")[2] == port and is_loopback(host_of(host))
 
     def _local(self) -> bool:
-        return self._address.startswith("unix:") or is_loopback(_host_of(self._address))
+        return self._address.startswith("unix:") or is_loopback(host_of(self._address))
 
     def _has_token(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -218,10 +218,6 @@ class AdminServer:
             return _problem(400, "Not a purge", "expected JSON")
         except BadPurge as error:
             return _problem(400, "Not a purge", str(error))
-
-
-def _host_of(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]")
 
 
 def _is_local_name(host: str) -> bool:

@@ -77,10 +77,9 @@ def spelled(option: str, address: str) -> str:
 
 def named(address: str) -> bool:
     """Say whether an address has a name in it, whose meaning has to be asked for."""
-    from extproc.core.addresses import is_address
+    from extproc.core.addresses import host_of, is_address
 
-    host = address.rpartition(":")[0].strip("[]")
-    return not address.startswith("unix:/") and not is_address(host)
+    return not address.startswith("unix:/") and not is_address(host_of(address))
 
 
 def numbered(option: str, address: str) -> str:

@@ -1,4 +1,4 @@
-"""What is an IP address."""
+"""What is an IP address, and where one stands."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def host_of(address: str) -> str:
+    """Return the host of `host:port` or `[ip]:port`, an IPv6 address without brackets."""
+    return address.rpartition(":")[0].strip("[]")

@@ -57,7 +57,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from extproc.core.addresses import is_address
+from extproc.core.addresses import host_of, is_address
 from extproc.envoy_config.shapes import (
     NOWHERE_CLUSTER,
     SERVICE_CLUSTER,
@@ -66,7 +66,6 @@ from extproc.envoy_config.shapes import (
     address,
     exactly,
     file,
-    host_of,
     matching,
     packed,
     seconds,

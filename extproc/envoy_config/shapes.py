@@ -23,6 +23,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 
+from extproc.core.addresses import host_of
+
 SERVICE_CLUSTER = "extproc"
 NOWHERE_CLUSTER = "extproc.nowhere"
 """Has no endpoint: where a request would go that the service answers, should it let it through."""
@@ -108,11 +110,6 @@ def address(text: str) -> Address:
         return Address(pipe=Pipe(path=text.removeprefix("unix:"), mode=0o600))
     port = int(text.rpartition(":")[2])
     return Address(socket_address=SocketAddress(address=host_of(text), port_value=port))
-
-
-def host_of(text: str) -> str:
-    """Return the host of `host:port` or `[ip]:port`."""
-    return text.rpartition(":")[0].strip("[]")
 
 
 def from_file(path: str) -> ConfigSource:

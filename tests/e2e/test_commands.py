@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ from tests.support.waiting import until
 SHOP = str(ROOT / "examples" / "shop" / "gateway.yaml")
 
 
-def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
+def extproc(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command; `options` are of the process."""
     return subprocess.run(
         [sys.executable, "-m", "extproc", *arguments],
         capture_output=True,
@@ -33,6 +34,7 @@ def extproc(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         timeout=60,
         env=os.environ | {"COLUMNS": "120"},
+        **options,
     )
 
 
@@ -105,17 +107,7 @@ def test_usage_errors(arguments: list[str]) -> None:
 def test_what_has_no_end_is_not_read_to_it(arguments: list[str], said: str) -> None:
     """Each command that reads a file ends, and says why."""
     with Path("/dev/zero").open("rb") as endless:
-        done = subprocess.run(
-            [sys.executable, "-m", "extproc", *arguments],
-            stdin=endless,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-            timeout=60,
-            env=os.environ | {"COLUMNS": "120"},
-            preexec_fn=_little_memory,
-        )
+        done = extproc(*arguments, stdin=endless, preexec_fn=_little_memory)
     assert done.returncode in {1, 2}, done
     assert said in done.stderr
     assert "Traceback" not in done.stderr

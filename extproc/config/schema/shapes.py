@@ -18,7 +18,7 @@ from pydantic import (
 
 from extproc.config.source import below, written_path
 from extproc.config.units import shown
-from extproc.core.addresses import is_address
+from extproc.core.addresses import host_of, is_address
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.\-]+):([0-9]{1,5})\Z")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -50,7 +50,7 @@ def _address(value: str) -> str:
 
 
 def _ip_address(value: str) -> str:
-    if not is_address(_address(value).rpartition(":")[0].strip("[]")):
+    if not is_address(host_of(_address(value))):
         expected = "an IP address and a port such as 127.0.0.1:8080 or [::1]:8080"
         raise ValueError(f"is {shown(value)}, expected {expected}")
     return value
