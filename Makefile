@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
+# Python that takes the package from there, and not from here.
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:.
 
-.PHONY: demo test check bench cache-suite fuzz soak protos reference install clean
+.PHONY: demo test test-compiled check compiled wheel bench bench-compiled cache-suite fuzz soak protos reference install clean
 
 install: $(STAMP)
 
@@ -21,11 +23,25 @@ test: $(STAMP)  ## every test, with a real Envoy and a real Redis
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not alone' $(ARGS)
 	$(BIN)/python -m pytest -m alone $(ARGS)
 
+test-compiled: compiled  ## the tests of what is compiled, on the compiled package
+	$(COMPILED) $(BIN)/python -m pytest -n $(WORKERS) -o pythonpath='build/compiled .' $(ARGS) \
+	  tests/adapters tests/aggregation tests/attacks tests/authentication tests/authorization tests/authz \
+	  tests/caching tests/core tests/egress tests/expressions tests/http2 tests/local tests/transformation
+
 check: $(STAMP)  ## lint, format, types, architecture, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/architecture tests/docs
+
+compiled: $(STAMP)  ## the package with its hot modules as C extensions, in build/compiled; needs a C compiler
+	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc or clang, or set CC"; exit 1; }
+	@echo "compiling into build/compiled, which takes a minute or two ..."
+	@rm -rf build/compiled
+	EXTPROC_COMPILED=1 $(BIN)/python setup.py --quiet build --parallel 2 --build-lib build/compiled
+
+wheel: $(STAMP)  ## the same as a wheel for this Python and machine, in dist
+	EXTPROC_COMPILED=1 $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
 	$(BIN)/python -m bench.run $(ARGS)
@@ -33,6 +49,10 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 	$(BIN)/python -m bench.store
 	$(BIN)/python -m bench.bursts
 	$(BIN)/python -m bench.calls
+
+bench-compiled: compiled  ## the same of the compiled package; results in bench/compiled.json
+	$(COMPILED) $(BIN)/python -m bench.run --output bench/compiled.json $(ARGS)
+	$(COMPILED) $(BIN)/python -m bench.calls --output bench/calls-compiled.json
 
 cache-suite: $(STAMP)  ## the public HTTP cache tests against a gateway; by npm, or SUITE=a checkout
 	$(BIN)/python -m tests.caching.public_suite $(if $(SUITE),--suite $(SUITE))
@@ -51,4 +71,4 @@ reference: $(STAMP)  ## the tables of docs/gateway-file.md from the schema
 	$(BIN)/python -m docs.generate
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from extproc.core.records import Facts
+from extproc.core.facts import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -239,7 +239,7 @@ def _sound(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | None) else _sound(str(value))
 
 
-class _Torn(OSError):
+class _Torn(Exception):
     """Only a part was written.
 
     Attributes:
@@ -248,7 +248,7 @@ class _Torn(OSError):
     """
 
     def __init__(self, error: OSError, part: bytes) -> None:
-        super().__init__(error.errno, error.strerror)
+        super().__init__(error.strerror)
         self.whole = part.count(b"\n")
         self.half = not part.endswith(b"\n")
 
@@ -283,8 +283,8 @@ class Writer:
         self._closing = False
         self._torn = False
         self.failed = 0
-        self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._run, name="decisions", daemon=True)
+        self._writing.start()
 
     def put(self, lines: list[bytes]) -> bool:
         """Take lines; False says that too much waits and they were dropped."""
@@ -302,16 +302,10 @@ class Writer:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(_CLOSE_WITHIN)
+        self._writing.join(_CLOSE_WITHIN)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    break
-                lines = self._waiting.popleft()
+        while lines := self._next():
             with suppress(OSError):
                 self._reopen_if_moved()
             try:
@@ -326,6 +320,13 @@ class Writer:
                 self._size -= sum(map(len, lines))
         if self._file != _NONE:
             os.close(self._file)
+
+    def _next(self) -> list[bytes]:
+        """Wait for lines; none of them mean the end."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            return self._waiting.popleft() if self._waiting else []
 
     def _write(self, lines: list[bytes]) -> None:
         if self._torn:  # half a line must not take the next one with it

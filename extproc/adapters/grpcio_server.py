@@ -10,18 +10,20 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from extproc.adapters import service
-from extproc.adapters.wire import PROCESS
+from extproc.adapters.wire import PROCESS, encode, override_timeout
 from extproc.adapters.wire_authz import CHECK
 from extproc.adapters.wire_log import STREAM_ACCESS_LOGS
+from extproc.adapters.within import done_within
 from extproc.core.errors import PeerFault
 from extproc.core.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from extproc.adapters.service import Deciding
     from extproc.core.exchange import Exchange
+    from extproc.core.messages import Answer
 
 _UNBOUNDED = -1  # bodies are bounded by the gateway file, in Envoy
 _OPTIONS = [
@@ -100,7 +102,7 @@ class GrpcioServer:
             if request is not None and request.endings is not None and request.cut is None:
                 request.cut = _ending(asyncio.current_task())
             if isinstance(answers, Waiting):
-                async for messages in service.waited(exchange, answers):
+                async for messages in _waited(exchange, answers):
                     answers = messages
                     await _write(context, messages)
             else:
@@ -158,6 +160,20 @@ def _ending(task: asyncio.Task[object] | None) -> Callable[[], None]:
             task.cancel()
 
     return cut
+
+
+async def _waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
+    """Await an answer that takes time, asking Envoy for more where it is long."""
+    task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
+    try:
+        done = await done_within(task, service.ASK_AFTER)
+        seconds = service.remaining(exchange)
+        if not done and seconds > 0:
+            yield (override_timeout(seconds),)
+        yield encode(await task)
+    finally:
+        task.cancel()
+        waiting.close()
 
 
 async def _write(context: type_of_context, messages: Sequence[bytes]) -> None:

@@ -6,38 +6,33 @@ of one message in, the bytes of its answers out.
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from extproc.adapters import wire_authz, wire_log
 from extproc.adapters.wire import decode, encode, override_timeout
-from extproc.adapters.within import done_within
 from extproc.core.exchange import Exchange
 from extproc.core.law import Side
 from extproc.core.messages import (
     ANSWERS,
-    Answer,
     Body,
     Continue,
     Immediate,
     RequestHeaders,
 )
-from extproc.core.values import Response
+from extproc.core.ports import Clock, Log, Observer
+from extproc.core.records import Recorder
+from extproc.core.routes import Route, Routes
+from extproc.core.values import Request, Response
 from extproc.core.verdict import MESSAGE_TIMEOUT, MOST_TIMEOUT
 from extproc.core.waiting import Waiting, start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from extproc.adapters.timers import Timers
-    from extproc.core.ports import Clock, Log, Observer
-    from extproc.core.records import Recorder
-    from extproc.core.routes import Route, Routes
-    from extproc.core.values import Request
 
-_ASK_AFTER = MESSAGE_TIMEOUT / 2
+ASK_AFTER = MESSAGE_TIMEOUT / 2
 ACCESS_LOG_DONE = wire_log.DONE
 
 
@@ -72,7 +67,7 @@ def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:
 
     Returns:
         The messages to send, none of them meaning a clean close; or, where a hook waits, a
-        `Waiting` for `waited`.
+        `Waiting` to await.
 
     Raises:
         PeerFault: end the stream with an error status.
@@ -87,31 +82,17 @@ def receive(exchange: Exchange, data: bytes) -> tuple[bytes, ...] | Waiting:
     return encode(answer)
 
 
-async def waited(exchange: Exchange, waiting: Waiting) -> AsyncIterator[tuple[bytes, ...]]:
-    """Await an answer that takes time, asking Envoy for more where it is long."""
-    task: asyncio.Task[Answer] = asyncio.ensure_future(waiting)
-    try:
-        done = await done_within(task, _ASK_AFTER)
-        remaining = _remaining(exchange)
-        if not done and remaining > 0:
-            yield (override_timeout(remaining),)
-        yield encode(await task)
-    finally:
-        task.cancel()
-        waiting.close()
-
-
 async def answered(
     exchange: Exchange,
     waiting: Waiting,
     ask: Callable[[tuple[bytes, ...]], None],
     timers: Timers,
 ) -> tuple[bytes, ...]:
-    """Await an answer that takes time, as `waited`; `ask` sends what asks Envoy for more."""
-    remaining = _remaining(exchange)
+    """Await an answer that takes time; `ask` sends what asks Envoy for more where it is long."""
+    seconds = remaining(exchange)
     entry = None
-    if remaining > 0:
-        entry = timers.add(_ASK_AFTER, lambda: ask((override_timeout(remaining),)))
+    if seconds > 0:
+        entry = timers.add(ASK_AFTER, lambda: ask((override_timeout(seconds),)))
     try:
         return encode(await waiting)
     finally:
@@ -120,11 +101,11 @@ async def answered(
         waiting.close()
 
 
-def _remaining(exchange: Exchange) -> float:
+def remaining(exchange: Exchange) -> float:
     """Return how long the answer may still take, if that is more than Envoy waits."""
     route = exchange.route
     deadline = route.deadline if route is not None else 0.0
-    return min(deadline, MOST_TIMEOUT) if deadline > MESSAGE_TIMEOUT - _ASK_AFTER else 0.0
+    return min(deadline, MOST_TIMEOUT) if deadline > MESSAGE_TIMEOUT - ASK_AFTER else 0.0
 
 
 def finish(exchange: Exchange) -> Waiting | None:

@@ -7,6 +7,7 @@ begins with its key, so finding one by its name is a comparison of bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from extproc.core.headers import Headers, gathered
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, ROUTE_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 _ATTRIBUTES_KEY = "envoy.filters.http.ext_proc"
 _KEY_TAG = 0x0A  # field 1, a string

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation.bodies import Body
 from extproc.aggregation.failures import Unusable
-from extproc.aggregation.kinds import Json
-from extproc.expressions.conditions import EvaluationFailed
-from extproc.expressions.projections import REQUEST, ShapeFailed
+from extproc.aggregation.kinds import Json, Kind
+from extproc.expressions.conditions import Condition, EvaluationFailed
+from extproc.expressions.projections import REQUEST, Projection, ShapeFailed
+from extproc.expressions.templates import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from extproc.aggregation.bodies import Body
     from extproc.aggregation.joins import Items
-    from extproc.aggregation.kinds import Kind
     from extproc.core.ports import Answered
-    from extproc.expressions.conditions import Condition, Context
-    from extproc.expressions.projections import Projection
-    from extproc.expressions.templates import Template
+    from extproc.expressions.conditions import Context
 
 _TOO_MANY = 429
 

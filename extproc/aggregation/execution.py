@@ -252,7 +252,8 @@ class Execution:
     def _unfit(self, leg: Leg, failure: Unusable) -> None:
         """A call can't be made; where the client chose its keys, that is the client's to mend."""
         parts = self._shape.calls if failure.of_all else (leg.call.part,)
-        failure.unfit |= any(self._plan.calls[part].keys_of_client for part in parts)
+        if any(self._plan.calls[part].keys_of_client for part in parts):
+            failure.unfit = True
         self._failed(leg, failure)
 
     def _joins_equal(self, leg: Leg, outgoing: Outgoing) -> bool:

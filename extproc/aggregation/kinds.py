@@ -74,7 +74,7 @@ class Json:
 class Xml(Json):
     """JSON there, XML back."""
 
-    sends = (("accept", "application/xml, text/xml"),)
+    sends: tuple[tuple[str, str], ...] = (("accept", "application/xml, text/xml"),)
 
     def read(self, answer: Answered) -> Any:
         """Convert the document; see `markup`."""
@@ -94,7 +94,9 @@ class GraphQl(Json):
     says (GraphQL specification, October 2021, section 7.1).
     """
 
-    sends = (("accept", "application/graphql-response+json, application/json"),)
+    sends: tuple[tuple[str, str], ...] = (
+        ("accept", "application/graphql-response+json, application/json"),
+    )
 
     def read(self, answer: Answered) -> Any:
         """Return `data`."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extproc.aggregation.budget import Bounds
-from extproc.aggregation.calls import OF_REQUEST
+from extproc.aggregation.calls import OF_REQUEST, Call
 from extproc.aggregation.views import Selection
 from extproc.core.errors import ConfigFault
 from extproc.core.near import near
-from extproc.expressions.projections import REQUEST, Wanted
+from extproc.expressions.projections import REQUEST, Projection, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from extproc.aggregation.calls import Call
-    from extproc.expressions.projections import Projection
+    from collections.abc import Iterable, Iterator
 
 
 class PlanFault(ConfigFault):
@@ -114,7 +112,7 @@ def plan(
         PlanFault: calls wait for each other in a circle, or a shape reads what is no part.
     """
     by_part = {call.part: call for call in calls}
-    needs = {part: frozenset(call.names()) & by_part.keys() for part, call in by_part.items()}
+    needs = {part: frozenset(call.names()).intersection(by_part) for part, call in by_part.items()}
     for part, call in by_part.items():
         _check_each(call, by_part)
         _closure(part, needs, ())
@@ -142,7 +140,7 @@ def plan(
 def _check_each(call: Call, parts: Mapping[str, Call]) -> None:
     if call.each is not None:
         place = ("calls", call.part, "each")
-        for name in sorted(call.each.of_request - OF_REQUEST.keys()):
+        for name in sorted(call.each.of_request.difference(OF_REQUEST)):
             problem = f"reads {REQUEST}.{name}" if name != "*" else f"reads {REQUEST} as a whole"
             known = ", ".join(f"{REQUEST}.{one}" for one in sorted(OF_REQUEST))
             raise PlanFault(place, f"{problem}, which gives no keys", f"expected one of {known}")
@@ -187,7 +185,7 @@ def _shape(
     wanted: Wanted | None = None,
     always: Iterable[str] = (),
 ) -> Shape:
-    read = set(needs) if "*" in projection.fields else projection.fields & needs.keys()
+    read = set(needs) if "*" in projection.fields else set(projection.fields.intersection(needs))
     reached = {other for part in (*read, *always) for other in _closure(part, needs, ())}
     calls = tuple(part for part in needs if part in reached)
     then = {part: tuple(other for other in calls if part in needs[other]) for part in calls}

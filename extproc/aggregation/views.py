@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ from extproc.core.values import MalformedRequest
 from extproc.expressions.projections import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from extproc.core.values import Request
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,63}){0,7}\Z")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from extproc.authentication import tokens, uses
+from extproc.authentication.keys import KeySet
 from extproc.authentication.proofs import not_otherwise_bound
 from extproc.authentication.tokens import NotReady, Refused, Token
 from extproc.core.principal import Principal
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from extproc.authentication.jwks import KeySource
-    from extproc.authentication.keys import Key, KeySet
+    from extproc.authentication.keys import Key
     from extproc.authentication.proofs import Proof
     from extproc.core.ports import Services
     from extproc.core.values import Request

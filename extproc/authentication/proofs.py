@@ -27,6 +27,7 @@ _TYPE = "dpop+jwt"
 _WINDOW = 60.0  # seconds that a proof is good for, before and after
 _MOST_REMEMBERED = 100_000
 _LONGEST_ID = 256
+_OF_KEY = "jkt"  # the member of `cnf`, RFC 9449 section 6.1
 
 
 class Proof(Protocol):
@@ -70,7 +71,7 @@ class ByCertificate:
 class ByDpop:
     """The token holds the thumbprint of a key that signed a proof for this very request."""
 
-    member = "jkt"
+    member = _OF_KEY
 
     def check(
         self, token: str, claims: Mapping[str, Any], request: Request, services: Services
@@ -173,7 +174,7 @@ def not_otherwise_bound(claims: Mapping[str, Any], proof: Proof | None = None) -
         if any(member != asked and said is not None for member, said in confirmation.items()):
             raise Refused("cnf")
     # RFC 9449 section 7.2; an introspected token says it so (section 6.2).
-    if asked != ByDpop.member and str(claims.get("token_type", "")).lower() == "dpop":
+    if asked != _OF_KEY and str(claims.get("token_type", "")).lower() == "dpop":
         raise Refused("cnf")
 
 

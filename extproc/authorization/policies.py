@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extproc.expressions.conditions import EvaluationFailed
+from extproc.expressions.conditions import Condition, EvaluationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from extproc.expressions.conditions import Condition, Context
+    from extproc.expressions.conditions import Context
 
 
 @dataclass(frozen=True, slots=True)

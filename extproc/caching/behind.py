@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from extproc.caching.validating import CONDITIONS
 from extproc.core.headers import OF_CONNECTION, Headers
+from extproc.core.plugin import Plugin
 from extproc.core.values import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from extproc.core.plugin import Plugin
     from extproc.core.ports import Services
 
 # Of one connection (RFC 9110 section 7.6.1), of a body that isn't there, or of the egress listener.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from extproc.caching.selecting import Selecting
-    from extproc.core.ports import Reuse
-    from extproc.core.values import Response
+from extproc.caching.selecting import Selecting
+from extproc.core.ports import Reuse
+from extproc.core.values import Response
 
 Pairs = tuple[tuple[str, str], ...]
 # What an entry costs beside its texts and bytes: objects, and the store's places for it.

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.caching import making, storing, validating
+from extproc.caching.keys import KeyOf
 from extproc.caching.named import texts
+from extproc.caching.policy import Policy
+from extproc.caching.responses import Responses
 from extproc.core.headers import Headers
+from extproc.core.ports import Clock
 from extproc.expressions.conditions import Context
+from extproc.expressions.templates import Template
 
 if TYPE_CHECKING:
     from extproc.caching.entry import Entry
-    from extproc.caching.keys import KeyOf
     from extproc.caching.passage import Passage
-    from extproc.caching.policy import Policy
-    from extproc.caching.responses import Responses
-    from extproc.core.ports import Clock
     from extproc.core.values import Request, Response
-    from extproc.expressions.templates import Template
 
 _NOT_MODIFIED = 304
 

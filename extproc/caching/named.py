@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 from extproc.caching.keys import short
 from extproc.caching.marks import TAG, URI
+from extproc.caching.parameters import Parameters
 from extproc.caching.uris import named
 from extproc.core.values import MalformedRequest
 from extproc.expressions.conditions import Context
-from extproc.expressions.templates import NoValue
+from extproc.expressions.templates import NoValue, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from extproc.caching.parameters import Parameters
     from extproc.core.ports import Names
     from extproc.core.values import Request
-    from extproc.expressions.templates import Template
 
 _MOST = 256  # of the tags that one text with several lists gives
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from extproc.caching import validating
+from extproc.caching.behind import Behind
+from extproc.caching.keeping import Keeper
 from extproc.caching.passage import Passage
 from extproc.caching.replicated import MINE
 from extproc.core.errors import UpstreamFault
+from extproc.core.ports import Services
 
 if TYPE_CHECKING:
-    from extproc.caching.behind import Behind
     from extproc.caching.entry import Entry
     from extproc.caching.flights import Flight
-    from extproc.caching.keeping import Keeper
-    from extproc.core.ports import Services
     from extproc.core.values import Request
 
 

@@ -25,6 +25,7 @@ from extproc.cli import (
     serve,
     token,
 )
+from extproc.core import exchange
 
 application = typer.Typer(
     name="extproc",
@@ -52,7 +53,8 @@ application.command(short_help="Run the shop example, and print what to try.")(d
 
 def _say_version(wanted: bool) -> None:  # noqa: FBT001 - as the library calls it
     if wanted:
-        typer.echo(f"extproc {version('extproc')}")
+        compiled = " (compiled)" if Path(exchange.__file__).suffix != ".py" else ""
+        typer.echo(f"extproc {version('extproc')}{compiled}")
         raise typer.Exit
 
 

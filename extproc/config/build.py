@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from extproc.aggregation.plugin import Aggregate, AggregateBody, Private
 from extproc.aggregation.tree import tree
 from extproc.authentication.assertion import Assertion, NotASigningKey, Signer
+from extproc.authentication.jwt import JwtAuthenticator
 from extproc.authentication.lasting import EndsWithCredential
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Policy, Rule
@@ -18,9 +20,11 @@ from extproc.config.aggregates import Aggregates, reads_body
 from extproc.config.compiling import Compiler
 from extproc.config.credentials import Credentials
 from extproc.config.errors import ConfigError, Trouble
+from extproc.config.load import Loaded
 from extproc.core.chain import Chain, Modes, modes_of
 from extproc.core.guard import Guard, Limits, OnFailure
 from extproc.core.near import near
+from extproc.core.plugin import Plugin
 from extproc.core.routes import PathPattern, Route, spelt
 from extproc.core.verdict import CONTROL_HEADERS
 from extproc.expressions.inputs import Inputs
@@ -34,16 +38,13 @@ from extproc.transformation.plugins import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from extproc.authentication.jwt import JwtAuthenticator
-    from extproc.config.load import Loaded
     from extproc.config.schema import Assertion as AssertionModel
     from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, PolicyRule
     from extproc.config.schema import Route as RouteModel
     from extproc.config.source import Key
-    from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
     from extproc.core.values import Request
     from extproc.expressions.projections import Projection

@@ -19,7 +19,7 @@ from extproc.caching.by_body import LookByBody
 from extproc.caching.cookies import OnlyCookies
 from extproc.caching.further import Further
 from extproc.caching.invalidation import SAFE, Invalidate
-from extproc.caching.keys import KeyOf
+from extproc.caching.keys import KeyOf, Part
 from extproc.caching.named import Named
 from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from extproc.aggregation.calls import Call
-    from extproc.caching.keys import Part
     from extproc.config.load import Loaded
     from extproc.config.schema import Cache as CacheModel
     from extproc.config.schema import Gateway, Match, Route

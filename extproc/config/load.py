@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,7 +18,6 @@ from extproc.config.translate import Positions, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
-    from pathlib import Path
 
 _INCLUDABLE = ("routes", "policies", "upstreams")
 _VERSION_DIGITS = 16

@@ -61,7 +61,9 @@ class Exchange:
     response: Response | None = None
     route: Route | None = None
     decision = ""
-    _by = _reason = _named = ""
+    _by = ""
+    _reason = ""
+    _named = ""
     _partial: frozenset[Side] = frozenset()
     _status: int | None = None  # of what the client gets, once that is known
     _came = 0  # the status that came with the response's headers

@@ -91,7 +91,8 @@ class ReplyNotAllowed(ExtprocError):
 class Law:
     """Follows one exchange and refuses what the table doesn't have."""
 
-    request = response = State.IDLE
+    request = State.IDLE
+    response = State.IDLE
     over = False
     _allowed = _NOTHING
     _side = Side.REQUEST

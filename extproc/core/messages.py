@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from extproc.core.headers import Changes, Headers
-    from extproc.core.law import Side
-    from extproc.core.values import Request, Response
+from extproc.core.headers import Changes, Headers
+from extproc.core.law import Side
+from extproc.core.values import Request, Response
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, dataclass_transform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from extproc.core.ports import Services
     from extproc.core.values import Outcome, Request, Response
 
-    type_of_answer = Response | Awaitable[Response | None] | None
-    type_of_body_answer = bytes | Response | Awaitable[bytes | Response | None] | None
+    type_of_answer: TypeAlias = Response | Awaitable[Response | None] | None  # noqa: PYI042 - documented like this
+    type_of_body_answer: TypeAlias = (  # noqa: PYI042 - as above
+        bytes | Response | Awaitable[bytes | Response | None] | None
+    )
 
 
 @dataclass_transform(kw_only_default=True)

@@ -5,16 +5,17 @@ The host hands in the adapters; `extproc.testing` has small real ones for tests.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from extproc.core.headers import Headers
 from extproc.core.lasting import Lasting
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Hashable
 
-    from extproc.core.headers import Headers
     from extproc.core.principal import Principal
     from extproc.core.room import Room
 

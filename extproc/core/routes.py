@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from extproc.core.chain import Chain
 from extproc.core.law import Side
 from extproc.core.messages import Continue
 from extproc.core.values import MalformedRequest, decoded
 from extproc.core.verdict import LARGEST_WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from extproc.core.chain import Chain
+    from collections.abc import Iterable
 
 
 _NEITHER = re.compile("[^a-z0-9]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,20 +14,17 @@ import orjson
 from cel_expr_python import cel
 
 from extproc.core.errors import ConfigFault
-from extproc.core.values import MalformedRequest
+from extproc.core.values import MalformedRequest, Request, Response
 from extproc.expressions.bounded import bounded
 from extproc.expressions.memory import Memory
-from extproc.expressions.metered import OverBudget, paid
+from extproc.expressions.metered import Allowance, OverBudget, paid
 from extproc.expressions.mistakes import explained, said
 from extproc.expressions.names import REQUEST_NAMES, declared, environment
 from extproc.expressions.reads import Reads
 from extproc.expressions.rewriting import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from extproc.core.values import Request, Response
-    from extproc.expressions.metered import Allowance
+    from collections.abc import Callable, Iterable
 
 
 @dataclass(slots=True)

@@ -251,8 +251,8 @@ class Projection:
         run = Shaping(index)
         try:
             made = self._shape(value, run)
-        except TooMuchWork as error:
-            raise TooMuch(self.source) from error
+        except TooMuchWork as spent:
+            raise TooMuch(self.source) from spent
         except (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError) as error:
             raise ShapeFailed(self.source) from error
         if most is not None and run.looked_up * read > most and least_size(made) > most:
@@ -383,7 +383,7 @@ def _parameters(node: Mapping[str, Any]) -> Iterator[str]:
     elif names[:1] != [REQUEST]:
         for child in _applied(node):
             yield from _parameters(child)
-    elif QUERIES in _members(node, REQUEST):
+    elif any(name == QUERIES for name in _members(node, REQUEST)):
         yield "*"
 
 

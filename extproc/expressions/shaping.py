@@ -12,9 +12,10 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jmespath import functions, visitor
+from jmespath import visitor
 
 from extproc.core.near import near
+from extproc.expressions.functions import FUNCTIONS, TABLE
 
 Shape = Callable[[Any, "Shaping"], Any]
 Node = Mapping[str, Any]
@@ -32,19 +33,6 @@ _LETTERS = 8  # of a text that a function makes, for a step
 _OF_MEMBERS = frozenset({"merge", "keys", "values"})
 
 
-class _Functions(functions.Functions):  # type: ignore[misc]  # the library has no types
-    """JMESPath's, and one of its community's (JEP 14)."""
-
-    @functions.signature({"types": ["string"]}, {"types": ["string"]})  # type: ignore[untyped-decorator]
-    def _func_split(self, text: str, separator: str) -> list[str]:
-        """Cut a text: `?ids=1,2` has a list in one value."""
-        if not separator:
-            return list(text)
-        return text.split(separator) if text else []
-
-
-_FUNCTIONS = _Functions()
-_TABLE = _Functions.FUNCTION_TABLE
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "gt": operator.gt,
@@ -57,7 +45,7 @@ class TooMuchWork(Exception):
     """The expression takes more steps than it may."""
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(ValueError):
     """A function gave a number that JSON doesn't have."""
 
 
@@ -147,12 +135,21 @@ def shape_of(node: Node, key_text: Callable[[Any], str]) -> Shape:
     return _Maker(key_text).of(node)
 
 
+# Kinds of nodes that mean the same as another.
+_ALIKE = {
+    "current": "identity",
+    "index_expression": "subexpression",
+    "pipe": "subexpression",
+}
+
+
 class _Maker:
     def __init__(self, key_text: Callable[[Any], str]) -> None:
         self._key_text = key_text
 
     def of(self, node: Node) -> Shape:
-        make: Callable[[Node], Shape] = getattr(self, f"_{node['type']}")
+        kind = node["type"]
+        make: Callable[[Node], Shape] = getattr(self, f"_{_ALIKE.get(kind, kind)}")
         return make(node)
 
     def _all(self, node: Node) -> list[Shape]:
@@ -162,8 +159,6 @@ class _Maker:
 
     def _identity(self, _node: Node) -> Shape:
         return lambda value, _run: value
-
-    _current = _identity
 
     def _field(self, node: Node) -> Shape:
         name = node["value"]
@@ -201,9 +196,6 @@ class _Maker:
             return value
 
         return shape
-
-    _pipe = _subexpression
-    _index_expression = _subexpression
 
     # ---- for each element
 
@@ -360,11 +352,11 @@ class _Maker:
         name = node["value"]
         if name == "lookup":
             return self._lookup(node)
-        if name not in _TABLE:
-            expected = near(name, _TABLE, "expected a function of JMESPath")
+        if name not in TABLE:
+            expected = near(name, TABLE, "expected a function of JMESPath")
             raise Unknown(name, ", which is no function", expected)
         arguments = self._all(node)
-        call = _FUNCTIONS.call_function
+        call = FUNCTIONS.call_function
 
         def shape(value: Any, run: Shaping) -> Any:
             given = [argument(value, run) for argument in arguments]

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import beside, journal, processes
@@ -17,7 +18,6 @@ from extproc.adapters.metrics import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from extproc.config.load import Loaded
     from extproc.core.ports import Log

@@ -7,20 +7,21 @@ way; and the method is one that the route takes, whoever chose the route.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extproc.config.schema import Route as RouteModel
 from extproc.config.schema.shapes import is_method
 from extproc.core.routes import PathPattern
 from extproc.core.values import MalformedRequest, Response, decoded
 from extproc.envoy_config.matching import in_order, methods_of, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from extproc.config.build import Assembly
     from extproc.config.schema import Match
-    from extproc.config.schema import Route as RouteModel
     from extproc.core.headers import Headers
     from extproc.core.routes import Route, Routes
     from extproc.core.values import Request

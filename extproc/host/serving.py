@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.decision_log import Writer
@@ -15,7 +16,6 @@ from extproc.host.revoking import Revoking
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from extproc.config.build import Assembly
 

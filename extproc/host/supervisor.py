@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters import beside
@@ -18,8 +20,7 @@ from extproc.host.proxy import Proxy
 from extproc.host.revoking import Revoking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from extproc.config.build import Assembly
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -12,28 +13,30 @@ from extproc.adapters.from_threads import reachable
 from extproc.caching import purging
 from extproc.caching.called import CachedCalls
 from extproc.caching.responses import Responses
+from extproc.config.build import Assembly
 from extproc.core.errors import ExtprocError, PluginFault, where
-from extproc.core.ports import Services, uncached
+from extproc.core.lasting import Lasting
+from extproc.core.ports import (
+    Caller,
+    Clock,
+    Fetcher,
+    Log,
+    Objects,
+    Observer,
+    Replicas,
+    Revocations,
+    Runtime,
+    Services,
+    SharedMark,
+    Store,
+    uncached,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 
     from extproc.caching.marks import Mark
-    from extproc.config.build import Assembly, Step
-    from extproc.core.lasting import Lasting
-    from extproc.core.ports import (
-        Caller,
-        Clock,
-        Fetcher,
-        Log,
-        Objects,
-        Observer,
-        Replicas,
-        Revocations,
-        Runtime,
-        SharedMark,
-        Store,
-    )
+    from extproc.config.build import Step
     from extproc.core.routes import Routes, Running
 
 

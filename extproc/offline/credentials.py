@@ -9,6 +9,7 @@ sign, and `$header` adds to the token's header.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from extproc.config.units import duration
 from extproc.offline.trust import TestKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from extproc.config.schema.policy_tests import PolicyTests
     from extproc.config.source import Key
     from extproc.offline.trust import TestIssuers

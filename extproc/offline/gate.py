@@ -13,6 +13,7 @@ from extproc.core.exchange import Exchange
 from extproc.core.headers import Headers
 from extproc.core.law import Side
 from extproc.core.messages import Answer, Body, BodyAnswer, Continue, RequestHeaders
+from extproc.core.records import Record
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Request
 from extproc.envoy_config.compile import buffering
@@ -20,15 +21,13 @@ from extproc.offline import outside
 from extproc.offline.edge import Arrival, Edge, arrive
 from extproc.offline.raw import Rejected, read
 from extproc.offline.routing import Matched, NotMatched, Routing
-from extproc.offline.trace import Trace, TracingGuard
+from extproc.offline.trace import Step, Trace, TracingGuard
 from extproc.offline.verdict import Upstream, Verdict, of_record, of_rejected, of_unmatched
 from extproc.testing import Counts, DirectRuntime, Events, ManualClock
 
 if TYPE_CHECKING:
     from extproc.config.build import Assembly
     from extproc.config.schema import Route as RouteModel
-    from extproc.core.records import Record
-    from extproc.offline.trace import Step
 
 REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 LOOPBACK = "127.0.0.1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extproc.config.schema import Route
 from extproc.config.schema.shapes import is_method
 from extproc.core.routes import PathPattern
 from extproc.envoy_config.matching import (
@@ -21,7 +22,7 @@ from extproc.envoy_config.routes import PUBLISHED_AT, PUBLISHED_BY
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from extproc.config.schema import Match, Route
+    from extproc.config.schema import Match
     from extproc.offline.edge import Arrival
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extproc.config.build import assemble
+from extproc.config.build import Assembly, assemble
 from extproc.config.errors import ConfigError, Position, Trouble
 from extproc.config.load import load
 from extproc.config.policy_tests import parse
+from extproc.config.schema.policy_tests import PolicyTests
 from extproc.core.near import near
 from extproc.offline.asked import as_sent
 from extproc.offline.comparing import Difference, differences, elsewhere
@@ -20,11 +22,10 @@ from extproc.offline.gate import LOOPBACK, Gate, Judgement, NotStarted
 from extproc.offline.trust import TestIssuers, accept_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from extproc.config.build import Assembly
-    from extproc.config.schema.policy_tests import PolicyTest, PolicyTests
+    from extproc.config.schema.policy_tests import PolicyTest
     from extproc.config.translate import Positions
     from extproc.offline.coverage import Coverage
     from extproc.offline.verdict import Verdict

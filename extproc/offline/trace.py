@@ -13,7 +13,7 @@ from extproc.aggregation.plugin import Aggregate, AggregateBody
 from extproc.core import strict_json
 from extproc.core.guard import Answer, Guard, Limits
 from extproc.core.values import MalformedRequest, Request, Response
-from extproc.offline.explaining import explained
+from extproc.offline.explaining import RuleSeen, explained
 from extproc.offline.planned import Planned
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from extproc.core.plugin import Plugin
     from extproc.core.ports import Log, Observer, Runtime
-    from extproc.offline.explaining import RuleSeen
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ that the signature wasn't checked. Policy tests make their own keys.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from extproc.authentication.plugin import Authenticate
 from extproc.authentication.signing import ALGORITHMS, SigningKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from extproc.config.build import Assembly
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from extproc.core.records import Facts
+from extproc.core.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from extproc.core.records import Record
     from extproc.offline.raw import Rejected
     from extproc.offline.routing import NotMatched

@@ -13,12 +13,12 @@ import jwt
 
 from tests.attacks.wire import Answer, Received, Upstream, exchange, request
 from tests.support.client import ask
+from tests.support.processes import Gateway
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.support.processes import Gateway
 
 IDENTITY = ("x-user", "x-scopes", "x-kind")
 ASSERTION = "x-gateway-assertion"

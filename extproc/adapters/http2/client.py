@@ -81,7 +81,7 @@ class ClientConnection(Connection[Head]):
     def __init__(self, limits: Limits, now: float) -> None:
         super().__init__(_unused, limits, now)
         self._preface_due = False
-        self._fields: ReplyReader = ReplyReader(limits)
+        self._fields = self._replies = ReplyReader(limits)
 
     def _greeting(self) -> bytes:
         return frames.PREFACE + settings.announced_by_client(self._limits)
@@ -139,7 +139,7 @@ class ClientConnection(Connection[Head]):
         came before, pieces of a body, the end. A call for each frame costs as much as its work.
         """
         size = len(buffer)
-        unpack, known = frames.HEADER.unpack_from, self._fields.known_reply
+        unpack, known = frames.HEADER.unpack_from, self._replies.known_reply
         streams = cast("dict[int, Asked]", self.streams)  # nothing else is ever opened here
         usual = self._block is None  # what is below alone changes it
         try:
@@ -204,19 +204,19 @@ class ClientConnection(Connection[Head]):
     def _block_ended(self, flags: int, stream_id: int, block: bytes) -> Event | None:
         stream = self.streams.get(stream_id)
         if not isinstance(stream, Asked):
-            self._fields.pass_over(block)
+            self._replies.pass_over(block)
             self._stray(stream_id)
             return None
         ended = flags & _END_STREAM
         if not stream.remote_open:
             raise StreamFault(Violation.HALF_CLOSED)
         if stream.head is not None:
-            stream.trailers_came = self._fields.trailers(block)
+            stream.trailers_came = self._replies.trailers(block)
             if not ended:
                 raise StreamFault(Violation.TRAILERS_WITHOUT_END)
             self._remote_ended(stream)
             return AnswerCame(stream)
-        head = self._fields.reply(block)
+        head = self._replies.reply(block)
         if head.status < _FINAL:
             if ended:
                 raise StreamFault(Violation.MALFORMED)

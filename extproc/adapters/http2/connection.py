@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from extproc.adapters.http2 import frames, settings
 from extproc.adapters.http2.errors import ConnectionFault, StreamFault, Violation
@@ -39,7 +39,7 @@ _LAST_CALL_WITHIN = 5.0
 _LARGEST = frames.MAX_FRAME
 _STREAM_MASK = frames.STREAM_MASK
 
-Event = RequestCame[Any] | DataCame | AnswerCame | AnswerTooLarge | StreamEnded | ConnectionEnded
+Event = RequestCame | DataCame | AnswerCame | AnswerTooLarge | StreamEnded | ConnectionEnded
 
 
 class _Block:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any
 
-if TYPE_CHECKING:
-    from extproc.adapters.http2.errors import ErrorCode, Violation
-    from extproc.adapters.http2.streams import Stream
-
-T = TypeVar("T")
+from extproc.adapters.http2.errors import ErrorCode, Violation
+from extproc.adapters.http2.streams import Stream
 
 
 @dataclass(slots=True)
-class RequestCame(Generic[T]):
+class RequestCame:
     """A stream opened.
 
     Attributes:
@@ -23,7 +20,7 @@ class RequestCame(Generic[T]):
     """
 
     stream: Stream
-    head: T
+    head: Any
     ended: bool
 
 

@@ -229,8 +229,10 @@ class Call(ABC):
 class ProcessCall(Call):
     """`ExternalProcessor/Process`: one exchange."""
 
-    _half_closed = _deserted = False
-    _told = _last = -1  # the writes with which the decision and the last answer leave
+    _half_closed = False
+    _deserted = False
+    _told = -1
+    _last = -1  # the writes with which the decision and the last answer leave
     _queue: deque[bytes] | None = None
     _waiting = 0
 

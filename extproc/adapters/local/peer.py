@@ -150,7 +150,7 @@ class Peer(asyncio.Protocol):
                 if not call.over:
                     call.arm(timeout)
 
-    def _begin(self, event: RequestCame[Head]) -> None:
+    def _begin(self, event: RequestCame) -> None:
         head, stream = event.head, event.stream
         begin = self._methods.get(head.method)
         if head.refusal is not None or begin is None:
