@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from extproc.core.plugin import Plugin
-    from extproc.core.ports import Replicas
+    from extproc.core.replicas import Replicas
     from extproc.core.room import Room
 
 

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -42,6 +42,24 @@ _CLOSE_WITHIN = 3.0
 _NONE = -1  # no descriptor: writing to it fails
 
 
+class Lines(Protocol):
+    """Takes lines of records; `Writer` does.
+
+    Attributes:
+        failed: how many lines were taken, and couldn't be written.
+    """
+
+    failed: int
+
+    def put(self, lines: list[bytes]) -> bool:
+        """Take lines; False says that they were dropped."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, within a while."""
+        ...
+
+
 class DecisionLog:
     """A recorder that never waits.
 
@@ -56,7 +74,7 @@ class DecisionLog:
     def __init__(
         self,
         worker: int,
-        writer: Writer,
+        writer: Lines,
         now: Callable[[], float],
         observer: Observer,
         soon: Callable[[], object] | None = None,
@@ -363,7 +381,7 @@ class Writer:
 class _Counted:
     """Hands lines to a writer, and counts what becomes of them."""
 
-    def __init__(self, writer: Writer, observer: Observer) -> None:
+    def __init__(self, writer: Lines, observer: Observer) -> None:
         self._writer = writer
         self._observer = observer
         self._failed = 0
@@ -389,7 +407,7 @@ class ProxyRecords:
         observer: where written, failed and dropped records are counted.
     """
 
-    def __init__(self, writer: Writer, observer: Observer) -> None:
+    def __init__(self, writer: Lines, observer: Observer) -> None:
         self._handed = _Counted(writer, observer)
         self._worker = f"envoy.{os.getpid()}"
         self._seq = 0

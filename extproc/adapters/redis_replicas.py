@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from extproc.adapters import beside
 from extproc.adapters import redis_scripts as scripts
 from extproc.adapters.redis_trouble import in_step, is_number, refuses, trouble
-from extproc.core.ports import Looked, SharedMark
+from extproc.core.replicas import Looked, SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

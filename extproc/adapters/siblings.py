@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from extproc.core.ports import SharedMark
+from extproc.core.replicas import SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -135,16 +135,16 @@ class Introspection:
                 seconds=server.timeout,
                 max_bytes=_MOST_BYTES,
             )
-        except UpstreamFault as error:
-            raise self._failed(str(error)) from error
+        except UpstreamFault as fault:
+            raise self._failed(str(fault)) from fault
         if answer.status != _OK:
             raise self._failed(f"status {answer.status}")
         now = services.clock.now()
         try:
             principal, until = self._judged(_read(answer), now)
-        except Refused as error:
+        except Refused as refusal:
             services.metrics.count("extproc_introspections_total", ("refused",))
-            return _Answer(None, error.reason, now + _REFUSALS_FOR, 0)
+            return _Answer(None, refusal.reason, now + _REFUSALS_FOR, 0)
         services.metrics.count("extproc_introspections_total", ("active",))
         until = min(until, now + server.remember)
         return _Answer(principal, "", until, len(answer.body))

@@ -113,8 +113,8 @@ def _maker(algorithm: str) -> Callable[[], object]:
 def _pem(text: bytes) -> object:
     try:
         return serialization.load_pem_private_key(text, password=None)
-    except TypeError as error:
-        raise NotASigningKey("it is encrypted, and no password is asked for") from error
+    except TypeError as encrypted:
+        raise NotASigningKey("it is encrypted, and no password is asked for") from encrypted
     except (ValueError, UnsupportedAlgorithm) as error:
         raise NotASigningKey("it is neither a JWK nor a private key in PEM") from error
 

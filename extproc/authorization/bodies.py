@@ -70,7 +70,7 @@ class Read:
         """
         names, folded, every = self._names, self._folded, self._any
         # Lists and maps, each with whether what it holds is read.
-        waiting = [([value], self._itself)]
+        waiting: list[tuple[Any, bool]] = [([value], self._itself)]
         while waiting:
             value, read = waiting.pop()
             if type(value) is list:

@@ -10,7 +10,7 @@ from extproc.caching import codec
 from extproc.caching.keys import name_of
 from extproc.caching.marks import ALL, MOST, Mark, Marks, Verdict
 from extproc.caching.selecting import Selecting, normal, selected
-from extproc.core.ports import SharedMark
+from extproc.core.replicas import SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from extproc.caching.entry import Entry
     from extproc.caching.keys import type_of_key
     from extproc.core.headers import Headers
-    from extproc.core.ports import Clock, Names, Replicas
+    from extproc.core.ports import Clock, Names
+    from extproc.core.replicas import Replicas
 
 _LARGEST = 8 << 20
 _WHILE_VALID = 3600.0  # seconds past all windows that what has a validator is kept

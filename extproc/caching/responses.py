@@ -13,7 +13,7 @@ from extproc.caching.marks import Marks, Verdict
 from extproc.caching.replicated import Place, Replicated
 from extproc.caching.reuse import Use
 from extproc.caching.selecting import selected, selects
-from extproc.core.ports import SharedMark
+from extproc.core.replicas import SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

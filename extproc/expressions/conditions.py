@@ -200,8 +200,8 @@ class Expression:
                 result = paid(partial(self._compiled.eval, **given), context.allowance)
             else:
                 result = self._compiled.eval(**given)
-        except OverBudget as error:
-            raise EvaluationFailed(self.source, error) from error
+        except OverBudget as spent:
+            raise EvaluationFailed(self.source, spent) from spent
         except RuntimeError as error:  # too many iterations, or a text that UTF-8 can't say
             raise EvaluationFailed(self.source, error) from error
         if result.type().name() == "ERROR":

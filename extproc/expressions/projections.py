@@ -276,19 +276,17 @@ def _parsed(source: str) -> Mapping[str, Any]:
             warnings.simplefilter("error", PendingDeprecationWarning)
             tree: Mapping[str, Any] = jmespath.compile(source).parsed
             return tree
-    except PendingDeprecationWarning as error:
+    except PendingDeprecationWarning as old:
         raise NotAnExpression(
             "has text between backticks that isn't JSON", """expected `"text"` or 'text'"""
-        ) from error
-    except IncompleteExpressionError as error:
-        raise _not_jmespath(source, len(source.rstrip()), "ends too early") from error
-    except LexerError as error:
-        raise _not_jmespath(source, error.lexer_position, error.message) from error
-    except ParseError as error:
-        told = _BEFORE_TOKEN.sub("", error.msg)
-        raise _not_jmespath(
-            source, error.lex_position, f"{told} at {error.token_value!r}"
-        ) from error
+        ) from old
+    except IncompleteExpressionError as cut:
+        raise _not_jmespath(source, len(source.rstrip()), "ends too early") from cut
+    except LexerError as letter:
+        raise _not_jmespath(source, letter.lexer_position, letter.message) from letter
+    except ParseError as word:
+        told = _BEFORE_TOKEN.sub("", word.msg)
+        raise _not_jmespath(source, word.lex_position, f"{told} at {word.token_value!r}") from word
     except (JMESPathError, ValueError) as error:
         text = str(error).splitlines()[0].rstrip(":")
         raise NotAnExpression(f"isn't JMESPath: {text}", "expected JMESPath") from error

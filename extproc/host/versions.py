@@ -23,14 +23,13 @@ from extproc.core.ports import (
     Log,
     Objects,
     Observer,
-    Replicas,
     Revocations,
     Runtime,
     Services,
-    SharedMark,
     Store,
     uncached,
 )
+from extproc.core.replicas import Replicas, SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping

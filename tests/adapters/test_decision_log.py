@@ -61,7 +61,7 @@ def record(path: str = "/a?secret=1", **changes: Any) -> Record:
 def written(*records: Record) -> list[dict[str, Any]]:
     """Return what is written of records."""
     kept = Kept()
-    log = DecisionLog(3, kept, lambda: 1_800_000_000.5, Counts())  # type: ignore[arg-type]
+    log = DecisionLog(3, kept, lambda: 1_800_000_000.5, Counts())
     for one in records:
         log.record(one)
     log.flush()
@@ -93,7 +93,7 @@ NASTY = st.one_of(st.text(max_size=50), st.sampled_from(BREAKING))
 def test_any_text_is_one_json_line(host: str, path: str, subject: str, value: str) -> None:
     """L1: nothing breaks out of its line, and no line is longer than a pipe keeps together."""
     kept = Kept()
-    log = DecisionLog(0, kept, lambda: 0.0, Counts())  # type: ignore[arg-type]
+    log = DecisionLog(0, kept, lambda: 0.0, Counts())
     one = record(inputs={"x": value, "list": [value] * 3})
     one.request.host, one.request.path = host, path
     one.request.principal = Principal("jwt", "a", subject)
@@ -109,7 +109,7 @@ def test_any_text_is_one_json_line(host: str, path: str, subject: str, value: st
 def test_a_flush_is_asked_for_once_until_there_is_one() -> None:
     """An idle worker has nothing to look after; whole batches leave by themselves."""
     kept, asked = Kept(), []
-    log = DecisionLog(0, kept, lambda: 0.0, Counts(), lambda: asked.append(1))  # type: ignore[arg-type]
+    log = DecisionLog(0, kept, lambda: 0.0, Counts(), lambda: asked.append(1))
     assert not asked
     for _ in range(600):
         log.record(record())
@@ -132,7 +132,7 @@ def test_a_record_that_is_too_long_loses_its_inputs() -> None:
 def test_dropped_records_are_counted_and_leave_a_gap() -> None:
     """L6: what a full buffer loses shows in `seq` and in the metrics."""
     kept, counts = Kept(), Counts()
-    log = DecisionLog(0, kept, lambda: 0.0, counts)  # type: ignore[arg-type]
+    log = DecisionLog(0, kept, lambda: 0.0, counts)
     for full in (False, True, False):
         kept.full = full
         log.record(record())
@@ -235,7 +235,7 @@ def test_headers_are_not_in_a_record() -> None:
 def test_records_of_envoy_are_numbered_and_hold_no_fragment() -> None:
     """A line that is none is counted as dropped, and leaves a gap."""
     kept, counts = Kept(), Counts()
-    taker = ProxyRecords(kept, counts)  # type: ignore[arg-type]  # the same two methods
+    taker = ProxyRecords(kept, counts)
     lines = [b'{"by":"envoy","path":"/a#access_token=T"}', b'{"by":"en', b"[]", b'{"path":null}']
     for line in lines:
         taker.take(line + b"\n")
@@ -268,7 +268,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 def test_records_that_could_not_be_written_are_counted() -> None:
     """Each once, when the next are handed on."""
     kept, counts = Kept(), Counts()
-    log = DecisionLog(0, kept, lambda: 0.0, counts)  # type: ignore[arg-type]
+    log = DecisionLog(0, kept, lambda: 0.0, counts)
     for failed in (0, 2, 2, 3):
         kept.failed = failed
         log.record(record())
@@ -276,7 +276,7 @@ def test_records_that_could_not_be_written_are_counted() -> None:
     name = "extproc_decision_records_total"
     assert counts.counts == {(name, ("written",)): 4, (name, ("failed",)): 3}
     of_envoy = Counts()
-    ProxyRecords(kept, of_envoy).take(b'{"path": "/"}')  # type: ignore[arg-type]  # as above
+    ProxyRecords(kept, of_envoy).take(b'{"path": "/"}')
     assert of_envoy.counts == {(name, ("written",)): 1, (name, ("failed",)): 3}
 
 

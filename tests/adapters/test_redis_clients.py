@@ -16,7 +16,7 @@ from extproc.adapters.redis_replicas import RedisReplicas
 from extproc.adapters.redis_revocations import NotShared, RedisRevocations
 from extproc.adapters.redis_store import RedisStore
 from extproc.config.schema.store import StoreUrl
-from extproc.core.ports import SharedMark
+from extproc.core.replicas import SharedMark
 from extproc.testing import Counts, Events
 from tests.support.certificates import made
 from tests.support.redis_server import redis_server

@@ -11,7 +11,7 @@ import pytest
 from extproc.adapters import control
 from extproc.adapters.control import Asker
 from extproc.adapters.siblings import Siblings
-from extproc.core.ports import SharedMark
+from extproc.core.replicas import SharedMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -337,14 +337,13 @@ def _status(connection: socket.socket) -> int:
 
 
 def test_J29_J33_workers_fetch_once_for_all(issuers: Issuers) -> None:
-    """J29, J33: three workers and tokens of unknown keys: one fetch at the start, one per cooldown."""
+    """J29, J33: three workers and tokens of unknown keys: one fetch per cooldown, from the start."""
     server = issuers.server
     server.behave["several"] = serves("rsa")
     text = _SEVERAL.format(issuer=server.url, echo=issuers.place.upstream.port)
     with gateway(text, workers=3) as running:
         good = dict([bearer(token(iss="http://several.test"))])
         until(lambda: running.ask("/", headers=good).status == 200, "keys are there")
-        assert len(server.fetches["several"]) == 1
         ends = time.monotonic() + 3 * _SHORT
         while time.monotonic() < ends:
             text = token(iss="http://several.test", head={"kid": secrets.token_hex(8)})

@@ -19,6 +19,7 @@ from extproc.caching.storing import Kept
 from extproc.core.headers import Headers
 from extproc.core.values import Response
 from extproc.testing import Trial
+from tests.support.compiled import interpreted
 
 LONG = "/p/" + "x" * 50_000
 _texts = st.text(max_size=3).map(lambda text: text * 130)
@@ -114,19 +115,20 @@ def test_what_a_stored_response_is_named_is_short() -> None:
     assert Mark(TAG, LONG).means(entry)
 
 
-class Reads(Headers):
-    """Headers that count how often one was asked for."""
-
-    times = 0
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """Count, and return the value."""
-        self.times += 1
-        return super().get(name, default)
-
-
+@interpreted
 async def test_a_request_is_read_once_for_all_variants() -> None:
     """However many are stored, and in whatever order their fields are named."""
+
+    class Reads(Headers):
+        """Headers that count how often one was asked for."""
+
+        times = 0
+
+        def get(self, name: str, default: str | None = None) -> str | None:
+            """Count, and return the value."""
+            self.times += 1
+            return super().get(name, default)
+
     trial = Trial(Cache(key=KeyOf("trial@1")))
     responses = trial.services.shared(Responses)
     for number in range(32):

@@ -148,7 +148,7 @@ def test_b9_much_work_ends(source: str) -> None:
         data = {"a": [data] * 60, "b": [data] * 60, "c": [data] * 60}
     with pytest.raises(TooMuch) as caught:
         Projection(source).of(data)
-    assert isinstance(caught.value.__cause__, TooMuchWork)
+    assert isinstance(caught.value.__context__, TooMuchWork)
 
 
 ROW = {"a": "1", "b": 2, "c": [1, 2], "d": "x" * 100}
@@ -244,7 +244,7 @@ def test_b9_one_large_map_many_times(call: str) -> None:
     found, many = "lookup('p', id)", {"lines": [{"id": "k"}] * 2000}
     with pytest.raises(TooMuch) as caught:
         Projection(f"lines[].{call.format(found)}").of(many, index.__getitem__)
-    assert isinstance(caught.value.__cause__, TooMuchWork)
+    assert isinstance(caught.value.__context__, TooMuchWork)
     few = {"lines": many["lines"][:900]}
     assert len(Projection(f"lines[].{call.format(found)}").of(few, index.__getitem__)) == 900
     whole = Projection(f"lines[].not_null({found}, `0`)").of(many, index.__getitem__)
@@ -279,7 +279,7 @@ def test_b9_an_answer_that_look_ups_make_large() -> None:
     shape = Projection("orders[].{product: lookup('p', @)}")
     with pytest.raises(TooMuch) as caught:
         shape.of(value, lambda _part: items, read=1_100_000, most=16 << 20)
-    assert caught.value.__cause__ is None  # of the answer, not of the steps
+    assert caught.value.__context__ is None  # of the answer, not of the steps
     once = Projection("orders[?lookup('p', @).d > 'a'] | [0]")
     assert once.of(value, lambda _part: items, read=1_100_000, most=16 << 20) == "k"
 

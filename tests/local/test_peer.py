@@ -30,6 +30,7 @@ from extproc.core.errors import ConfigFault
 from tests.http2.peers import EMPTIED, HELLO, cut, data, goaway, ping
 from tests.http2.peers import headers as opened
 from tests.local.services import Running, check_request, deciding, headers, piece, running
+from tests.support.compiled import interpreted
 from tests.support.places import short_folder
 from tests.support.waiting import until_async
 
@@ -285,6 +286,7 @@ async def test_a_clock_that_is_looked_at_between_accepting_and_making() -> None:
         assert place.log.events[:-1] == []
 
 
+@interpreted
 async def test_a_defect_in_one_connection_s_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends that connection, is said, and the limits of the others stay."""
     async with running("local", Limits(handshake=0.3)) as place:
@@ -593,4 +595,3 @@ async def test_a_path_left_behind_is_taken_over_and_one_in_use_is_not() -> None:
 def test_the_tables_know_each_other() -> None:
     """Frames that the driver sends are cut by the tests as by a peer."""
     assert list(cut(ping())) == [(Kind.PING, 0, 0, b"12345678")]
-    assert peer_module.Peer.__doc__

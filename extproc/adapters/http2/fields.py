@@ -87,8 +87,8 @@ class FieldReader(Generic[T]):
     def _decoded(self, block: bytes) -> Fields:
         try:
             fields = tuple(self._decoder.decode(block, raw=True))
-        except OversizedHeaderListError as error:
-            raise ConnectionFault(Violation.FIELDS_TOO_LARGE) from error
+        except OversizedHeaderListError as large:
+            raise ConnectionFault(Violation.FIELDS_TOO_LARGE) from large
         except (HPACKError, IndexError, ValueError) as error:
             raise ConnectionFault(Violation.COMPRESSION) from error
         self._alone = self._decoder.max_allowed_table_size == self._decoder.header_table_size == 0

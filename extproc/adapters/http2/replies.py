@@ -118,8 +118,8 @@ class ReplyReader(FieldReader["Head"]):
     def _field(self, piece: bytes) -> tuple[str, str]:
         try:
             ((name, value),) = self._single.decode(piece, raw=True)
-        except OversizedHeaderListError as error:
-            raise StreamFault(Violation.FIELDS_TOO_LARGE) from error
+        except OversizedHeaderListError as large:
+            raise StreamFault(Violation.FIELDS_TOO_LARGE) from large
         except (HPACKError, IndexError, ValueError) as error:
             raise ConnectionFault(Violation.COMPRESSION) from error
         field = _text(bytes(name), bytes(value))
