@@ -24,9 +24,10 @@ test: $(STAMP)  ## every test, with a real Envoy and a real Redis
 	$(BIN)/python -m pytest -m alone $(ARGS)
 
 test-compiled: compiled  ## the tests of what is compiled, on the compiled package
-	$(COMPILED) $(BIN)/python -m pytest -n $(WORKERS) -o pythonpath='build/compiled .' $(ARGS) \
+	$(COMPILED) $(BIN)/python -m pytest -n $(WORKERS) -m 'not alone' -o pythonpath='build/compiled .' $(ARGS) \
 	  tests/adapters tests/aggregation tests/attacks tests/authentication tests/authorization tests/authz \
-	  tests/caching tests/core tests/egress tests/expressions tests/http2 tests/local tests/transformation
+	  tests/caching tests/core tests/egress tests/expressions tests/fuzz tests/host tests/http2 tests/local \
+	  tests/offline tests/transformation tests/e2e/test_trying.py
 
 check: $(STAMP)  ## lint, format, types, architecture, docs
 	$(BIN)/ruff check .

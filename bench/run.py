@@ -44,7 +44,8 @@ from extproc.core.verdict import ADDRESS_ATTRIBUTE, NAMESPACE, ROUTE_ATTRIBUTE
 
 _HERE = Path(__file__).parent
 _FLOOR = "floor (C)"
-_POLL, _POLLING = "2000", "noop, polling"
+_POLL, _POLLING = ("--busy-poll", "2000"), "noop, polling"
+_SAME = ", same Envoy"
 _YARDSTICK = _HERE / "yardstick.json"
 
 
@@ -85,9 +86,12 @@ def _added(alone: dict[str, list[float]]) -> dict[str, float]:
     polled = {}
     if _POLLING in p50:
         polling = p50[_POLLING] - p50["bare origin"]
+        alike = p50[_POLLING + _SAME] - p50["bare direct"]
         polled = {
             "polling_added_ms": round(polling, 3),
             "polling_of_yardstick": round(polling / yardstick, 3),
+            "polling_same_envoy_added_ms": round(alike, 3),
+            "polling_same_envoy_of_yardstick": round(alike / yardstick, 3),
         }
     floor = {}
     if _FLOOR in p50:
@@ -167,7 +171,8 @@ def _show(results: dict[str, Any]) -> None:
     )
     if "polling_added_ms" in one:
         console.print(
-            f"with `--busy-poll {_POLL}` it adds {one['polling_added_ms']:.2f} ms "
+            f"with `{' '.join(_POLL)}` it adds {one['polling_same_envoy_added_ms']:.2f} ms "
+            f"({one['polling_same_envoy_of_yardstick']:.2f}) and {one['polling_added_ms']:.2f} ms "
             f"({one['polling_of_yardstick']:.2f})"
         )
     if "floor_added_ms" in one:
@@ -186,9 +191,6 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     places = _Places(folder, origin, keys, options.server)
     empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
     full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
-    polling = []
-    if options.server == "local":
-        polling.append(_gateway(stack, "noop.yaml", origin, keys, "local", "--busy-poll", _POLL))
     yard_port, yard_envoy, yard_service = _yardstick(stack, folder, origin)
     bearer = f"authorization: Bearer {token}\r\n"
 
@@ -201,6 +203,10 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         port, envoy, service = place
         return replace(ours("noop"), name=_POLLING, port=port, envoy=envoy, service=service)
 
+    polling = []
+    if options.server == "local":
+        polling.append(_served(stack, places, "noop", "", requests, *_POLL))
+        polling.append(poll(_gateway(stack, "noop.yaml", origin, keys, "local", *_POLL)))
     bare_port, bare_envoy = _bare(stack, folder, origin)
     direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
     plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
@@ -211,7 +217,7 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         _served(stack, places, "noop", "", requests),
         _served(stack, places, "jwt", bearer, requests),
         ours("noop"),
-        *map(poll, polling),
+        *polling,
         ours("jwt", bearer),
         ours("cache"),
         ours("aggregate", count=max(requests // 4, 1)),
@@ -250,15 +256,18 @@ class _Places:
         return dict(os.environ) | {f"BENCH_{name}": str(n) for name, n in numbers.items()}
 
 
-def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: int) -> Scenario:
+def _served(
+    stack: ExitStack, places: _Places, name: str, extra: str, requests: int, *more: str
+) -> Scenario:
     """Return an exchange behind the yardstick's Envoy, where the service alone differs."""
     file = _HERE / ("noop.yaml" if name == "noop" else "gateway.yaml")
-    admin, folder = free_port(), places.folder
+    admin, title = free_port(), _POLLING if more else name
+    socket = places.folder / title.replace(", ", "-")
     environment = places.environment(1, admin)
     command = [sys.executable, "-m", "extproc", "serve", str(file), "--server", places.server]
     service = process(
         stack,
-        [*command, "--listen", f"unix:{folder}/{name}"],
+        [*command, "--listen", f"unix:{socket}", *more],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -270,12 +279,12 @@ def _served(stack: ExitStack, places: _Places, name: str, extra: str, requests: 
     filters[0]["typed_config"]["request_attributes"] = [ROUTE_ATTRIBUTE, ADDRESS_ATTRIBUTE]
     [route] = manager["route_config"]["virtual_hosts"][0]["routes"]
     route["metadata"] = {"filter_metadata": {NAMESPACE: {"id": key}}}
-    port, envoy = envoy_of(stack, config, f"{folder}/{name}")
-    until(lambda: answers(admin, "/readyz"), f"the served {name}")
+    port, envoy = envoy_of(stack, config, str(socket))
+    until(lambda: answers(admin, "/readyz"), f"the served {title}")
     workers = [worker["pid"] for worker in json.loads(fetched(admin, "/status"))["workers"]]
     request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
     pids = [service.pid, *workers]
-    return Scenario(f"{name}, same Envoy", port, request, requests, pids, envoy)
+    return Scenario(title + _SAME, port, request, requests, pids, envoy)
 
 
 def _floor(stack: ExitStack, folder: Path, requests: int) -> list[Scenario]:

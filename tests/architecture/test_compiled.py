@@ -12,12 +12,21 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "extproc"
 SAID = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["extproc"]["compiled"]
 NAMED = {kind: [PACKAGE / name for name in names] for kind, names in SAID.items()}
+
+
+def _name(path: Path) -> str:
+    """Return a module's name."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
 FOUND = {
     *(file for package in NAMED["packages"] for file in package.glob("*.py")),
     *(path.with_suffix(".py") for path in NAMED["alone"]),
 }
 LEFT = {path.with_suffix(".py") for path in (*NAMED["plugins"], *NAMED["left"])}
 MODULES = sorted(FOUND - LEFT)
+NAMES = {_name(path): path for path in MODULES}
+OTHERS = sorted(set(PACKAGE.rglob("*.py")) - set(MODULES))
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -40,3 +49,25 @@ def test_a_caught_exception_has_a_name_of_its_own(path: Path) -> None:
                 kind = ast.unparse(node.type)
                 place = f"{path.name}:{node.lineno}: {node.name}"
                 assert caught.setdefault(node.name, kind) == kind, place
+
+
+def _ordinary(path: Path) -> set[str]:
+    """Return the classes of a module that aren't exceptions."""
+    classes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef)]
+    errors = {"Exception", "ExtprocError", "ConfigFault", "ValueError", "OSError"}
+    return {one.name for one in classes if not errors & {ast.unparse(base) for base in one.bases}}
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_interpreted_inherits_from_nothing_compiled(path: Path) -> None:
+    """The first instance would be a TypeError."""
+    tree = ast.parse(path.read_text())
+    compiled: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in NAMES:
+            ordinary = _ordinary(NAMES[node.module])
+            compiled |= {a.asname or a.name for a in node.names if a.name in ordinary}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+            assert not bases & compiled, f"{path.name}:{node.lineno}: {node.name}"

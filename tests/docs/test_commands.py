@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from extproc.cli import application
+from tests.support.compiled import COMPILED
 
 PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
 
@@ -43,4 +44,5 @@ def test_the_list_of_commands_is_readable() -> None:
 def test_the_version() -> None:
     """That of the package; no command is needed."""
     done = CliRunner().invoke(application, ["--version"])
-    assert (done.exit_code, done.stdout) == (0, f"extproc {version('extproc')}\n")
+    compiled = " (compiled)" if COMPILED else ""
+    assert (done.exit_code, done.stdout) == (0, f"extproc {version('extproc')}{compiled}\n")

@@ -9,6 +9,7 @@ import pytest
 
 from extproc.adapters.http2 import frames
 from tests.fuzz.run import Target, mutated, recorded
+from tests.support.compiled import interpreted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ async def test_the_recorded_traffic_reaches_every_kind_of_exchange() -> None:
     assert not target._log.events
 
 
+@interpreted
 async def test_the_fuzzer_can_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An undeclared exception anywhere in the connection is found."""
     monkeypatch.chdir(tmp_path)
