@@ -50,6 +50,8 @@ bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/resul
 	$(BIN)/python -m bench.store
 	$(BIN)/python -m bench.bursts
 	$(BIN)/python -m bench.calls
+	@if command -v $${CC:-cc} >/dev/null; then $(MAKE) bench-compiled; \
+	else echo "there is no C compiler: the compiled package is not measured"; fi
 
 bench-compiled: compiled  ## the same of the compiled package; results in bench/compiled.json
 	$(COMPILED) $(BIN)/python -m bench.run --output bench/compiled.json $(ARGS)

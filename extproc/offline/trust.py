@@ -7,47 +7,23 @@ that the signature wasn't checked. Policy tests make their own keys.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from extproc.authentication.api_keys import ApiKeys, Entry, digest, written
 from extproc.authentication.jwks import KeySource
-from extproc.authentication.keys import Key, KeySet
+from extproc.authentication.keys import KeySet
 from extproc.authentication.plugin import Authenticate
 from extproc.authentication.signing import ALGORITHMS, SigningKey
+from extproc.offline.any_key import AnyKey, AnyKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from extproc.config.build import Assembly
 
 _NOT_CHECKED = "signature not checked: the keys of {} are not on disk"
-
-
-@dataclass(frozen=True, slots=True)
-class _AnyKey(Key):
-    """A key that lets every signature pass and says so."""
-
-    note: Callable[[], None] | None = None
-
-    def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
-        """Say yes."""
-        del algorithm, signed, signature
-        if self.note is not None:
-            self.note()
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _AnyKeys(KeySet):
-    """A set that holds a key of every id."""
-
-    def candidates(self, key_id: str) -> tuple[Key, ...]:
-        """Return the one key."""
-        del key_id
-        return self.keys
 
 
 def without_signatures(assembly: Assembly, note: Callable[[str], None]) -> None:
@@ -63,8 +39,8 @@ def without_signatures(assembly: Assembly, note: Callable[[str], None]) -> None:
             continue
         issuer = authenticator.rules.issuer
         said = partial(note, _NOT_CHECKED.format(issuer))
-        key = _AnyKey("", frozenset(ALGORITHMS), None, said)
-        authenticator.source = KeySource.fixed(issuer, _AnyKeys((key,)))
+        key = AnyKey("", frozenset(ALGORITHMS), None, said)
+        authenticator.source = KeySource.fixed(issuer, AnyKeys((key,)))
 
 
 class TestIssuers:
