@@ -7,6 +7,11 @@ response.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from extproc.core.headers import Headers
+
 STATUSES = frozenset({204, 304})
 """Those that say that there is none."""
 
@@ -17,3 +22,8 @@ DIGESTS = ("content-digest", "content-md5", "digest", "repr-digest")
 def is_without(method: str, status: int) -> bool:
     """Say whether a response to this method, with this status, is a head alone."""
     return method == "HEAD" or status in STATUSES
+
+
+def is_grpc(headers: Headers) -> bool:
+    """Say whether a message is gRPC's, whose status comes in trailers."""
+    return (headers.get("content-type") or "").startswith("application/grpc")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from extproc.core.chain import BodyMode, Stopped
-from extproc.core.content import STATUSES, is_without
+from extproc.core.content import STATUSES, is_grpc, is_without
 from extproc.core.errors import PeerFault
 from extproc.core.law import Law, Message, Reply, Side
+from extproc.core.lawful import message_of, reply_of
 from extproc.core.messages import (
     ANSWERS,
     Answer,
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
     from extproc.core.ports import Observer
     from extproc.core.records import Recorder
     from extproc.core.routes import Route
-
-
-_REPLIES: dict[type, Reply] = {
-    BodyAnswer: Reply.BODY,
-    TrailersAnswer: Reply.TRAILERS,
-    GiveUp: Reply.GIVE_UP,
-}
 
 
 # Each value stands for itself: clients don't read several in one field (RFC 6265 section 3).
@@ -108,16 +102,16 @@ class Exchange:
                 self._law.answered(Reply.CONTINUE)  # a body comes by way of a coroutine alone
                 return answer
         else:
-            self._law.came(*_named(event))
+            self._law.came(*message_of(event))
             answer = self._later(event)
         if not isinstance(answer, ANSWERS):
             return self._finally(answer)
-        self._law.answered(_reply(answer))
+        self._law.answered(reply_of(answer))
         return answer
 
     async def _finally(self, waits: Coroutine[Any, Any, Answer]) -> Answer:
         answer = await waits
-        self._law.answered(_reply(answer))
+        self._law.answered(reply_of(answer))
         return answer
 
     async def _later(self, event: Event) -> Answer:
@@ -131,6 +125,8 @@ class Exchange:
             case Trailers(side=Side.REQUEST) if self._waits_for_body():
                 # Judged as empty it might pass, and an answer to trailers can't change headers.
                 return self._cut(self._known_request(), 400, "body_absent", "Body missing")
+            case Trailers(side=Side.RESPONSE):
+                return await self._response_trailers()
             case Trailers(side=side):
                 return TrailersAnswer(side)
             case _:
@@ -313,12 +309,35 @@ class Exchange:
             return await self._local(stopped)
         if chain.modes.response_body is BodyMode.BUFFERED:
             if not event.end:
-                return Continue(Side.RESPONSE)  # changes travel with the body
+                # Changes travel with the body; of gRPC, trailers may be all that follows.
+                changes = response.headers.changes() if is_grpc(response.headers) else None
+                return Continue(Side.RESPONSE, changes)
             outcome = await chain.response_body(self.request, response, b"")
             if isinstance(outcome, Stopped):
                 return await self._local(outcome)
             return self._changed(event, response, outcome or None)
         return self._changed(event, response)
+
+    async def _response_trailers(self) -> Answer:
+        """Run whole-body hooks for a response of which trailers came and no body.
+
+        The changes of its headers were to travel with the body, and an answer to trailers has room
+        for none: the client would get what a plugin takes away. So the response is made anew, which
+        costs it its trailers; but for gRPC, which has its status there.
+        """
+        request, response = self.request, self.response
+        if request is None or response is None or self._status is not None:
+            return TrailersAnswer(Side.RESPONSE)
+        if self._chain().modes.response_body is not BodyMode.BUFFERED:
+            return TrailersAnswer(Side.RESPONSE)
+        outcome = await self._chain().response_body(request, response, b"")
+        if isinstance(outcome, Stopped):
+            return await self._local(outcome)
+        self._status = response.status
+        if is_grpc(response.headers):
+            return TrailersAnswer(Side.RESPONSE)
+        response.body = outcome
+        return Immediate(response, bare=request.method == "HEAD")
 
     def _changed(
         self, event: ResponseHeaders, response: Response, body: bytes | None = None
@@ -433,26 +452,6 @@ class Exchange:
 
     def _chain(self) -> Chain:
         return self._known_route().chain
-
-
-def _named(event: Event) -> tuple[Side, Message]:
-    match event:
-        case RequestHeaders(end=end):
-            return Side.REQUEST, Message.HEADERS_END if end else Message.HEADERS
-        case ResponseHeaders(end=end):
-            return Side.RESPONSE, Message.HEADERS_END if end else Message.HEADERS
-        case Body(side=side, end=end):
-            return side, Message.PIECE_END if end else Message.PIECE
-        case Trailers(side=side):
-            return side, Message.TRAILERS
-
-
-def _reply(answer: Answer) -> Reply:
-    if isinstance(answer, Continue):
-        return Reply.CONTINUE if answer.body is None else Reply.REPLACE
-    if isinstance(answer, Immediate):
-        return Reply.STREAMED if answer.streamed else Reply.IMMEDIATE
-    return _REPLIES[type(answer)]
 
 
 def _decision(response: Response) -> str:

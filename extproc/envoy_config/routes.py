@@ -251,10 +251,10 @@ def _entry(
 def _processing(modes: Modes) -> AnyMessage:
     """Return all six modes: a route's processing mode replaces the filter's as a whole.
 
-    Trailers are sent where a body is waited for: they end a request of which no body comes.
+    Trailers are sent where a body is waited for: they may come in place of one.
     """
     send, skip = ProcessingModeHeaderSendMode.SEND, ProcessingModeHeaderSendMode.SKIP
-    waits = modes.request_body is BodyMode.BUFFERED
+    whole = BodyMode.BUFFERED
     return packed(
         ExtProcPerRoute(
             overrides=ExtProcOverrides(
@@ -263,8 +263,8 @@ def _processing(modes: Modes) -> AnyMessage:
                     response_header_mode=send if modes.response_headers else skip,
                     request_body_mode=_BODY_MODES[modes.request_body],
                     response_body_mode=_BODY_MODES[modes.response_body],
-                    request_trailer_mode=send if waits else skip,
-                    response_trailer_mode=skip,
+                    request_trailer_mode=send if modes.request_body is whole else skip,
+                    response_trailer_mode=send if modes.response_body is whole else skip,
                 )
             )
         )

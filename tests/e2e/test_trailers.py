@@ -7,11 +7,13 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 
+from tests.support.client import ask
 from tests.support.processes import Gateway, gateway
 from tests.support.records import records_in
 from tests.support.waiting import until
@@ -46,11 +48,15 @@ routes:
     body: json
     authorization: small
   - {{name: seen, match: {{path: /seen}}, upstream: greeter, plugins: [{{use: "own.py:Seeing"}}]}}
+  - name: hidden
+    match: {{path: /hidden/*}}
+    upstream: greeter
+    plugins: [{{use: "own.py:Hiding"}}]
   - {{name: plain, match: {{path: /plain}}, upstream: echo, body: json, authorization: small}}
 """
 
 OWN = """
-from extproc import Plugin, Request
+from extproc import Plugin, Request, Response
 
 
 class Seeing(Plugin):
@@ -59,6 +65,15 @@ class Seeing(Plugin):
 
     def on_request_body(self, request: Request, body: bytes) -> None:
         pass
+
+
+class Hiding(Plugin):
+    def on_response(self, request: Request, response: Response) -> None:
+        del response.headers["x-internal"]
+
+    def on_response_body(self, request: Request, response: Response, body: bytes) -> bytes:
+        response.headers["x-read"] = str(len(body))
+        return b"made" if request.path.endswith("made") else body
 """
 
 
@@ -106,10 +121,22 @@ class Recording:
                 elif isinstance(event, h2.events.TrailersReceived):
                     self.trailers.append(list(event.headers))
                 elif isinstance(event, h2.events.StreamEnded):
-                    answer = [(":status", "200")]
-                    connection.send_headers(event.stream_id, answer, end_stream=True)
+                    sent: dict[str, Any] = dict(self.headers[-1])
+                    self._answer(connection, event.stream_id, sent[":path"])
             connected.sendall(connection.data_to_send())
         connected.close()
+
+    def _answer(self, connection: h2.connection.H2Connection, stream: int, path: str) -> None:
+        if not path.startswith("/hidden"):
+            connection.send_headers(stream, [(":status", "200")], end_stream=True)
+            return
+        fields = [(":status", "200"), ("x-internal", "1"), ("x-kept", "1")]
+        if path.endswith("grpc"):
+            fields.append(("content-type", "application/grpc"))
+        connection.send_headers(stream, fields)
+        if path.endswith("body"):
+            connection.send_data(stream, b"said")
+        connection.send_headers(stream, [("x-t", "1"), ("grpc-status", "5")], end_stream=True)
 
 
 def _received(connected: socket.socket) -> bytes:
@@ -203,3 +230,33 @@ def decisions(place: Gateway, path: str) -> list[str]:
     """Return what was decided about a path, a line each."""
     found = records_in(place.folder / "records.jsonl")
     return [record["decision"] for record in found if record["path"] == path]
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "body"),
+    [("/hidden/body", 4, b"said"), ("/hidden/nothing", 0, b""), ("/hidden/made", 0, b"made")],
+)
+def test_a_response_that_trailers_end_is_changed(
+    place: Gateway, path: str, size: int, body: bytes
+) -> None:
+    """Where it is read whole, also if there is nothing to read."""
+    for _ in range(3):
+        answer = ask(place.port, path)
+        assert answer.status == 200
+        assert answer.headers["x-kept"] == "1"
+        assert answer.headers["x-read"] == str(size)
+        assert "x-internal" not in answer.headers
+        assert answer.body == body
+
+
+def test_a_status_of_grpc_stays_in_its_trailers(place: Gateway) -> None:
+    """Where a call's only answer are headers and trailers; the headers are changed."""
+    with grpc.insecure_channel(f"127.0.0.1:{place.port}") as channel:
+        call: Any = channel.unary_unary("/hidden/grpc")
+        with pytest.raises(grpc.RpcError) as failed:
+            call(b"", timeout=10)
+    assert isinstance(failed.value, grpc.Call)
+    assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+    told = dict(failed.value.initial_metadata() or ())
+    assert told["x-kept"] == "1"
+    assert "x-internal" not in told

@@ -148,9 +148,9 @@ def test_a_route_pays_for_what_it_uses(more: str, modes: dict[str, str], tmp_pat
     ]["overrides"]
     mode = overrides["processing_mode"]
     assert {name: mode.get(name, "NONE") for name in modes} == modes
-    waits = mode.get("request_body_mode") == "BUFFERED"
-    assert mode["request_trailer_mode"] == ("SEND" if waits else "SKIP")
-    assert mode["response_trailer_mode"] == "SKIP"
+    for side in ("request", "response"):
+        waits = mode.get(f"{side}_body_mode") == "BUFFERED"
+        assert mode[f"{side}_trailer_mode"] == ("SEND" if waits else "SKIP")
 
 
 def test_the_filter_itself_is_off_and_closed(tmp_path: Path) -> None:
