@@ -23,7 +23,7 @@ from extproc.core.messages import (
     Trailers,
     TrailersAnswer,
 )
-from extproc.core.records import Record
+from extproc.core.records import Record, decision_of
 from extproc.core.values import MalformedRequest, Outcome, Request, Response
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ class Exchange:
             response = response.copy()  # others may be given the one it was
             response.body = b""
         self._by, self._reason, self._status = stopped.by, response.reason, response.status
-        self.decision = _decision(response)
+        self.decision = decision_of(response)
         return Immediate(response, self._needs_streaming(response), request.method == "HEAD")
 
     def _needs_streaming(self, response: Response) -> bool:
@@ -452,9 +452,3 @@ class Exchange:
 
     def _chain(self) -> Chain:
         return self._known_route().chain
-
-
-def _decision(response: Response) -> str:
-    if not response.reason:
-        return "allow"
-    return "error" if response.status >= 500 else "deny"  # noqa: PLR2004 - RFC 9110 section 15.6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from extproc.core.values import Request
+from extproc.core.values import Request, Response
 
 
 class Record(NamedTuple):
@@ -34,3 +34,10 @@ class Recorder(Protocol):
 
     def record(self, record: Record) -> None:
         """Take one; must not wait."""
+
+
+def decision_of(response: Response) -> str:
+    """Return what an answer made here decides: allow, deny or error."""
+    if not response.reason:
+        return "allow"
+    return "error" if response.status >= 500 else "deny"  # noqa: PLR2004 - RFC 9110 section 15.6
