@@ -280,15 +280,21 @@ def new_token(address: str) -> str:
     """Make a token and keep it where only this user can read it.
 
     Raises:
-        PermissionError: the folder belongs to somebody else.
+        OSError: the folder belongs to somebody else, or can't be written.
     """
-    file = token_file(address)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if file.parent.stat().st_uid != os.getuid():
-        raise PermissionError(f"{file.parent} belongs to another user")
-    file.unlink(missing_ok=True)
-    token = secrets.token_urlsafe(32)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(token)
+    file, token = token_file(address), secrets.token_urlsafe(32)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if file.parent.stat().st_uid != os.getuid():
+            raise PermissionError(0, "it belongs to another user")
+        file.unlink(missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(token)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OSError(
+            f"the token of the admin interface can't be kept in {file.parent}: {why}; give it one "
+            "by admin.token, or set XDG_RUNTIME_DIR to a folder of this user's"
+        ) from error
     return token

@@ -309,6 +309,27 @@ def test_a_file_that_can_t_be_written(command: list[str], key: str, tmp_path: Pa
     assert done.stderr == f"{place}can't be written: no such file or directory\n"
 
 
+@pytest.mark.parametrize("command", [["run"], ["serve", "--listen", "unix:{folder}/s"]])
+def test_a_token_that_can_not_be_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    """Says where, and what to do."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        head(free_port(), free_port())
+        + "upstreams: {one: {endpoints: ['http://127.0.0.1:1']}}\n"
+        + "routes: [{name: one, match: {path: /*}, upstream: one, authentication: none}]\n"
+    )
+    nowhere = str(file / "below")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", nowhere)
+    done = extproc(*[word.format(folder=tmp_path) for word in command], str(file))
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(
+        f"the token of the admin interface can't be kept in {nowhere}: not a directory; "
+    )
+
+
 def test_a_token_that_is_another_gateway_s(echo: int, tmp_path: Path) -> None:
     """Of two that start at once one finds the address taken; the other's token stays."""
     text = f"""
