@@ -85,7 +85,7 @@ class Aggregate(Plugin):
         shape = self.shape(request)
         about = self.names and partial(self.names, request, services.clock.now())
         # Only the route's cache says whether it minds what the client demands of what is stored.
-        max_age = request.metadata.get("max_age", inf) if self.cached else inf
+        max_age = request.max_age if self.cached else inf
         telling = Telling(request, self.identity, self.assertion, depth, about, max_age)
         freshness = Freshness(self.ttl)
         run = Execution(plan, shape, request, telling, services, freshness, self.gates, sent)

@@ -138,5 +138,6 @@ def _again(request: Request, headers: Headers) -> Request:
     again.params = request.params
     again.principal = request.principal
     again.consumer = request.consumer
+    again.max_age = request.max_age
     again.metadata.update(request.metadata)
     return again

@@ -148,7 +148,7 @@ class Cache(Plugin):
         """
         passage.asked = asked = asks(request.headers)
         if asked is not NOTHING:  # it holds for what an answer is made of as well
-            request.metadata["max_age"] = -1.0 if asked.no_cache else asked.max_age
+            request.max_age = -1.0 if asked.no_cache else asked.max_age
         passage.key = (*self.key.whole(request), *more)
         outcome = self._attempt(request, passage)
         if isinstance(outcome, Flight):

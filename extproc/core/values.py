@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -82,6 +83,8 @@ class Request:
         consumer: the class of client; empty for none.
         body: the whole body once `on_request_body` was reached on this route, else None.
         bodied: whether it has a body.
+        max_age: how old the parts of an answer may be, seconds, as the client asks of a cached
+            route (RFC 9111 section 5.2.1); below 0 for parts that are validated.
         slot: the place in the chain of the plugin whose hook runs.
         endings: what is called when the exchange ends; see `at_end`.
         cut: ends the exchange at once, in the middle of what passes; the server sets it where
@@ -95,6 +98,7 @@ class Request:
     consumer = ""
     body: bytes | None = None
     bodied = False
+    max_age = inf
     slot = 0
     endings: list[Callable[[], object]] | None = None
     cut: Callable[[], None] | None = None
