@@ -37,11 +37,13 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 
 compiled: $(STAMP)  ## the package with its hot modules as C extensions, in build/compiled; needs a C compiler
 	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc or clang, or set CC"; exit 1; }
-	@echo "compiling into build/compiled, which takes a minute or two ..."
+	@echo "compiling into build/compiled, which takes two or three minutes ..."
 	@rm -rf build/compiled
 	EXTPROC_COMPILED=1 $(BIN)/python setup.py --quiet build --parallel 2 --build-lib build/compiled
 
 wheel: $(STAMP)  ## the same as a wheel for this Python and machine, in dist
+	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc or clang, or set CC"; exit 1; }
+	@echo "compiling, which takes two or three minutes ..."
 	EXTPROC_COMPILED=1 $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 
 bench: $(STAMP)  ## CPU per request beside the yardstick; results in bench/results.json
