@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Python that takes the package from there, and not from here.
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:.
 
-.PHONY: demo test test-compiled check compiled wheel bench bench-compiled cache-suite fuzz soak protos reference install clean
+.PHONY: demo test test-compiled check compiler compiled wheel bench bench-compiled cache-suite fuzz soak protos reference install clean
 
 install: $(STAMP)
 
@@ -35,14 +35,15 @@ check: $(STAMP)  ## lint, format, types, architecture, docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/architecture tests/docs
 
-compiled: $(STAMP)  ## the package with its hot modules as C extensions, in build/compiled; needs a C compiler
+compiler:
 	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc or clang, or set CC"; exit 1; }
+
+compiled: $(STAMP) compiler  ## the package with its hot modules as C extensions, in build/compiled; needs a C compiler
 	@echo "compiling into build/compiled, which takes two or three minutes ..."
 	@rm -rf build/compiled
 	EXTPROC_COMPILED=1 $(BIN)/python setup.py --quiet build --parallel 2 --build-lib build/compiled
 
-wheel: $(STAMP)  ## the same as a wheel for this Python and machine, in dist
-	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install gcc or clang, or set CC"; exit 1; }
+wheel: $(STAMP) compiler  ## the same as a wheel for this Python and machine, in dist
 	@echo "compiling, which takes two or three minutes ..."
 	EXTPROC_COMPILED=1 $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
 

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from setuptools import setup
+from setuptools import setup  # type: ignore[import-untyped]
 
 
 def modules() -> list[str]:

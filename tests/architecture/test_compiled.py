@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from setup import modules
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "extproc"
 SAID = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["extproc"]["compiled"]
@@ -19,12 +21,7 @@ def _name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
-FOUND = {
-    *(file for package in NAMED["packages"] for file in package.glob("*.py")),
-    *(path.with_suffix(".py") for path in NAMED["alone"]),
-}
-LEFT = {path.with_suffix(".py") for path in (*NAMED["plugins"], *NAMED["left"])}
-MODULES = sorted(FOUND - LEFT)
+MODULES = [ROOT / file for file in modules()]
 NAMES = {_name(path): path for path in MODULES}
 OTHERS = sorted(set(PACKAGE.rglob("*.py")) - set(MODULES))
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
@@ -34,7 +31,9 @@ def test_what_is_named_is_there() -> None:
     """A module that was renamed would be compiled, or not, in silence."""
     assert all(path.is_dir() for path in NAMED["packages"])
     assert all(path.with_suffix(".py").is_file() for path in NAMED["alone"])
-    assert LEFT <= FOUND
+    left = (*NAMED["plugins"], *NAMED["left"])
+    assert all(path.with_suffix(".py").is_file() for path in left)
+    assert {path.parent for path in left} <= {*NAMED["packages"]}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -81,7 +81,7 @@ class ClientConnection(Connection[Head]):
     def __init__(self, limits: Limits, now: float) -> None:
         super().__init__(_unused, limits, now)
         self._preface_due = False
-        self._fields = self._replies = ReplyReader(limits)
+        self._fields = self._replies = ReplyReader(limits)  # one, as more than `_fields` knows
 
     def _greeting(self) -> bytes:
         return frames.PREFACE + settings.announced_by_client(self._limits)
