@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from extproc.adapters.memory_objects import MemoryObjects
 from extproc.adapters.memory_store import MemoryStore
 from extproc.adapters.metrics import declared
+from extproc.core.answered import Answered
 from extproc.core.chain import BodyMode, Chain
 from extproc.core.errors import DeadlinePassed, PluginFault, UpstreamFault
 from extproc.core.exchange import Exchange
@@ -29,7 +30,7 @@ from extproc.core.messages import (
     RequestHeaders,
     ResponseHeaders,
 )
-from extproc.core.ports import Answered, Services, uncached
+from extproc.core.ports import Services, uncached
 from extproc.core.routes import PathPattern, Route
 from extproc.core.values import Request, Response
 

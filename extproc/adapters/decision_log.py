@@ -95,7 +95,7 @@ class DecisionLog:
 
     def record(self, record: Record) -> None:
         """Take one; what many have in common, all but moment, number and id, is written once."""
-        request, version, decision, status, by, reason, seconds = record
+        request = record.request
         facts = request.noted
         key: Any = (
             request.path,
@@ -104,11 +104,11 @@ class DecisionLog:
             request.method,
             request.consumer,
             id(request.principal),
-            version,
-            decision,
-            status,
-            by,
-            reason,
+            record.version,
+            record.decision,
+            record.status,
+            record.by,
+            record.reason,
         )
         if facts is None:
             known = self._known.get(key)
@@ -122,7 +122,7 @@ class DecisionLog:
         if not self._told:
             self._told = True
             self._soon()
-        collected += (self._now(), request.id, middle, seconds)
+        collected += (self._now(), request.id, middle, record.seconds)
         if len(collected) >= _BATCH * _FIELDS:
             self._hand_on()
 

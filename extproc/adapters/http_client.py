@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from extproc.core.answered import Answered
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from extproc.core.answered import Answered
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

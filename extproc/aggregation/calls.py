@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from extproc.aggregation.joins import Items
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
     from extproc.expressions.conditions import Context
 
 _TOO_MANY = 429

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from extproc.aggregation.joins import Items
     from extproc.aggregation.plan import Plan, Shape
     from extproc.aggregation.requests import Outgoing, Telling
-    from extproc.core.ports import Answered, Services
+    from extproc.core.answered import Outstanding
+    from extproc.core.ports import Services
     from extproc.core.values import Request
 
 _NOT_FOUND = 404
@@ -72,7 +73,7 @@ class Execution:
         self._left_out: set[str] = set()
         self._queue: deque[Leg] = deque()
         self._under = UnderWay()
-        self._arrived: list[asyncio.Future[Answered]] = []
+        self._arrived: list[Outstanding] = []
         self.parts: dict[str, Any] = {}
         self._context = context_of(request, services.clock.now(), self.parts, body)
         self.missing: set[str] = set()
@@ -114,33 +115,33 @@ class Execution:
 
     # ---- what arrives
 
-    def _came(self, future: asyncio.Future[Answered]) -> None:
+    def _came(self, made: Outstanding) -> None:
         """Take a part for which nothing waits where it arrives; go on with everything else."""
-        if future not in self._under.flying:
+        if made not in self._under.flying:
             return  # given up when the event loop had been told of it already
-        taken = self._taken(future)
+        taken = self._taken(made)
         if not taken:
-            self._arrived.append(future)
+            self._arrived.append(made)
         if not (taken and self._under.flying):
             self._waking.wake()
 
-    def _taken(self, future: asyncio.Future[Answered]) -> bool:
+    def _taken(self, made: Outstanding) -> bool:
         """Take an answer that is its part, if nothing can begin or end by it."""
-        legs = self._under.flying[future]
+        legs = self._under.flying[made]
         leg = legs[0]
         state, call = leg.part, leg.call
         part = call.part
         simple = len(legs) == 1 and leg.keys is None and leg.gate is None and call is state.call
         ends = not (self._queue or self._shape.then[part] or part in self.parts)
-        if not simple or not ends or future.exception() is not None:
+        if not simple or not ends or made.exception() is not None:
             return False
         try:
-            answer = future.result()
+            answer = made.result()
             value = call.kind.read(answer)
             self._budget.took(len(answer.body))
         except Exception:  # noqa: BLE001 - whatever it is, it is raised again where it is this
             return False  # exchange's alone: here it would be everybody's who shares the link
-        del self._under.flying[future]
+        del self._under.flying[made]
         state.came(answer.source)
         self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
         self._freshness.took(answer)
@@ -149,8 +150,8 @@ class Execution:
 
     def _take_all(self) -> None:
         arrived, self._arrived = self._arrived, []
-        for future in arrived:
-            self._take(future)
+        for made in arrived:
+            self._take(made)
         if self._waking.late:
             self._too_late()
         self._pump()
@@ -297,7 +298,7 @@ class Execution:
         if outgoing.method not in SAFE:
             self._freshness.unsafe()
         leg.part.made += 1
-        made = self._cached(
+        asked = self._cached(
             call.upstream,
             outgoing.method,
             outgoing.target,
@@ -313,14 +314,14 @@ class Execution:
             usable=call.is_read,
             max_age=self._telling.max_age,
         )
-        future = made if isinstance(made, asyncio.Future) else asyncio.ensure_future(made)
-        self._under.flying[future] = [leg, *equal]
-        self._under.may_be_joined(call, outgoing, future)
-        promptly = getattr(future, "promptly", None)
+        promptly = getattr(asked, "promptly", None)
+        made: Any = asyncio.ensure_future(asked) if promptly is None else asked
+        self._under.flying[made] = [leg, *equal]
+        self._under.may_be_joined(call, outgoing, made)
         if promptly is not None:
             promptly(self._came)
         else:
-            future.add_done_callback(self._came)
+            made.add_done_callback(self._came)
             self._waking.watch()
 
     def _no_time_for(self, leg: Leg) -> None:
@@ -330,14 +331,14 @@ class Execution:
             leg.gate = None
         self._waking.time_is_over()
 
-    def _take(self, future: asyncio.Future[Answered]) -> None:
-        legs = self._under.flying.pop(future)
+    def _take(self, made: Outstanding) -> None:
+        legs = self._under.flying.pop(made)
         first = legs[0]
         if first.gate is not None:
             first.gate.leave()
             first.gate = None
-        fault = future.exception()
-        answer = None if fault is not None else future.result()
+        fault = made.exception()
+        answer = None if fault is not None else made.result()
         labels = (first.call.upstream, outcome_of(fault, answer))
         self._services.metrics.count("extproc_calls_total", labels)
         try:
@@ -347,14 +348,14 @@ class Execution:
                 self._failed(leg, failure)
             return
         for leg in legs:
-            self._answered(leg, future)
+            self._answered(leg, made)
 
-    def _answered(self, leg: Leg, future: asyncio.Future[Answered]) -> None:
-        fault = future.exception()
+    def _answered(self, leg: Leg, made: Outstanding) -> None:
+        fault = made.exception()
         if isinstance(fault, UpstreamFault):
             self._failed(leg, Unusable(fault.reason))
             return
-        answer = future.result()
+        answer = made.result()
         leg.part.came(answer.source)
         try:
             self._came_of(leg, leg.call.kind.read(answer))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
 
 _OF_CLIENT = frozenset({"accept-language"})
 

@@ -9,7 +9,7 @@ from extproc.aggregation.markup import NotConvertible, converted
 from extproc.expressions.projections import NotJson, ShapeFailed, parsed_of_upstream, written
 
 if TYPE_CHECKING:
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
 
 _SUCCESS = range(200, 300)
 _NO_CONTENT = 204

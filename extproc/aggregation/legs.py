@@ -13,14 +13,13 @@ from extproc.expressions.metered import Allowance
 from extproc.expressions.projections import key_text
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
     from extproc.aggregation.joins import Items, Key
     from extproc.aggregation.requests import Outgoing
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered, Outstanding
     from extproc.core.values import Request
     from extproc.expressions.templates import NoValue
 
@@ -128,7 +127,7 @@ class Leg:
         with_keys = {**parts, KEYS: self.keys, KEY: self.keys[0]}
         return replace(known, parts=with_keys, own=OWN)
 
-    def is_given_by(self, ended: asyncio.Future[Answered]) -> bool:
+    def is_given_by(self, ended: Outstanding) -> bool:
         """Say whether an equal call that ended gave what this one is for."""
         if ended.exception() is not None:
             return False
@@ -158,12 +157,6 @@ def context_of(request: Request, now: float, parts: Mapping[str, Any], body: Any
     """
     # Parts never change once they are there, nor do the request and the time.
     return Context(request, now, None, parts, body, known={}, allowance=Allowance())
-
-
-def seen(future: asyncio.Future[Answered]) -> None:
-    """Look at a failure that nobody waits for, so that asyncio doesn't report it."""
-    if not future.cancelled():
-        future.exception()
 
 
 def outcome_of(fault: BaseException | None, answer: Answered | None) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import MethodDescriptor
 
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
 
 _PREFIX = 5  # compressed flag and length, before each message
 _OK = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from extproc.aggregation import idempotency
 from extproc.aggregation.failures import OF_CLIENT, Unusable
@@ -31,7 +31,7 @@ _CARRIED = ("traceparent", "tracestate", "accept-language")
 Pairs = tuple[tuple[str, str], ...]
 
 
-class Outgoing(NamedTuple):
+class Outgoing:
     """What one call sends.
 
     Attributes:
@@ -42,11 +42,26 @@ class Outgoing(NamedTuple):
         identity: all that the upstream is told of who is calling, as one text.
     """
 
-    method: str
-    target: str
-    headers: Pairs
-    body: bytes
-    identity: str
+    __slots__ = ("body", "headers", "identity", "method", "target")
+
+    def __init__(
+        self, method: str, target: str, headers: Pairs, body: bytes, identity: str
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.identity = identity
+
+    def says_the_same(self, other: Outgoing) -> bool:
+        """Say whether another one sends the same, and tells the same of who is calling."""
+        return (
+            self.method == other.method
+            and self.target == other.target
+            and self.headers == other.headers
+            and self.body == other.body
+            and self.identity == other.identity
+        )
 
     @property
     def size(self) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from extproc.aggregation.calls import SAFE
-from extproc.aggregation.legs import seen
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
 
     from extproc.aggregation.budget import Gate
     from extproc.aggregation.calls import Call
     from extproc.aggregation.legs import Leg
     from extproc.aggregation.requests import Outgoing
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Outstanding
 
 
 def place_of(call: Call, outgoing: Outgoing) -> str:
@@ -24,7 +23,7 @@ def place_of(call: Call, outgoing: Outgoing) -> str:
 
 
 class UnderWay:
-    """What has begun, by its future, and what waits before an upstream's gate.
+    """What has begun, and what waits before an upstream's gate.
 
     Attributes:
         flying: the calls that were made, each with the legs that wait for its answer.
@@ -33,12 +32,12 @@ class UnderWay:
     __slots__ = ("_gated", "_same", "flying")
 
     def __init__(self) -> None:
-        self.flying: dict[asyncio.Future[Answered], list[Leg]] = {}
+        self.flying: dict[Outstanding, list[Leg]] = {}
         self._gated: dict[Leg, tuple[Gate, Callable[[], None]]] = {}
         # By where they go: answered or under way, or the legs that wait with one for its turn.
-        self._same: dict[str, tuple[Outgoing, Call, asyncio.Future[Answered] | list[Leg]]] = {}
+        self._same: dict[str, tuple[Outgoing, Call, Outstanding | list[Leg]]] = {}
 
-    def equal(self, leg: Leg, outgoing: Outgoing) -> asyncio.Future[Answered] | list[Leg] | None:
+    def equal(self, leg: Leg, outgoing: Outgoing) -> Outstanding | list[Leg] | None:
         """Return an equal call: one that was made, or the legs with which one waits.
 
         A call has its own timeout and bound; one that differs in these isn't equal.
@@ -46,7 +45,11 @@ class UnderWay:
         if outgoing.method not in SAFE:
             return None
         known = self._same.get(place_of(leg.call, outgoing))
-        if known is None or known[0] != outgoing or not known[1].ends_like(leg.call):
+        if (
+            known is None
+            or not known[0].says_the_same(outgoing)
+            or not known[1].ends_like(leg.call)
+        ):
             return None
         return known[2]
 
@@ -58,14 +61,12 @@ class UnderWay:
         """It is its turn."""
         del self._gated[leg]
 
-    def may_be_joined(
-        self, call: Call, outgoing: Outgoing, by: asyncio.Future[Answered] | list[Leg]
-    ) -> None:
+    def may_be_joined(self, call: Call, outgoing: Outgoing, by: Outstanding | list[Leg]) -> None:
         """Let equal ones find a call that was made, or the list to wait in with it."""
         if outgoing.method in SAFE:
             self._same[place_of(call, outgoing)] = (outgoing, call, by)
 
-    def given_up(self, came: Callable[[asyncio.Future[Answered]], object]) -> Iterator[str]:
+    def given_up(self, came: Callable[[Outstanding], object]) -> Iterator[str]:
         """Give everything up, here and at the upstreams, since nobody waits any more.
 
         Args:
@@ -78,14 +79,20 @@ class UnderWay:
             gate.give_up(later)
             leg.gate = None
         self._gated.clear()
-        for future, legs in self.flying.items():
-            promptly = getattr(future, "promptly", None)
-            if promptly is not None:
-                promptly(None)
-            future.remove_done_callback(came)
-            future.cancel()
-            future.add_done_callback(seen)
+        for made, legs in self.flying.items():
+            if isinstance(made, asyncio.Future):
+                made.remove_done_callback(came)
+                made.cancel()
+                made.add_done_callback(_seen)
+            else:
+                made.cancel()
             if legs[0].gate is not None:
                 legs[0].gate.leave()
             yield legs[0].call.upstream
         self.flying.clear()
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Look at a failure that nobody waits for, so that asyncio doesn't report it."""
+    if not future.cancelled():
+        future.exception()

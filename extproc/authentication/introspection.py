@@ -20,7 +20,8 @@ from extproc.core.principal import Principal
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from extproc.core.ports import Answered, Services
+    from extproc.core.answered import Answered
+    from extproc.core.ports import Services
 
 _OK = 200
 _MOST_REMEMBERED = 10_000

@@ -16,9 +16,9 @@ from extproc.caching.replicated import MINE, Place, passes
 from extproc.caching.responses import Responses
 from extproc.caching.reuse import Use
 from extproc.caching.wanted import Wanted
+from extproc.core.answered import Answered
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ from extproc.caching import selecting, storing
 from extproc.caching.control import TARGETS, directives, of_response
 from extproc.caching.freshness import lifetime
 from extproc.caching.policy import Policy
-from extproc.core.ports import Reuse
+from extproc.core.answered import Reuse
 
 if TYPE_CHECKING:
     from extproc.caching.freshness import Lifetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from extproc.caching.selecting import Selecting
-from extproc.core.ports import Reuse
+from extproc.core.answered import Reuse
 from extproc.core.values import Response
 
 Pairs = tuple[tuple[str, str], ...]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from extproc.caching.parameters import Parameters
+    from extproc.core.answered import Answered
     from extproc.core.headers import Headers
-    from extproc.core.ports import Answered, Services
+    from extproc.core.ports import Services
     from extproc.core.values import Request, Response
 
 # Methods known to be safe (RFC 9110 section 9.2.1 and the registry); all others may change things.

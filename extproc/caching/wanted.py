@@ -13,7 +13,8 @@ from extproc.core.headers import Headers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from extproc.core.ports import Answered, Names
+    from extproc.core.answered import Answered
+    from extproc.core.ports import Names
     from extproc.core.room import Room
 
 

@@ -39,7 +39,7 @@ class Modes:
     response_body: BodyMode = BodyMode.NONE
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Stopped:
     """A plugin answered in place of the upstream.
 
@@ -52,6 +52,11 @@ class Stopped:
     at: int
     by: str
     response: Response
+
+    def __init__(self, at: int, by: str, response: Response) -> None:
+        self.at = at
+        self.by = by
+        self.response = response
 
 
 class Chain:

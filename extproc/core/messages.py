@@ -9,7 +9,7 @@ from extproc.core.law import Side
 from extproc.core.values import Request, Response
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestHeaders:
     """The request's headers came.
 
@@ -25,26 +25,49 @@ class RequestHeaders:
     request: Request
     route_key: str
     end: bool
-    partial: frozenset[Side] = frozenset()
+    partial: frozenset[Side]
+
+    def __init__(
+        self,
+        request: Request,
+        route_key: str,
+        end: bool,  # noqa: FBT001 - a field
+        partial: frozenset[Side] = frozenset(),
+    ) -> None:
+        self.request = request
+        self.route_key = route_key
+        self.end = end
+        self.partial = partial
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class ResponseHeaders:
     """The response's headers came."""
 
     status: int
     headers: Headers
     end: bool
-    code_details: str = ""
+    code_details: str
+
+    def __init__(self, status: int, headers: Headers, end: bool, code_details: str = "") -> None:  # noqa: FBT001 - a field
+        self.status = status
+        self.headers = headers
+        self.end = end
+        self.code_details = code_details
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Body:
     """A whole body or a piece of one."""
 
     side: Side
     data: bytes
     end: bool
+
+    def __init__(self, side: Side, data: bytes, end: bool) -> None:  # noqa: FBT001 - a field
+        self.side = side
+        self.data = data
+        self.end = end
 
 
 @dataclass(slots=True)
@@ -111,7 +134,7 @@ class TrailersAnswer:
     side: Side
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Immediate:
     """Answer the client from here.
 
@@ -122,8 +145,13 @@ class Immediate:
     """
 
     response: Response
-    streamed: bool = False
-    bare: bool = False
+    streamed: bool
+    bare: bool
+
+    def __init__(self, response: Response, streamed: bool = False, bare: bool = False) -> None:  # noqa: FBT001, FBT002 - a field
+        self.response = response
+        self.streamed = streamed
+        self.bare = bare
 
 
 @dataclass(slots=True)

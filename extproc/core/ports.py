@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from extproc.core.headers import Headers
+from extproc.core.answered import Answered
 from extproc.core.lasting import Lasting
 from extproc.core.replicas import Replicas, SharedMark
 
@@ -82,63 +82,10 @@ class Observer(Protocol):
         """Return what adds a duration, seconds, to a histogram; get it once, call it often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reuse:
-    """What an answer says of its reuse, to whoever makes another one of it.
-
-    Attributes:
-        lifetime: seconds for which shared caches may give it, from when it was made; None where it
-            names none.
-        clients: the same for the caches of clients.
-        demands: of `no-store`, `private`, `no-cache` and `must-revalidate` those that hold for it,
-            whatever they were written as.
-        varies: headers of the call, in lower case, that select it (RFC 9110 section 12.5.5).
-        guess: seconds for which who is told no lifetime may give it (RFC 9111 section 4.2.2), from
-            when it was made; None where there is nothing to guess by.
-    """
-
-    lifetime: float | None = None
-    clients: float | None = None
-    demands: frozenset[str] = frozenset()
-    varies: frozenset[str] = frozenset()
-    guess: float | None = None
-
-
-@dataclass(slots=True)
-class Answered:
-    """What an upstream answered to a call; nobody changes it.
-
-    Attributes:
-        status: any.
-        headers: as they came.
-        body: bytes, decoded.
-        lifetime: seconds from now for which a shared cache may give this answer again to whoever
-            has the same identity; 0 for not at all.
-        tags: by which it, and what is made of it, can be purged.
-        stale: it was stored, and is no longer fresh.
-        source: hit, stale, collapsed or miss, of a call through the cache; empty for a plain call.
-        age: seconds since another worker got it; 0 where it was asked for now.
-        reuse: what it says of its reuse, of a safe call through the cache; else None.
-        old: seconds since it was made, of which its lifetimes are shorter now.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes
-    lifetime: float = 0.0
-    tags: tuple[str, ...] = ()
-    stale: bool = False
-    source: str = ""
-    age: float = 0.0
-    reuse: Reuse | None = None
-    old: float = 0.0
-
-
 class Caller(Protocol):
     """Calls to upstreams, through Envoy's egress listener.
 
-    A call may be a future: then it is under way at once, and cancelling it cancels it there too.
-    If it has `promptly`, that calls back without a detour through the event loop.
+    A call may be `Outstanding`: then it is under way before anybody awaits it.
     """
 
     def call(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from extproc.core.values import Request, Response
 
 
-class Record(NamedTuple):
+@dataclass(slots=True, init=False)
+class Record:
     """One exchange, when the service's part of it is done.
 
     Attributes:
@@ -27,6 +29,24 @@ class Record(NamedTuple):
     by: str
     reason: str
     seconds: float
+
+    def __init__(
+        self,
+        request: Request,
+        version: str,
+        decision: str,
+        status: int | None,
+        by: str,
+        reason: str,
+        seconds: float,
+    ) -> None:
+        self.request = request
+        self.version = version
+        self.decision = decision
+        self.status = status
+        self.by = by
+        self.reason = reason
+        self.seconds = seconds
 
 
 class Recorder(Protocol):

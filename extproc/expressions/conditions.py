@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Context:
     """What an expression is evaluated over.
 
@@ -44,14 +44,36 @@ class Context:
     """
 
     request: Request
-    now: float = 0.0
-    response: Response | None = None
-    parts: Mapping[str, Any] | None = None
-    body: Any = None
-    taken: dict[tuple[str, ...], tuple[list[Any], Any]] | None = None
-    own: frozenset[str] = frozenset()
-    known: dict[Expression, Any] | None = None
-    allowance: Allowance | None = None
+    now: float
+    response: Response | None
+    parts: Mapping[str, Any] | None
+    body: Any
+    taken: dict[tuple[str, ...], tuple[list[Any], Any]] | None
+    own: frozenset[str]
+    known: dict[Expression, Any] | None
+    allowance: Allowance | None
+
+    def __init__(
+        self,
+        request: Request,
+        now: float = 0.0,
+        response: Response | None = None,
+        parts: Mapping[str, Any] | None = None,
+        body: Any = None,
+        taken: dict[tuple[str, ...], tuple[list[Any], Any]] | None = None,
+        own: frozenset[str] = frozenset(),
+        known: dict[Expression, Any] | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self.request = request
+        self.now = now
+        self.response = response
+        self.parts = parts
+        self.body = body
+        self.taken = taken
+        self.own = own
+        self.known = known
+        self.allowance = allowance
 
 
 _GETTERS: dict[str, Callable[[Context], Any]] = {

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.memory_store import MemoryStore
 from extproc.core.errors import UpstreamFault
-from extproc.core.ports import Answered, Services, uncached
+from extproc.core.ports import Services, uncached
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from extproc.core.answered import Answered
     from extproc.core.ports import Clock, Log, Observer
     from extproc.core.room import Room
     from extproc.offline.trace import Trace

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from extproc.adapters.from_threads import reachable
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 from extproc.testing import Trial
 
 

@@ -16,7 +16,7 @@ from extproc.testing import Scripted, answered
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
 
 URL = "https://id.example/keys"
 

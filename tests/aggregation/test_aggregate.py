@@ -27,7 +27,7 @@ from extproc.testing import Trial, answered
 from tests.support.waiting import until_async
 
 if TYPE_CHECKING:
-    from extproc.core.ports import Answered
+    from extproc.core.answered import Answered
 
 PARTS = ("profile", "orders", "ads")
 

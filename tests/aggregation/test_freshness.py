@@ -12,8 +12,8 @@ from extproc.aggregation.freshness import Freshness
 from extproc.caching import composing, storing
 from extproc.caching.freshness import initial_age
 from extproc.caching.policy import Policy
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 NOW = 1_800_000_000.0
 DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # now

@@ -17,8 +17,8 @@ from extproc.aggregation.failures import Unusable
 from extproc.aggregation.kinds import GraphQl, Json, Xml
 from extproc.aggregation.markup import NotConvertible, converted
 from extproc.aggregation.procedures import Descriptors, UnknownMethod
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 METHOD = "shop.inventory.v1.Inventory/GetStock"

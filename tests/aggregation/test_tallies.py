@@ -11,8 +11,8 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 from extproc.aggregation.failures import Unusable
 from extproc.aggregation.procedures import Descriptors, Procedure
 from extproc.aggregation.tallies import MOST, refuse_large_message
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 
 WIDE = 9  # fields of an item that are written although they aren't set
 

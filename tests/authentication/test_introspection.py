@@ -10,8 +10,8 @@ import pytest
 
 from extproc.authentication.introspection import Introspection, Server
 from extproc.authentication.tokens import Refused
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered
 from extproc.testing import Trial
 from tests.authentication.test_jwt import OTHERS
 

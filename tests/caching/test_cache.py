@@ -18,9 +18,9 @@ from extproc.caching.plugin import Cache
 from extproc.caching.policy import Policy
 from extproc.caching.responses import Responses
 from extproc.caching.unusual import UNKEYED
+from extproc.core.answered import Answered
 from extproc.core.headers import Headers
 from extproc.core.plugin import Plugin
-from extproc.core.ports import Answered
 from extproc.core.principal import Principal
 from extproc.core.values import Request, Response
 from extproc.expressions.conditions import condition

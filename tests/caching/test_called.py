@@ -12,9 +12,10 @@ from extproc.adapters.memory_store import MemoryStore
 from extproc.caching.called import CachedCalls
 from extproc.caching.marks import TAG, URI, Mark
 from extproc.caching.responses import Responses
+from extproc.core.answered import Answered, Reuse
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
-from extproc.core.ports import Answered, Reuse, Services, uncached
+from extproc.core.ports import Services, uncached
 from extproc.testing import Counts, Events, ManualClock, Scripted
 from tests.support.waiting import until_async
 

@@ -1,4 +1,4 @@
-"""One call: a future of its answer, and what has come of it so far."""
+"""One call: what has come of it so far, and who is told of its answer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.egress.came import Came
 from extproc.adapters.egress.encodings import decoded
+from extproc.adapters.egress.waited import Waited
+from extproc.core.answered import Answered
 from extproc.core.errors import UpstreamFault
-from extproc.core.ports import Answered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from extproc.adapters.egress.link import Link
     from extproc.adapters.http2.client import Asked
@@ -31,8 +32,10 @@ _OF_GRPC = frozenset({"grpc-status", "grpc-message"})
 Fields = tuple[tuple[str, str], ...]
 
 
-class Call(asyncio.Future[Answered]):
+class Call:
     """Resolved by the link that it was made on; cancelling it cancels the call at the upstream.
+
+    It does what a future does, and costs a fraction: most are told promptly and never awaited.
 
     Attributes:
         block: the request's header block.
@@ -45,10 +48,14 @@ class Call(asyncio.Future[Answered]):
         timer: its timeout; None without one.
     """
 
-    # Slots: a future's own dictionary would cost as much as all else that is made for a call.
     __slots__ = (
+        "_answer",
+        "_cancelled",
+        "_fault",
+        "_loop",
         "_prompt",
         "_through",
+        "_waited",
         "block",
         "link",
         "most",
@@ -67,7 +74,11 @@ class Call(asyncio.Future[Answered]):
         most: int,
         room: Room | None = None,
     ) -> None:
-        super().__init__(loop=loop)
+        self._loop = loop
+        self._answer: Answered | None = None
+        self._fault: BaseException | None = None
+        self._cancelled = False
+        self._waited: Waited | None = None
         self.block = block
         self.sent = sent
         self.most = most
@@ -79,6 +90,49 @@ class Call(asyncio.Future[Answered]):
         self._prompt: Callable[[Call], None] | None = None
         self._through: Callable[[Answered], Answered] | None = None
 
+    def __await__(self) -> Generator[Any, None, Answered]:
+        """Wait for the answer; whoever waits and is cancelled gives the call up."""
+        waited = self._waited
+        if waited is None:
+            waited = Waited(self, self._loop)
+            if self.done():
+                waited.tell(self._answer, self._fault)
+            else:
+                self._waited = waited
+        return waited.__await__()
+
+    def done(self) -> bool:
+        """Say whether there is an answer, or there will be none."""
+        return self._answer is not None or self._fault is not None or self._cancelled
+
+    def result(self) -> Answered:
+        """Return the answer.
+
+        Raises:
+            UpstreamFault: there is none that can be used.
+            asyncio.CancelledError: the call was given up.
+            asyncio.InvalidStateError: it isn't done.
+        """
+        fault = self.exception()
+        if fault is not None:
+            raise fault
+        if self._answer is None:
+            raise asyncio.InvalidStateError
+        return self._answer
+
+    def exception(self) -> BaseException | None:
+        """Return why there is no answer that can be used; None where there is one.
+
+        Raises:
+            asyncio.CancelledError: the call was given up.
+            asyncio.InvalidStateError: it isn't done.
+        """
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if not self.done():
+            raise asyncio.InvalidStateError
+        return self._fault
+
     def through(self, change: Callable[[Answered], Answered]) -> None:
         """Let an answer that is still to come pass through a function before it is told."""
         self._through = change
@@ -89,18 +143,21 @@ class Call(asyncio.Future[Answered]):
         if callback is not None and self.done():
             callback(self)
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Give the call up, here and at the upstream."""
+    def cancel(self) -> bool:
+        """Give the call up, here and at the upstream; False if it is done."""
         if self.done():
             return False
+        self._cancelled = True
+        self._prompt = None  # who gives it up need not be told
         self._leave()
-        return super().cancel(msg)
+        self._told()
+        return True
 
     def fail(self, reason: str, detail: str) -> None:
         """End without a usable answer."""
         if not self.done():
             self._leave()
-            self.set_exception(UpstreamFault(reason, detail))
+            self._fault = UpstreamFault(reason, detail)
             self._told()
 
     def late(self) -> None:
@@ -141,20 +198,23 @@ class Call(asyncio.Future[Answered]):
         self._settle()
         try:
             answer = _answer(head, pieces, trailers, self.most)
-            self.set_result(answer if self._through is None else self._through(answer))
+            self._answer = answer if self._through is None else self._through(answer)
             self.stream = None
         except Exception as fault:  # noqa: BLE001 - whoever waits is told
             self.dropped()
-            self.set_exception(fault)
+            self._fault = fault
         self._told()
 
     def _told(self) -> None:
-        prompt, self._prompt = self._prompt, None  # no cycle: what a call leaves is freed at once
+        # No cycle: what a call leaves is freed at once.
+        prompt, waited, self._prompt, self._waited = self._prompt, self._waited, None, None
+        if waited is not None:
+            waited.tell(self._answer, self._fault)
         if prompt is not None:
             try:
                 prompt(self)
             except Exception as error:  # noqa: BLE001 - the link is everybody's
-                asyncio.get_running_loop().call_exception_handler(
+                self._loop.call_exception_handler(
                     {"message": "what waited for an answer failed", "exception": error}
                 )
 

@@ -9,7 +9,7 @@ from extproc.adapters.http2.errors import ErrorCode, Violation
 from extproc.adapters.http2.streams import Stream
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestCame:
     """A stream opened.
 
@@ -23,8 +23,13 @@ class RequestCame:
     head: Any
     ended: bool
 
+    def __init__(self, stream: Stream, head: Any, ended: bool) -> None:  # noqa: FBT001 - a field
+        self.stream = stream
+        self.head = head
+        self.ended = ended
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class DataCame:
     """Bytes came on a stream, or its end, or both; trailers are an end."""
 
@@ -32,15 +37,23 @@ class DataCame:
     data: bytes
     ended: bool
 
+    def __init__(self, stream: Stream, data: bytes, ended: bool) -> None:  # noqa: FBT001 - a field
+        self.stream = stream
+        self.data = data
+        self.ended = ended
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class AnswerCame:
     """The answer to a request of ours is whole; its stream holds it."""
 
     stream: Stream
 
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class AnswerTooLarge:
     """The answer to a request of ours is larger than was wanted; its stream was reset.
 
@@ -52,13 +65,21 @@ class AnswerTooLarge:
     stream: Stream
     together: bool
 
+    def __init__(self, stream: Stream, together: bool) -> None:  # noqa: FBT001 - a field
+        self.stream = stream
+        self.together = together
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class StreamEnded:
     """A stream ended before its time: reset by the peer, or by us for a fault of the peer."""
 
     stream: Stream
     code: ErrorCode | int
+
+    def __init__(self, stream: Stream, code: ErrorCode | int) -> None:
+        self.stream = stream
+        self.code = code
 
 
 @dataclass(slots=True)
