@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from extproc.adapters.egress.call import Call
+    from extproc.core.answered import Answered
 
 
 class Peer(asyncio.Protocol):
@@ -193,6 +194,53 @@ async def test_a_cancelled_call_is_cancelled_there(place: Place) -> None:
     await until_async(lambda: len(place.peers[0].requests) == 3)
     task.cancel()
     await until_async(lambda: len(place.peers[0].reset) == 3)
+
+
+async def test_a_call_is_told_of_like_a_future(place: Place) -> None:
+    """Before, with an answer, with a fault, and given up; two may wait for one."""
+    call = place.caller.call("up", "GET", "/x")
+    assert not call.done()
+    for ask in (call.result, call.exception):
+        with pytest.raises(asyncio.InvalidStateError):
+            ask()
+    async with asyncio.timeout(5):
+        first, second = await asyncio.gather(_of(call), _of(call))
+    assert first is second is call.result() is await call
+    assert first.body == b"/x"
+    assert call.done()
+    assert call.exception() is None
+    assert not call.cancel()  # what is done isn't given up
+    fault = place.caller.call("up", "GET", "/die")
+    for _ in range(2):
+        with pytest.raises(UpstreamFault):
+            await fault
+    assert isinstance(fault.exception(), UpstreamFault)
+    with pytest.raises(UpstreamFault):
+        fault.result()
+
+
+async def test_who_gives_a_call_up_ends_it_for_all(place: Place) -> None:
+    """Whoever awaits it is cancelled; who was to be told promptly isn't."""
+    told: list[Call] = []
+    call = place.caller.call("up", "GET", "/hang")
+    call.promptly(told.append)
+    tasks = [asyncio.create_task(_of(call)) for _ in range(2)]
+    await until_async(lambda: place.peers and place.peers[0].requests)
+    tasks[0].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in done] == [asyncio.CancelledError] * 2
+    await until_async(lambda: len(place.peers[0].reset) == 1)
+    assert call.done()
+    for ask in (call.result, call.exception):
+        with pytest.raises(asyncio.CancelledError):
+            ask()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert told == []
+
+
+async def _of(call: Call) -> Answered:
+    return await call
 
 
 async def test_what_arrives_at_once_has_one_room(place: Place) -> None:
