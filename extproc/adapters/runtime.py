@@ -1,41 +1,26 @@
-"""Waiting, interrupting and threads: the guard's port, for a process with one event loop.
-
-A hook that blocks the loop can't be seen by the loop, so a thread watches: while a hook runs
-it is armed, and past its deadline the thread sends the main thread a signal whose handler
-raises `HookInterrupted`, but only if that same hook is still armed. After a second without any hook
-it rests until there is one, so that an idle worker sleeps. Sleeps, locks and sockets
-are interrupted by the signal itself (PEP 475 retries a call only if the handler returns); a
-pure loop between two bytecodes. C code that keeps the interpreter lock can't be interrupted;
-the supervisor sees the worker's health check fail, and reads from the journal which plugin was
-armed. Time in which the process stood still (a container that used up its share of the CPU, a
-machine that was suspended) isn't the hook's: the thread stood still as well, and sees it.
-"""
+"""Waiting, interrupting and threads: the guard's port, for a process with one event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import inspect
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from extproc.adapters.journal import Journal
 from extproc.adapters.timers import Timers
+from extproc.adapters.watchdog import Watchdog
 from extproc.adapters.within import done_within, outcome
 from extproc.core.errors import DeadlinePassed, HookInterrupted, PluginFault, tamed
 from extproc.core.waiting import discard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
-    from types import FrameType
 
 
 _monotonic = time.monotonic
-_SIGNAL = signal.SIGUSR1
-_TICK = 0.02
-_QUIET = 50  # ticks without a hook, after which the watchdog rests
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
 
 
@@ -43,103 +28,25 @@ class LoopRuntime:
     """The runtime of one worker process; make it in the main thread, on the running loop.
 
     Attributes:
-        resting: nothing is watched until the next hook wakes the watchdog.
+        watchdog: interrupts the hooks that block.
     """
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(self._loop)
-        self._main = threading.get_ident()
-        journal = journal or Journal()
-        self._number, self._running = journal.number, journal.memory
-        self._numbers: dict[str, int] = {}
-        self._armed: tuple[str, float, float] | None = None  # its deadline, and `_stood` then
-        self._stood = 0.0  # seconds that the process stood still, while it was watched
-        self._used = time.pthread_getcpuclockid(self._main)
         self._left_behind: set[asyncio.Task[Any]] = set()
         self._threads: dict[str, int] = {}
-        self._interrupted: dict[str, float] = {}
-        self._stopped = threading.Event()
-        self._ran = False  # a hook, since the last tick
-        self._wanted = threading.Event()
-        self.resting = False
-        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        signal.signal(_SIGNAL, self._interrupt)
-        self._watchdog.start()
+        self.watchdog = Watchdog(journal or Journal())
+        self.arm, self.disarm = self.watchdog.arm, self.watchdog.disarm
         self.monotonic = time.monotonic
 
     def close(self) -> None:
         """Stop watching."""
-        self._stopped.set()
-        self._wanted.set()
-
-    def arm(self, name: str, seconds: float) -> float:
-        """From now on, interrupt the running hook after this long; returns the moment."""
-        number = self._numbers.get(name)
-        if number is None:
-            number = self._numbers[name] = self._number(name)
-        self._running[0] = number
-        now = _monotonic()
-        self._armed = (name, now + seconds, self._stood)
-        self._ran = True
-        if self.resting:
-            self._wanted.set()
-        return now
-
-    def disarm(self) -> float:
-        """The hook returned; returns the moment."""
-        self._armed = None
-        self._running[0] = 0
-        return _monotonic()
-
-    def _watch(self) -> None:
-        quiet, now, used = 0, _monotonic(), time.clock_gettime(self._used)
-        while not self._stopped.wait(_TICK):
-            then, now = now, _monotonic()
-            before, used = used, time.clock_gettime(self._used)
-            # Late while the main thread worked, it was kept from the interpreter by that.
-            self._stood += max(0.0, now - then - _TICK - (used - before))
-            if self._is_late():
-                signal.pthread_kill(self._main, _SIGNAL)
-            quiet = 0 if self._ran else quiet + 1
-            self._ran = False
-            if quiet >= _QUIET:
-                self._rest()
-                quiet, now, used = 0, _monotonic(), time.clock_gettime(self._used)
-
-    def _rest(self) -> None:
-        """Wait for the next hook.
-
-        A hook arms and marks itself before it looks whether anybody rests, so one that begins
-        right now is either seen here or sees that it has to wake.
-        """
-        self._wanted.clear()
-        self.resting = True
-        if self._armed is None and not self._ran and not self._stopped.is_set():
-            self._wanted.wait()
-        self.resting = False
-
-    def _is_late(self) -> bool:
-        armed = self._armed
-        return armed is not None and _monotonic() > armed[1] + self._stood - armed[2]
-
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        armed = self._armed
-        if armed is not None and self._is_late():
-            self.disarm()
-            self._interrupted[armed[0]] = time.monotonic()
-            raise HookInterrupted(armed[0])
-
-    def was_interrupted(self, name: str, since: float) -> bool:
-        """Say whether a hook of this plugin blocked after a moment.
-
-        Many may have begun before the first was found out; each would block for as long.
-        """
-        return self._interrupted.get(name, -1.0) >= since
+        self.watchdog.close()
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
         """Await in a task of its own; see the port."""
-        step = _step_armed(awaitable, self, name, seconds, _monotonic())
+        step = _step_armed(awaitable, self.watchdog, name, seconds, _monotonic())
         task = self._loop.create_task(step)
         try:
             done = await done_within(task, seconds, self._timers)
@@ -219,9 +126,9 @@ class LoopRuntime:
 
 
 async def _step_armed(
-    awaitable: Awaitable[Any], runtime: LoopRuntime, name: str, seconds: float, began: float
+    awaitable: Awaitable[Any], watchdog: Watchdog, name: str, seconds: float, began: float
 ) -> Any:
-    return await _Armed(awaitable, runtime, name, seconds, began)
+    return await _Armed(awaitable, watchdog, name, seconds, began)
 
 
 class _Armed:
@@ -230,7 +137,7 @@ class _Armed:
     def __init__(
         self,
         awaitable: Awaitable[Any],
-        runtime: LoopRuntime,
+        watchdog: Watchdog,
         name: str,
         seconds: float,
         began: float,
@@ -238,7 +145,7 @@ class _Armed:
         self._steps: Coroutine[Any, Any, Any] | Generator[Any, Any, Any] = (
             awaitable if asyncio.iscoroutine(awaitable) else awaitable.__await__()
         )
-        self._runtime = runtime
+        self._watchdog = watchdog
         self._name = name
         self._seconds = seconds
         self._began = began
@@ -248,15 +155,15 @@ class _Armed:
         value: Any = None
         thrown: BaseException | None = None
         while True:
-            if self._runtime.was_interrupted(self._name, self._began):
+            if self._watchdog.was_interrupted(self._name, self._began):
                 thrown = HookInterrupted(self._name)
-            self._runtime.arm(self._name, self._seconds)
+            self._watchdog.arm(self._name, self._seconds)
             try:
                 waited = self._steps.throw(thrown) if thrown else self._steps.send(value)
             except StopIteration as stop:
                 return stop.value
             finally:
-                self._runtime.disarm()
+                self._watchdog.disarm()
             value, thrown = None, None
             try:
                 value = yield waited

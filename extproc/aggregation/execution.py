@@ -1,8 +1,8 @@
 """One request's calls: each begins when the parts it waits for are there.
 
-Calls are futures, and no call has a task. A part that nothing waits for is taken where it arrives;
-for the rest the one coroutine of the exchange goes through what came, begins what has become
-possible, and waits again. So all calls that begin together leave together, and whatever an
+Calls are under way at once, and none has a task. A part that nothing waits for is taken where it
+arrives; for the rest the one coroutine of the exchange goes through what came, begins what has
+become possible, and waits again. So all calls that begin together leave together, and whatever an
 expression costs is counted as this plugin's.
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from extproc.aggregation.budget import Gate
+    from extproc.aggregation.counts import Counts
     from extproc.aggregation.freshness import Freshness
     from extproc.aggregation.joins import Items
     from extproc.aggregation.plan import Plan, Shape
@@ -54,6 +55,7 @@ class Execution:
         request: Request,
         telling: Telling,
         services: Services,
+        counts: Counts,
         freshness: Freshness,
         gates: Mapping[str, Gate],
         body: Any = None,
@@ -62,7 +64,7 @@ class Execution:
         self._shape = shape
         self._request = request
         self._telling = telling
-        self._services = services
+        self._counts = counts
         self._freshness = freshness
         self._gates = gates
         self._budget = Budget(plan.bounds)
@@ -143,7 +145,7 @@ class Execution:
             return False  # exchange's alone: here it would be everybody's who shares the link
         del self._under.flying[made]
         state.came(answer.source)
-        self._services.metrics.count("extproc_calls_total", (call.upstream, state.outcome))
+        self._counts.one(call.upstream, state.outcome)
         self._freshness.took(answer)
         self._done(state, value)
         return True
@@ -326,21 +328,16 @@ class Execution:
 
     def _no_time_for(self, leg: Leg) -> None:
         """Begin nothing at the deadline: it may change something, and nobody would know."""
-        if leg.gate is not None:
-            leg.gate.leave()
-            leg.gate = None
+        leg.leave_gate()
         self._waking.time_is_over()
 
     def _take(self, made: Outstanding) -> None:
         legs = self._under.flying.pop(made)
         first = legs[0]
-        if first.gate is not None:
-            first.gate.leave()
-            first.gate = None
+        first.leave_gate()
         fault = made.exception()
         answer = None if fault is not None else made.result()
-        labels = (first.call.upstream, outcome_of(fault, answer))
-        self._services.metrics.count("extproc_calls_total", labels)
+        self._counts.one(first.call.upstream, outcome_of(fault, answer))
         try:
             self._budget.took(len(answer.body) if answer is not None else 0)
         except Unusable as failure:
@@ -450,4 +447,4 @@ class Execution:
     def _give_up(self) -> None:
         """Nobody waits any more: what is under way is cancelled, there too."""
         for upstream in self._under.given_up(self._came):
-            self._services.metrics.count("extproc_calls_total", (upstream, "cancelled"))
+            self._counts.one(upstream, "cancelled")

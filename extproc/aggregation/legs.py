@@ -120,6 +120,12 @@ class Leg:
         self.gate: Gate | None = None
         self.ready: Outgoing | None = None  # what it sends, where that was made ahead
 
+    def leave_gate(self) -> None:
+        """Make room before the upstream for the next one, if it took any."""
+        if self.gate is not None:
+            self.gate.leave()
+            self.gate = None
+
     def context(self, known: Context, parts: Mapping[str, Any]) -> Context:
         """Return what its templates are filled in from: with the keys, where it is for some."""
         if self.keys is None:

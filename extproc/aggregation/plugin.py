@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from extproc.aggregation.counts import Counts
 from extproc.aggregation.execution import Execution
 from extproc.aggregation.failures import CallFailed, problem
 from extproc.aggregation.freshness import Freshness
@@ -58,6 +59,7 @@ class Aggregate(Plugin):
     def on_start(self, services: Services) -> None:
         """Take the caller, the clock and the metrics."""
         self._services = services
+        self._counts = Counts(services.metrics)
         self._pruned: dict[tuple[str, tuple[str, ...]], Shape] = {}
 
     def on_request(self, request: Request) -> Awaitable[Response]:
@@ -88,7 +90,9 @@ class Aggregate(Plugin):
         max_age = request.max_age if self.cached else inf
         telling = Telling(request, self.identity, self.assertion, depth, about, max_age)
         freshness = Freshness(self.ttl)
-        run = Execution(plan, shape, request, telling, services, freshness, self.gates, sent)
+        run = Execution(
+            plan, shape, request, telling, services, self._counts, freshness, self.gates, sent
+        )
         try:
             await run.run()
             body = written(kept(run.composed(), shape.wanted))

@@ -86,8 +86,7 @@ class UnderWay:
                 made.add_done_callback(_seen)
             else:
                 made.cancel()
-            if legs[0].gate is not None:
-                legs[0].gate.leave()
+            legs[0].leave_gate()
             yield legs[0].call.upstream
         self.flying.clear()
 

@@ -7,9 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from extproc.caching import composing, making, reuse, storing, validating
+from extproc.caching.changes import SAFE, called
 from extproc.caching.control import TARGETS
 from extproc.caching.freshness import initial_age
-from extproc.caching.invalidation import SAFE, called
 from extproc.caching.keys import digest
 from extproc.caching.policy import Policy
 from extproc.caching.replicated import MINE, Place, passes

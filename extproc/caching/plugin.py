@@ -9,8 +9,8 @@ from extproc.caching import answering, conditions, reuse, storing, unusual, vali
 from extproc.caching import status as cache_status
 from extproc.caching.asking import NOTHING, asks
 from extproc.caching.behind import Behind
+from extproc.caching.changes import marks
 from extproc.caching.flights import Flight
-from extproc.caching.invalidation import marks
 from extproc.caching.keeping import Keeper
 from extproc.caching.passage import Passage
 from extproc.caching.policy import Policy

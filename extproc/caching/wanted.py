@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from extproc.caching.asking import NOTHING, Asks
-from extproc.caching.invalidation import tag_of
+from extproc.caching.changes import tag_of
 from extproc.core.errors import UpstreamFault
 from extproc.core.headers import Headers
 

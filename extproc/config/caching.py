@@ -16,9 +16,10 @@ from extproc.authentication.assertion import Assertion
 from extproc.caching import keys
 from extproc.caching.behind import Behind
 from extproc.caching.by_body import LookByBody
+from extproc.caching.changes import SAFE
 from extproc.caching.cookies import OnlyCookies
 from extproc.caching.further import Further
-from extproc.caching.invalidation import SAFE, Invalidate
+from extproc.caching.invalidation import Invalidate
 from extproc.caching.keys import KeyOf, Part
 from extproc.caching.named import Named
 from extproc.caching.plugin import Cache

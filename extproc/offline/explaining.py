@@ -17,7 +17,7 @@ from extproc.authentication.tokens import Refused
 from extproc.authorization.bodies import WrongBody, body_of
 from extproc.authorization.plugin import Authorize, AuthorizeBody, Consumers
 from extproc.authorization.policies import Deny, judged
-from extproc.caching.invalidation import SAFE
+from extproc.caching.changes import SAFE
 from extproc.caching.plugin import Cache
 from extproc.core.values import MalformedRequest, Response
 from extproc.expressions.conditions import Context, EvaluationFailed

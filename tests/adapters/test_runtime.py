@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
-from extproc.adapters import runtime as runtime_module
+from extproc.adapters import watchdog
 from extproc.adapters.journal import Journal, running
 from extproc.adapters.runtime import LoopRuntime
 from extproc.core.errors import DeadlinePassed, HookInterrupted
@@ -154,12 +154,12 @@ def test_time_in_which_the_process_stood_still_is_not_the_hooks(tmp_path: Path) 
 
 def test_an_idle_watchdog_rests_and_the_next_hook_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Again and again: what blocks after a pause is interrupted like anything else."""
-    monkeypatch.setattr(runtime_module, "_QUIET", 2)
+    monkeypatch.setattr(watchdog, "_QUIET", 2)
 
     async def test(runtime: LoopRuntime) -> int:
         interrupted = 0
         for _ in range(3):
-            until(lambda: runtime.resting, "the watchdog rests")
+            until(lambda: runtime.watchdog.resting, "the watchdog rests")
             try:
                 _armed(runtime, _sleeps)
             except HookInterrupted:
@@ -171,7 +171,7 @@ def test_an_idle_watchdog_rests_and_the_next_hook_wakes_it(monkeypatch: pytest.M
 
 def test_a_hook_that_takes_long_is_watched_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quiet is where no hook runs, not where none begins."""
-    monkeypatch.setattr(runtime_module, "_QUIET", 1)
+    monkeypatch.setattr(watchdog, "_QUIET", 1)
 
     async def test(runtime: LoopRuntime) -> None:
         runtime.arm("slow", 0.3)
