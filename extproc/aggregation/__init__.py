@@ -9,10 +9,17 @@ markup       XML as plain values
 procedures   gRPC methods by their descriptors
 joins        keys, chunks, and items by key
 requests     one call's request, and what an upstream is told of who is calling
+idempotency  keys by which an upstream knows a change that it was told twice
 budget       bounds of one exchange, and of one upstream
 failures     what went wrong, and what the client is told
 freshness    how long a composed answer is fresh
+counts       how calls ended
+tallies      what reading a gRPC answer may cost
+fields       what the gateway file reads of a gRPC message, held against its fields
 views        which shape a client gets
+legs         what has come of a part, and the calls that make it up
+underway     the calls that have begun, and those that wait for their turn
+waking       when the exchange goes on
 execution    one request's calls
 plugin       the plugin
 """
