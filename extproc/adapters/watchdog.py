@@ -53,9 +53,9 @@ class Watchdog:
         self._ran = False  # a hook, since the last tick
         self._wanted = threading.Event()
         self.resting = False
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         signal.signal(_SIGNAL, self._interrupt)
-        self._thread.start()
+        self._watcher.start()
 
     def close(self) -> None:
         """Stop watching."""
