@@ -21,7 +21,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +42,9 @@ from bench.yardstick import constant_answer
 from extproc.config.load import load as load_gateway
 from extproc.core.verdict import ADDRESS_ATTRIBUTE, NAMESPACE, ROUTE_ATTRIBUTE
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _HERE = Path(__file__).parent
 _FLOOR = "floor (C)"
 _POLL, _POLLING = ("--busy-poll", "2000"), "noop, polling"
@@ -57,24 +60,39 @@ def main() -> None:
     arguments.add_argument("--server", default="local", choices=("local", "grpcio"))
     arguments.add_argument("--output", type=Path, default=_HERE / "results.json")
     options = arguments.parse_args()
+    alone = _alone(_behind_one_envoy, options) | _alone(_behind_our_own, options)
     with ExitStack() as stack:
         scenarios = _started(stack, options)
         for scenario in scenarios:
             measured(scenario, 200)  # warm: connections, caches, code
-        bare = [s for s in scenarios if s.name.startswith("bare")]
-        loaded = [s for s in scenarios if s not in bare]
-        lonely = [s for s in loaded if s.name in {"yardstick", _FLOOR} or "noop" in s.name]
-        alone: dict[str, list[float]] = {}
         for number in range(options.rounds):
-            for scenario in loaded:
+            for scenario in scenarios:
                 scenario.rounds.append(measured(scenario, scenario.requests))
-            for scenario in (*lonely, *bare):
-                round_ = measured(scenario, options.requests // 6, 1)
-                alone.setdefault(scenario.name, []).append(round_["p50_ms"])
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    results = _summarised(loaded, options) | {"one_client": _added(alone)}
+    results = _summarised(scenarios, options) | {"one_client": _added(alone)}
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     _show(results)
+
+
+def _alone(
+    started: Callable[[ExitStack, argparse.Namespace], list[Scenario]], options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Return what each request of one client takes, p50 of each round in ms.
+
+    Only what is compared runs meanwhile: with few cores, whatever else wakes now and then moves
+    those that talk to each other apart, and a round takes half as long again.
+    """
+    alone: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        scenarios = started(stack, options)
+        for scenario in scenarios:
+            measured(scenario, 200)
+        for number in range(options.rounds):
+            for scenario in scenarios:
+                round_ = measured(scenario, options.requests // 6, 1)
+                alone.setdefault(scenario.name, []).append(round_["p50_ms"])
+            print(f"round {number + 1} of {options.rounds}, one client", file=sys.stderr)
+    return alone
 
 
 def _added(alone: dict[str, list[float]]) -> dict[str, float]:
@@ -182,16 +200,53 @@ def _show(results: dict[str, Any]) -> None:
         )
 
 
-def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
-    requests = options.requests
+_DIRECT = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
+_PLAIN = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
+_NOOP = b"GET /noop HTTP/1.1\r\nhost: bench\r\n\r\n"
+
+
+def _behind_one_envoy(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
+    """Start what differs in the service alone: none, the floor, the yardstick, ours."""
+    requests, (places, _) = options.requests, _places(stack, options)
+    bare_port, bare_envoy = _bare(stack, places.folder, places.origin)
+    yard_port, yard_envoy, yard_service = _yardstick(stack, places.folder, places.origin)
+    polling = []
+    if options.server == "local":
+        polling.append(_served(stack, places, "noop", "", requests, *_POLL))
+    return [
+        Scenario("bare direct", bare_port, _DIRECT, requests, [], bare_envoy),
+        *_floor(stack, places.folder, requests),
+        Scenario("yardstick", yard_port, _DIRECT, requests, [yard_service], yard_envoy),
+        _served(stack, places, "noop", "", requests),
+        *polling,
+    ]
+
+
+def _behind_our_own(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
+    """Start a gateway with its Envoy and an upstream, and an Envoy without a service."""
+    requests, (places, _) = options.requests, _places(stack, options)
+    bare_port, bare_envoy = _bare(stack, places.folder, places.origin)
+    kinds = {"noop": ()} | ({_POLLING: _POLL} if options.server == "local" else {})
+    found = [Scenario("bare origin", bare_port, _PLAIN, requests, [], bare_envoy)]
+    for name, more in kinds.items():
+        port, envoy, service = _gateway(stack, "noop.yaml", places, *more)
+        found.append(Scenario(name, port, _NOOP, requests, service, envoy))
+    return found
+
+
+def _places(stack: ExitStack, options: argparse.Namespace) -> tuple[_Places, str]:
+    """Start what every service needs; return where it is, and a token of the issuer."""
     folder = Path(tempfile.mkdtemp(prefix="xb-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    origin = start_origin(stack)
     token, keys = issuer(stack)
-    places = _Places(folder, origin, keys, options.server)
-    empty = _gateway(stack, "noop.yaml", origin, keys, options.server)
-    full = _gateway(stack, "gateway.yaml", origin, keys, options.server)
-    yard_port, yard_envoy, yard_service = _yardstick(stack, folder, origin)
+    return _Places(folder, start_origin(stack), keys, options.server), token
+
+
+def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
+    requests, (places, token) = options.requests, _places(stack, options)
+    empty = _gateway(stack, "noop.yaml", places)
+    full = _gateway(stack, "gateway.yaml", places)
+    yard_port, yard_envoy, yard_service = _yardstick(stack, places.folder, places.origin)
     bearer = f"authorization: Bearer {token}\r\n"
 
     def ours(name: str, extra: str = "", count: int = requests) -> Scenario:
@@ -206,14 +261,11 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     polling = []
     if options.server == "local":
         polling.append(_served(stack, places, "noop", "", requests, *_POLL))
-        polling.append(poll(_gateway(stack, "noop.yaml", origin, keys, "local", *_POLL)))
-    bare_port, bare_envoy = _bare(stack, folder, origin)
-    direct = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
-    plain = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
+        polling.append(poll(_gateway(stack, "noop.yaml", places, *_POLL)))
     return [
-        *_floor(stack, folder, requests),
-        Scenario("yardstick", yard_port, direct, requests, [yard_service], yard_envoy),
-        Scenario("yardstick, upstream", yard_port, plain, requests, [yard_service], yard_envoy),
+        *_floor(stack, places.folder, requests),
+        Scenario("yardstick", yard_port, _DIRECT, requests, [yard_service], yard_envoy),
+        Scenario("yardstick, upstream", yard_port, _PLAIN, requests, [yard_service], yard_envoy),
         _served(stack, places, "noop", "", requests),
         _served(stack, places, "jwt", bearer, requests),
         ours("noop"),
@@ -221,17 +273,15 @@ def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
         ours("jwt", bearer),
         ours("cache"),
         ours("aggregate", count=max(requests // 4, 1)),
-        Scenario("bare direct", bare_port, direct, requests, [], bare_envoy),
-        Scenario("bare origin", bare_port, plain, requests, [], bare_envoy),
     ]
 
 
 def _gateway(
-    stack: ExitStack, file: str, origin: int, keys: int, server: str, *more: str
+    stack: ExitStack, file: str, places: _Places, *more: str
 ) -> tuple[int, int, list[int]]:
     """Return the port, Envoy's process id, and those of supervisor and worker."""
-    environment = {"BENCH_ORIGIN": str(origin), "BENCH_KEYS": str(keys)}
-    return gateway_of(stack, _HERE / file, environment, server, *more)
+    environment = {"BENCH_ORIGIN": str(places.origin), "BENCH_KEYS": str(places.keys)}
+    return gateway_of(stack, _HERE / file, environment, places.server, *more)
 
 
 def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
