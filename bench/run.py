@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,9 @@ _FLOOR = "floor (C)"
 _POLL, _POLLING = ("--busy-poll", "2000"), "noop, polling"
 _SAME = ", same Envoy"
 _YARDSTICK = _HERE / "yardstick.json"
+_DIRECT = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
+_PLAIN = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
+_NOOP = b"GET /noop HTTP/1.1\r\nhost: bench\r\n\r\n"
 
 
 def main() -> None:
@@ -200,38 +203,25 @@ def _show(results: dict[str, Any]) -> None:
         )
 
 
-_DIRECT = b"GET /direct HTTP/1.1\r\nhost: bench\r\n\r\n"
-_PLAIN = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n"
-_NOOP = b"GET /noop HTTP/1.1\r\nhost: bench\r\n\r\n"
-
-
 def _behind_one_envoy(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     """Start what differs in the service alone: none, the floor, the yardstick, ours."""
-    requests, (places, _) = options.requests, _places(stack, options)
-    bare_port, bare_envoy = _bare(stack, places.folder, places.origin)
-    yard_port, yard_envoy, yard_service = _yardstick(stack, places.folder, places.origin)
-    polling = []
-    if options.server == "local":
-        polling.append(_served(stack, places, "noop", "", requests, *_POLL))
+    requests = options.requests
+    places, _ = _places(stack, options)
+    port, envoy = _bare(stack, places.folder, places.origin)
     return [
-        Scenario("bare direct", bare_port, _DIRECT, requests, [], bare_envoy),
+        Scenario("bare direct", port, _DIRECT, requests, [], envoy),
         *_floor(stack, places.folder, requests),
-        Scenario("yardstick", yard_port, _DIRECT, requests, [yard_service], yard_envoy),
-        _served(stack, places, "noop", "", requests),
-        *polling,
+        *_yardstick(stack, places, requests)[:1],
+        *_noops_served(stack, places, requests),
     ]
 
 
 def _behind_our_own(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
     """Start a gateway with its Envoy and an upstream, and an Envoy without a service."""
-    requests, (places, _) = options.requests, _places(stack, options)
-    bare_port, bare_envoy = _bare(stack, places.folder, places.origin)
-    kinds = {"noop": ()} | ({_POLLING: _POLL} if options.server == "local" else {})
-    found = [Scenario("bare origin", bare_port, _PLAIN, requests, [], bare_envoy)]
-    for name, more in kinds.items():
-        port, envoy, service = _gateway(stack, "noop.yaml", places, *more)
-        found.append(Scenario(name, port, _NOOP, requests, service, envoy))
-    return found
+    places, _ = _places(stack, options)
+    port, envoy = _bare(stack, places.folder, places.origin)
+    bare = Scenario("bare origin", port, _PLAIN, options.requests, [], envoy)
+    return [bare, *_noops(stack, places, options.requests)]
 
 
 def _places(stack: ExitStack, options: argparse.Namespace) -> tuple[_Places, str]:
@@ -243,37 +233,45 @@ def _places(stack: ExitStack, options: argparse.Namespace) -> tuple[_Places, str
 
 
 def _started(stack: ExitStack, options: argparse.Namespace) -> list[Scenario]:
-    requests, (places, token) = options.requests, _places(stack, options)
-    empty = _gateway(stack, "noop.yaml", places)
-    full = _gateway(stack, "gateway.yaml", places)
-    yard_port, yard_envoy, yard_service = _yardstick(stack, places.folder, places.origin)
+    requests = options.requests
+    places, token = _places(stack, options)
+    port, envoy, service = _gateway(stack, "gateway.yaml", places)
     bearer = f"authorization: Bearer {token}\r\n"
 
     def ours(name: str, extra: str = "", count: int = requests) -> Scenario:
         request = f"GET /{name} HTTP/1.1\r\nhost: bench\r\n{extra}\r\n".encode()
-        port, envoy, service = empty if name == "noop" else full
         return Scenario(name, port, request, count, service, envoy)
 
-    def poll(place: tuple[int, int, list[int]]) -> Scenario:
-        port, envoy, service = place
-        return replace(ours("noop"), name=_POLLING, port=port, envoy=envoy, service=service)
-
-    polling = []
-    if options.server == "local":
-        polling.append(_served(stack, places, "noop", "", requests, *_POLL))
-        polling.append(poll(_gateway(stack, "noop.yaml", places, *_POLL)))
     return [
         *_floor(stack, places.folder, requests),
-        Scenario("yardstick", yard_port, _DIRECT, requests, [yard_service], yard_envoy),
-        Scenario("yardstick, upstream", yard_port, _PLAIN, requests, [yard_service], yard_envoy),
-        _served(stack, places, "noop", "", requests),
+        *_yardstick(stack, places, requests),
+        *_noops_served(stack, places, requests),
         _served(stack, places, "jwt", bearer, requests),
-        ours("noop"),
-        *polling,
+        *_noops(stack, places, requests),
         ours("jwt", bearer),
         ours("cache"),
         ours("aggregate", count=max(requests // 4, 1)),
     ]
+
+
+def _ways(places: _Places) -> dict[str, tuple[str, ...]]:
+    """Return how a no-op is served, with the options for that: the library's server never polls."""
+    return {"noop": ()} | ({_POLLING: _POLL} if places.server == "local" else {})
+
+
+def _noops(stack: ExitStack, places: _Places, requests: int) -> list[Scenario]:
+    """Return no-op exchanges behind our own Envoy."""
+    found = []
+    for name, more in _ways(places).items():
+        port, envoy, service = _gateway(stack, "noop.yaml", places, *more)
+        found.append(Scenario(name, port, _NOOP, requests, service, envoy))
+    return found
+
+
+def _noops_served(stack: ExitStack, places: _Places, requests: int) -> list[Scenario]:
+    """Return no-op exchanges behind the yardstick's Envoy."""
+    ways = _ways(places).values()
+    return [_served(stack, places, "noop", "", requests, *more) for more in ways]
 
 
 def _gateway(
@@ -284,11 +282,16 @@ def _gateway(
     return gateway_of(stack, _HERE / file, environment, places.server, *more)
 
 
-def _yardstick(stack: ExitStack, folder: Path, origin: int) -> tuple[int, int, int]:
-    service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), f"unix:{folder}/y"])
-    port, envoy = envoy_of(stack, _config(origin), f"{folder}/y")
+def _yardstick(stack: ExitStack, places: _Places, requests: int) -> list[Scenario]:
+    """Return the yardstick's exchanges: answered by its Envoy itself, and by an upstream."""
+    socket = f"{places.folder}/y"
+    service = process(stack, [sys.executable, str(_HERE / "yardstick.py"), f"unix:{socket}"])
+    port, envoy = envoy_of(stack, _config(places.origin), socket)
     until(lambda: answers(port, "/"), "the yardstick")
-    return port, envoy, service.pid
+    return [
+        Scenario("yardstick", port, _DIRECT, requests, [service.pid], envoy),
+        Scenario("yardstick, upstream", port, _PLAIN, requests, [service.pid], envoy),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 
-_monotonic = time.monotonic
 _MOST_THREADS = 8  # per plugin; more at once is "busy"
 
 
@@ -46,7 +45,7 @@ class LoopRuntime:
 
     async def wait(self, awaitable: Awaitable[Any], name: str, seconds: float) -> Any:
         """Await in a task of its own; see the port."""
-        step = _step_armed(awaitable, self.watchdog, name, seconds, _monotonic())
+        step = _step_armed(awaitable, self.watchdog, name, seconds, self.monotonic())
         task = self._loop.create_task(step)
         try:
             done = await done_within(task, seconds, self._timers)

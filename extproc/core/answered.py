@@ -1,4 +1,8 @@
-"""What an upstream answered to a call."""
+"""What an upstream answered to a call.
+
+Those made for every exchange or call have their `__init__` written out: a dataclass's own is never
+compiled (docs/decisions/0008).
+"""
 
 from __future__ import annotations
 

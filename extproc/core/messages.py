@@ -1,4 +1,8 @@
-"""What comes in an exchange and what is answered, free of any wire format."""
+"""What comes in an exchange and what is answered, free of any wire format.
+
+Those made for every exchange or call have their `__init__` written out: a dataclass's own is never
+compiled (docs/decisions/0008).
+"""
 
 from __future__ import annotations
 

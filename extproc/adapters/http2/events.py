@@ -1,4 +1,8 @@
-"""What `Connection.receive` returns, in the order in which it happened."""
+"""What `Connection.receive` returns, in the order in which it happened.
+
+Those made for every exchange or call have their `__init__` written out: a dataclass's own is never
+compiled (docs/decisions/0008).
+"""
 
 from __future__ import annotations
 
