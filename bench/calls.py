@@ -2,7 +2,8 @@
 
 CPU of the service per answer of five calls: the gateway's (supervisor and worker, Envoy's beside),
 an asyncio service (aiohttp as server and client), and a Node one (fastify and undici), in
-interleaved rounds of one run. Then the time that an answer takes where upstreams take 50 ms.
+interleaved rounds of one run. Then the time that an answer takes where upstreams take 50 ms, and
+how long after its deadline one comes that waits for an upstream that hangs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,13 @@ _RESULTS = Path(__file__).with_name("calls.json")
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "extproc-bench"
 _SLOW = "0.05"
 _SLOWEST_MS = 50.0
+_STUCK = "60"
+_DEADLINE_MS = 300.0
+_PAST_DEADLINE = {  # by route, which status it has then, and what that is
+    "optional": (200, "an answer without an optional part"),
+    "required": (504, "an error for a required part"),
+}
+_TIMES = 20
 
 
 def main() -> None:
@@ -45,8 +55,10 @@ def main() -> None:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         origin = _port_of(stack, [sys.executable, str(_HERE / "origin.py"), "0"])
         slow = _port_of(stack, [sys.executable, str(_HERE / "origin.py"), _SLOW])
+        stuck = _port_of(stack, [sys.executable, str(_HERE / "origin.py"), _STUCK])
+        ports = {"BENCH_ORIGIN": origin, "BENCH_SLOW": slow, "BENCH_STUCK": stuck}
         place = gateway_of(
-            stack, _HERE / "gateway.yaml", {"BENCH_ORIGIN": str(origin), "BENCH_SLOW": str(slow)}
+            stack, _HERE / "gateway.yaml", {name: str(port) for name, port in ports.items()}
         )
         scenarios, without = _scenarios(stack, place, origin, options.requests)
         for scenario in scenarios:
@@ -56,7 +68,8 @@ def main() -> None:
                 scenario.rounds.append(measured(scenario, scenario.requests))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         times = {name: _time_of(place, name) for name in ("parallel", "chain")}
-    results = _summarised(scenarios, times, options.rounds)
+        late = {name: _past_deadline(place[0], name) for name in _PAST_DEADLINE}
+    results = _summarised(scenarios, times, options.rounds) | {"past_deadline_ms": late}
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     _show(results, without)
 
@@ -107,6 +120,22 @@ def _time_of(place: tuple[int, int, list[int]], name: str) -> float:
     return measured(scenario, 40, 1)["p50_ms"]
 
 
+def _past_deadline(port: int, name: str) -> dict[str, float]:
+    """Return how long after the deadline an answer comes, median and worst in ms."""
+    taken = []
+    connection = HTTPConnection("127.0.0.1", port)
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        connection.request("GET", f"/{name}")
+        answer = connection.getresponse()
+        answer.read()
+        taken.append((time.perf_counter() - began) * 1e3 - _DEADLINE_MS)
+        if answer.status != _PAST_DEADLINE[name][0]:
+            sys.exit(f"{name}: {answer.status}")
+    connection.close()
+    return {"median": round(statistics.median(taken), 1), "worst": round(max(taken), 1)}
+
+
 def _summarised(scenarios: list[Scenario], times: dict[str, float], rounds: int) -> dict[str, Any]:
     figures: dict[str, dict[str, float]] = {
         s.name: {n: round(statistics.median(r[n] for r in s.rounds), 3) for n in s.rounds[0]}
@@ -146,6 +175,11 @@ def _show(results: dict[str, Any], without: str) -> None:
     console.print(f"the gateway's service costs {' and '.join(beside)}")
     if without:
         console.print(f"no Node service: {without}")
+    for name, past in results["past_deadline_ms"].items():
+        console.print(
+            f"{_PAST_DEADLINE[name][1]} that hangs comes {past['median']} ms after its deadline, "
+            f"{past['worst']} ms at worst of {_TIMES}"
+        )
     added = results["added_ms"]
     console.print(
         f"five parallel upstreams of 50 ms: + {added['parallel']} ms; "
